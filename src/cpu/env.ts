@@ -1,0 +1,214 @@
+/**
+ * The state of one vCPU, in shared memory. One definition for generated code (offsets), TypeScript
+ * (views), snapshots and the gdb stub. Everything is owned by the vCPU's thread except the words
+ * under "touched by other threads", which are atomic.
+ */
+import { array, bytes, i32, padTo, struct, u16, u32, u64, u8, type ViewOf } from '@smp86/atomics-sync';
+
+/** A segment register or system segment, with its hidden part. */
+export const Segment = struct({
+  /** Base, zero-extended in legacy mode, 64 bits in long mode. */
+  base: u64,
+  /** Limit in bytes, already scaled by G. */
+  limit: u32,
+  /** Bits 8..23 of the descriptor's second dword at their place (type, S, DPL, P, AVL, L, D/B, G). */
+  attr: u32,
+  selector: u32,
+  pad: u32,
+});
+export type SegmentView = ViewOf<typeof Segment>;
+
+/** Bits of `interruptRequest`: what other threads (or the vCPU itself) want the vCPU to look at. */
+export const INTERRUPT = {
+  /** INTR: the LAPIC (or the 8259 through LINT0/virtual wire) has a vector to deliver. */
+  HARD: 1,
+  NMI: 2,
+  SMI: 4,
+  INIT: 8,
+  SIPI: 16,
+  /** Another thread asks for this vCPU's TLBs to be flushed (e.g. A20, memory map changes). */
+  TLB_FLUSH: 32,
+} as const;
+
+/** Bits of `exitRequest`: nonzero makes generated code leave at its next check. */
+export const EXIT = {
+  /** interruptRequest, queued work or a stop request is to be looked at. */
+  KICK: 1,
+} as const;
+
+/** Why generated code returned to the vCPU loop (the value `run` returns). */
+export const REASON = {
+  /** exitRequest was seen at a check; `ip` is that of the next instruction. */
+  KICK: 0,
+  /** An exception is to be delivered: `excVector`, `excError`, and CR2 for #PF; `ip` is the faulting one's. */
+  EXCEPTION: 1,
+  /** The next instruction is to be fetched afresh (no decoded code for it yet, mode changed, page crossing). */
+  LOOKUP: 2,
+  /** HLT was executed; `ip` is that of the next instruction. */
+  HALT: 3,
+  /** An instruction done by TypeScript asks for the loop (reset, shutdown, exclusive access …): see `exitDetail`. */
+  SPECIAL: 4,
+  /** The instruction budget (icount, single step) is used up. */
+  BUDGET: 5,
+} as const;
+
+/** Indices in `segs`. */
+export const SEG = { ES: 0, CS: 1, SS: 2, DS: 3, FS: 4, GS: 5 } as const;
+
+/** Number of entries of each TLB array (a power of two). */
+export const TLB_ENTRIES = 1024;
+/** Bytes of a TLB entry: tag u64 (linear page address, or TLB_INVALID), addend i32, info u32. */
+export const TLB_ENTRY_SIZE = 16;
+/** A tag no access can match (bit 0 set). */
+export const TLB_INVALID = 1;
+export const CODE_TLB_ENTRIES = 256;
+
+/** One MMU index's arrays. Order and sizes are known to generated code. */
+export const TLB_SET = {
+  READ: 0,
+  WRITE: TLB_ENTRIES * TLB_ENTRY_SIZE,
+  CODE: 2 * TLB_ENTRIES * TLB_ENTRY_SIZE,
+  SIZE: 2 * TLB_ENTRIES * TLB_ENTRY_SIZE + CODE_TLB_ENTRIES * TLB_ENTRY_SIZE,
+} as const;
+/** MMU indices: which TLB set applies. KERNEL_AC: supervisor with SMAP and EFLAGS.AC=1. */
+export const MMU = { KERNEL: 0, USER: 1, KERNEL_AC: 2, COUNT: 3 } as const;
+
+/** An XMM/YMM register: 16 bytes now, 32 reserved so that AVX needs no new layout. */
+export const XMM_STRIDE = 32;
+
+export const CpuEnv = struct({
+  // --- known to generated code by slot offset: keep below 2^16 ---
+  /** RAX RCX RDX RBX RSP RBP RSI RDI R8–R15. */
+  regs: array(u64, 16),
+  /** Always 0: the base or index slot of an address without one. */
+  zero: u64,
+  /** Linear address computed by the EA record for addresses that do not fit the fast form. */
+  tmpAddr: u64,
+  /** Linear address of the 4 KiB page that holds the instruction being executed. */
+  codePage: u64,
+  /** Instruction pointer (offset in CS), valid outside generated code. */
+  ip: u64,
+  /** While an instruction done by TypeScript runs: the ip of the instruction after it. */
+  nextIp: u64,
+  /** Lazy flags; see flags.ts. ZF: flagRes == 0. */
+  flagRes: u64,
+  /** CF: bit 63; OF: bit 63 xor bit 62. */
+  flagCarry: u64,
+  /** AF: bit 4 of (flagAux ^ flagRes); PF: even parity of (flagRes ^ flagAux>>8) & 255; SF: sign of flagRes xor bit 16. */
+  flagAux: u32,
+  /** EFLAGS without CF PF AF ZF SF OF (those bits are 0 here), DF included, bit 1 set. */
+  eflags: u32,
+  /** Scratch for generated code and its helpers. */
+  slowAddr: u64,
+  slowValue: u64,
+  slowValueHigh: u64,
+  scratch: array(u64, 8),
+  xmm: bytes(16 * XMM_STRIDE),
+  mxcsr: u32,
+  /** 0..2: 16-, 32-, 64-bit code (CS.L, CS.D). */
+  codeSize: u32,
+  /** 0..2: 16-, 32-, 64-bit stack pointer. */
+  stackSize: u32,
+  cpl: u32,
+  /** Byte offset from the env's start of the TLB set of the current MMU index. */
+  tlbSet: u32,
+  /** Instructions left before REASON.BUDGET; counts down only in icount or single-step mode. */
+  budget: i32,
+  /** Record being executed when a slow path was entered (wasm address). */
+  record: u32,
+  /** Exception being raised by a helper: vector, error code (-1: none). */
+  excVector: u32,
+  excError: i32,
+  exitDetail: u32,
+  segs: array(Segment, 6),
+  // --- x87: eight 80-bit registers, 16 bytes apart: mantissa u64, sign/exponent u16 ---
+  fpRegs: bytes(8 * 16),
+  fpTop: u32,
+  fpControl: u16,
+  fpStatus: u16,
+  /** Full tag word, 2 bits a register as FSTENV stores it is derived; here 1 = valid, 0 = empty, bit per register. */
+  fpTags: u8,
+  fpOpcode: u16,
+  fpIp: u64,
+  fpDp: u64,
+  fpCs: u16,
+  fpDs: u16,
+  // --- system registers ---
+  ldtr: Segment,
+  tr: Segment,
+  gdtBase: u64,
+  idtBase: u64,
+  gdtLimit: u32,
+  idtLimit: u32,
+  cr0: u64,
+  cr2: u64,
+  cr3: u64,
+  cr4: u64,
+  efer: u64,
+  xcr0: u64,
+  dr: array(u64, 8),
+  star: u64,
+  lstar: u64,
+  cstar: u64,
+  sfmask: u64,
+  kernelGsBase: u64,
+  sysenterCs: u64,
+  sysenterEsp: u64,
+  sysenterEip: u64,
+  tscAux: u64,
+  tscAdjust: u64,
+  pat: u64,
+  apicBase: u64,
+  miscEnable: u64,
+  mtrrDefType: u64,
+  mtrrFixed: array(u64, 11),
+  mtrrVar: array(u64, 16),
+  /** Nonzero for one instruction after STI / MOV SS: interrupts are held off. */
+  inhibit: u32,
+  /** NMI blocked until IRET. */
+  nmiMasked: u32,
+  index: u32,
+  apicId: u32,
+  /** Nonzero on the bootstrap processor. */
+  bsp: u32,
+  /** Counters (wrapping): for `info jit` and benchmarks. */
+  statInstructions: u64,
+  statTlbFills: u64,
+  statLookups: u64,
+  // --- touched by other threads: atomic ---
+  pad0: padTo(64),
+  /** Bits of EXIT; generated code reads it atomically. */
+  exitRequest: i32,
+  /** Bits of INTERRUPT. */
+  interruptRequest: i32,
+  /** 1 while halted (HLT or waiting for SIPI). */
+  halted: i32,
+  /** 1: an AP that has not had its SIPI. */
+  waitForSipi: i32,
+  sipiVector: i32,
+  /** Futex word that a sleeping vCPU waits on; bumped by kick. */
+  kickSeq: i32,
+  stopRequested: i32,
+  stopped: i32,
+  /** Head of the queued-work ring; see docs/threads.md. */
+  workPending: i32,
+  /** 1 while executing guest code (exclusive sections count it). */
+  running: i32,
+  exclusiveWaiter: i32,
+  pad1: padTo(64),
+});
+export type CpuEnvView = ViewOf<typeof CpuEnv>;
+
+/** Bytes reserved for the env proper, before the TLB sets. */
+export const ENV_SIZE = 4096;
+/** Byte offset of MMU index `i`'s TLB set from the env's start. */
+export function tlbSetOffset(mmuIndex: number): number {
+  return ENV_SIZE + mmuIndex * TLB_SET.SIZE;
+}
+/** Scratch area for device accesses, page-crossing accesses and one-instruction code, after the TLB sets. */
+export const SCRATCH_OFFSET = ENV_SIZE + MMU.COUNT * TLB_SET.SIZE;
+export const SCRATCH_SIZE = 4096;
+/** Bytes of one vCPU's block. */
+export const VCPU_BLOCK_SIZE = Math.ceil((SCRATCH_OFFSET + SCRATCH_SIZE) / 65536) * 65536;
+
+if (CpuEnv.size > ENV_SIZE) throw new Error(`CpuEnv is ${CpuEnv.size} bytes`);
