@@ -1,0 +1,4 @@
+export * from './bytes.ts';
+export * from './expr.ts';
+export * from './func.ts';
+export * from './module.ts';
