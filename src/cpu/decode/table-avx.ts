@@ -1,0 +1,2 @@
+/** VEX-encoded instructions. */
+export const AVX_ROWS: readonly string[] = [];
