@@ -11,9 +11,7 @@ export type SyncErrorCode =
   /** A lock that its holder takes again, which would sleep forever. */
   | 'recursive'
   /** A record that can never fit into its ring. */
-  | 'record-too-long'
-  /** A ring that was closed is written to. */
-  | 'closed';
+  | 'record-too-long';
 
 /** A mistake in the use of a primitive by its caller; never a consequence of guest activity. */
 export class SyncError extends Error {

@@ -122,8 +122,8 @@ export class Mutex {
 
   /** For a thread that must not block. Settles with the lock held. */
   async lockAsync(): Promise<void> {
+    // Not refused if this thread holds it: another task of the thread may, across an await.
     if (this.tryLock()) return;
-    this.refuseRecursion();
     this.ops.add(this.address + ASYNC_COUNT, 1);
     for (;;) {
       const seq = this.ops.load(this.address + ASYNC_SEQ);
@@ -134,8 +134,9 @@ export class Mutex {
     this.i32[this.ownerIndex] = ownerId;
   }
 
-  /** @throws SyncError `not-held` if nobody holds it */
+  /** @throws SyncError `not-held` if nobody holds it, or another named thread does */
   unlock(): void {
+    if (this.i32[this.ownerIndex] !== ownerId) this.assertHeld();
     this.i32[this.ownerIndex] = 0;
     const state = this.ops.exchange(this.address, FREE);
     if (state === HELD) return;
