@@ -68,12 +68,22 @@ export interface Ins {
   // --- memory by linear address; sizes 1, 2, 4 (i32), 8 (i64), 16 (v128) ---
   load(address: Expr, size: number): Expr;
   store(address: Expr, value: Expr, size: number): void;
+  /** Read-modify-write by address; as `modify`, atomic with LOCK. */
+  modifyAt(address: Expr, size: number, change: (old: Expr) => Expr): void;
   /**
    * Checks that `size` bytes can be written and gives their wasm address (i32, bound), for read-modify-write and
    * for instructions that store more than one value; `commit` must follow the stores.
    */
   probeWrite(address: Expr, size: number): Expr;
   commit(wasmAddress: Expr, size: number): void;
+
+  /** i32: wasm address of `size` bytes of RAM at a linear address when the TLB has them for reading (or writing), else 0. Never faults. */
+  tlbAddress(address: Expr, size: number, write: boolean): Expr;
+  /** i64: base of the source segment of a string instruction; of ES. Zero where the architecture ignores it. */
+  sourceBase(): Expr;
+  esBase(): Expr;
+  /** i64, bound: linear address of an offset of `addressSize` bytes in a segment with this base, wrapped as the mode asks. */
+  linear(base: Expr, offset: Expr): Expr;
 
   // --- vector registers: in the env, not in locals ---
   /** wasm address (i32) of XMM or MMX operand `n`'s register, and the constant offset to add. */
@@ -101,6 +111,8 @@ export interface Ins {
   jumpRelative(): void;
   /** i64: the instruction pointer of the next instruction. */
   nextIp(): Expr;
+  /** Leaves with this instruction's own ip when an exit is requested: between two steps of a repeated instruction. */
+  interruptible(): void;
   /** Goes on with the next instruction, from the middle of the code. */
   next(): void;
   /** After a change that the code-lookup or MMU depends on: continue at the next instruction, looked up afresh. */

@@ -1,0 +1,184 @@
+/** Multiplication and division. Source: Intel SDM vol. 2, MUL, IMUL, DIV, IDIV, MULX. */
+import { type Expr, i32, i64 } from '../../wasm/index.ts';
+import { type Ins, REG, type Semantics, signExtend } from './ins.ts';
+
+const DIVIDE_ERROR = 0;
+const LOW32 = 0xffffffffn;
+
+/** High 64 bits of the unsigned 128-bit product, bound. */
+export function mulHighUnsigned(ins: Ins, a: Expr, b: Expr): Expr {
+  const { f } = ins;
+  const al = f.let(a.and(LOW32));
+  const ah = f.let(a.shrU(32));
+  const bl = f.let(b.and(LOW32));
+  const bh = f.let(b.shrU(32));
+  const p1 = f.let(al.mul(bh));
+  const p2 = f.let(ah.mul(bl));
+  const middle = al.mul(bl).shrU(32).add(p1.and(LOW32)).add(p2.and(LOW32));
+  return f.let(ah.mul(bh).add(p1.shrU(32)).add(p2.shrU(32)).add(middle.shrU(32)));
+}
+/** High 64 bits of the signed 128-bit product, bound. */
+function mulHighSigned(ins: Ins, a: Expr, b: Expr): Expr {
+  const high = mulHighUnsigned(ins, a, b);
+  return ins.f.let(high.sub(a.shrS(63).and(b)).sub(b.shrS(63).and(a)));
+}
+
+/** CF = OF = `overflow`; SF, ZF, PF follow the low half (they are undefined). */
+function productFlags(ins: Ins, low: Expr, overflow: Expr): void {
+  const o = ins.f.let(overflow);
+  ins.flags.explicit(ins.size, low, o, o);
+}
+
+/** One-operand multiplication: rDX:rAX (AX for bytes) = rAX * operand. */
+function multiply(name: string, signed: boolean): Semantics {
+  return {
+    name,
+    forms: ['r', 'm'],
+    sizes: [1, 2, 4, 8],
+    setsAllFlags: true,
+    emit(ins) {
+      const { f, size } = ins;
+      const bits = size * 8;
+      const b = ins.read(0);
+      const a = f.copy(ins.reg(REG.AX));
+      if (size === 8) {
+        const low = f.let(a.mul(b));
+        const high = signed ? mulHighSigned(ins, a, b) : mulHighUnsigned(ins, a, b);
+        ins.setReg(REG.AX, low);
+        ins.setReg(REG.DX, high);
+        productFlags(ins, low, signed ? high.ne(low.shrS(63)) : high.ne(0));
+        return;
+      }
+      const wide = signed
+        ? f.let(signExtend(a, size, 8).mul(signExtend(b, size, 8)))
+        : f.let(a.i64u().mul(b.i64u()));
+      if (size === 1) {
+        ins.setReg(REG.AX, wide.i32().low(16), 2);
+      } else {
+        ins.setReg(REG.AX, wide.i32().low(bits));
+        ins.setReg(REG.DX, wide.shrU(bits).i32().low(bits));
+      }
+      const fits = signed ? wide.eq(wide.sext(bits)) : wide.shrU(bits).eqz();
+      productFlags(ins, f.let(wide.i32().low(bits)), fits.eqz());
+    },
+  };
+}
+
+/** IMUL r, r/m and IMUL r, r/m, imm. */
+const TRUNCATING: Semantics = {
+  name: 'imul',
+  forms: ['rr', 'rm', 'rri', 'rmi'],
+  sizes: [2, 4, 8],
+  setsAllFlags: true,
+  emit(ins) {
+    const { f, size } = ins;
+    const bits = size * 8;
+    const [a, b] = ins.kinds.length === 3 ? [ins.read(1), ins.read(2)] : [ins.read(0), ins.read(1)];
+    if (size === 8) {
+      const low = f.let(a.mul(b));
+      if (ins.flags.live) productFlags(ins, low, mulHighSigned(ins, a, b).ne(low.shrS(63)));
+      ins.write(0, low);
+      return;
+    }
+    const wide = f.let(signExtend(a, size, 8).mul(signExtend(b, size, 8)));
+    const low = f.let(wide.i32().low(bits));
+    productFlags(ins, low, wide.ne(wide.sext(bits)));
+    ins.write(0, low);
+  },
+};
+
+/** DIV, IDIV: quotient and remainder of rDX:rAX (AX for bytes); #DE on zero or overflow. */
+function divide(name: string, signed: boolean): Semantics {
+  return {
+    name,
+    forms: ['r', 'm'],
+    sizes: [1, 2, 4, 8],
+    emit(ins) {
+      const { f, size } = ins;
+      const bits = size * 8;
+      const divisor = ins.read(0);
+      f.if(divisor.eqz(), () => ins.raise(DIVIDE_ERROR), undefined, false);
+      if (size === 8) {
+        const low = f.copy(ins.reg(REG.AX));
+        const high = f.copy(ins.reg(REG.DX));
+        // a dividend that fits 64 bits is divided here; longer ones are rare
+        if (signed) {
+          const simple = high.eq(low.shrS(63)).and(divisor.ne(-1n));
+          f.if(simple.eqz(), () => ins.helper('idiv'), undefined, false);
+          ins.setReg(REG.AX, low.divS(divisor));
+          ins.setReg(REG.DX, low.remS(divisor));
+        } else {
+          f.if(high.ne(0), () => ins.helper('div'), undefined, false);
+          ins.setReg(REG.AX, low.divU(divisor));
+          ins.setReg(REG.DX, low.remU(divisor));
+        }
+        return;
+      }
+      const dividend =
+        size === 1
+          ? f.let(signed ? signExtend(ins.reg(REG.AX, 2), 2, 8) : ins.reg(REG.AX, 2).i64u())
+          : size === 2
+            ? f.let(
+                signed
+                  ? ins.reg(REG.DX).shl(16).or(ins.reg(REG.AX)).i64s()
+                  : ins.reg(REG.DX).shl(16).or(ins.reg(REG.AX)).i64u(),
+              )
+            : f.let(ins.reg(REG.DX).i64u().shl(32).or(ins.reg(REG.AX).i64u()));
+      const d = f.let(signed ? signExtend(divisor, size, 8) : divisor.i64u());
+      if (signed) {
+        const traps = d.eq(-1n).and(dividend.eq(i64(-(1n << 63n))));
+        f.if(traps, () => ins.raise(DIVIDE_ERROR), undefined, false);
+      }
+      const q = f.let(signed ? dividend.divS(d) : dividend.divU(d));
+      const overflow = signed ? q.ne(q.sext(bits)) : q.shrU(bits).ne(0);
+      f.if(overflow, () => ins.raise(DIVIDE_ERROR), undefined, false);
+      const r = f.let((signed ? dividend.remS(d) : dividend.remU(d)).i32().low(bits));
+      const quotient = q.i32().low(bits);
+      if (size === 1) {
+        ins.setReg(REG.AX, quotient.or(r.shl(8)), 2);
+      } else {
+        ins.setReg(REG.AX, quotient);
+        ins.setReg(REG.DX, r);
+      }
+    },
+  };
+}
+
+/** AAM, AAD: immediate base; 32- and 16-bit modes only. */
+const ASCII: readonly Semantics[] = [
+  {
+    name: 'aam',
+    forms: ['i'],
+    sizes: [1],
+    emit(ins) {
+      const { f } = ins;
+      const base = ins.read(0);
+      f.if(base.eqz(), () => ins.raise(DIVIDE_ERROR), undefined, false);
+      const al = f.copy(ins.reg(REG.AX, 1));
+      const low = f.let(al.remU(base));
+      ins.setReg(REG.AX, al.divU(base).shl(8).or(low), 2);
+      ins.flags.explicit(1, low, i32(0), i32(0));
+    },
+  },
+  {
+    name: 'aad',
+    forms: ['i'],
+    sizes: [1],
+    emit(ins) {
+      const { f } = ins;
+      const ax = f.copy(ins.reg(REG.AX, 2));
+      const low = f.let(ax.shrU(8).mul(ins.read(0)).add(ax).low(8));
+      ins.setReg(REG.AX, low, 2);
+      ins.flags.explicit(1, low, i32(0), i32(0));
+    },
+  },
+];
+
+export const MULDIV_SEMANTICS: readonly Semantics[] = [
+  multiply('mul', false),
+  multiply('imul1', true),
+  TRUNCATING,
+  divide('div', false),
+  divide('idiv', true),
+  ...ASCII,
+];
