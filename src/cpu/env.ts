@@ -163,6 +163,15 @@ export const CpuEnv = struct({
   mtrrDefType: u64,
   mtrrFixed: array(u64, 11),
   mtrrVar: array(u64, 16),
+  /** PAE page-directory-pointer entries as loaded with CR3 (SDM 3A 4.4.1). */
+  pdpte: array(u64, 4),
+  mcgStatus: u64,
+  mcgCtl: u64,
+  /** MCi_CTL, STATUS, ADDR, MISC of the machine-check banks. */
+  mcBanks: array(u64, 40),
+  microcodeRev: u64,
+  debugCtl: u64,
+  hwcr: u64,
   /** Nonzero for one instruction after STI / MOV SS: interrupts are held off. */
   inhibit: u32,
   /** NMI blocked until IRET. */
