@@ -1,0 +1,5 @@
+/** Where a character device's output goes: in a machine, a ring in shared memory that the host drains. */
+export interface ByteSink {
+  /** Takes a byte, or says false when there is no room. *May block:* no. */
+  write(byte: number): boolean;
+}
