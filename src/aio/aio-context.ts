@@ -1,0 +1,209 @@
+/**
+ * An AioContext: an event loop of one thread, with bottom halves and a timer list group, that any thread
+ * may give work to. All of it is in shared memory but the functions and pollers, which are the owner's.
+ */
+import { atomicI32, i32, padTo, struct, u32, type ViewOf } from '@smp86/atomics-sync';
+import type { Callback } from '../timer/callback-registry.ts';
+import type { ClockSystem } from '../timer/clock.ts';
+import type { TimerGroup } from '../timer/timer-group.ts';
+import { reduceTimerSlack } from '../timer/timer-slack.ts';
+import { BottomHalves } from './bottom-half.ts';
+import { AioError } from './errors.ts';
+
+export const AioState = struct({
+  magic: u32,
+  /** Its timer group's number. */
+  group: i32,
+  maxBottomHalves: u32,
+  stop: atomicI32,
+  pad: padTo(64),
+});
+const AIO_MAGIC = 0x61696f31;
+
+/** What `init` may be told. */
+export interface AioOptions {
+  /** Default 128. */
+  readonly maxBottomHalves?: number;
+  /** Default: a new group. */
+  readonly group?: TimerGroup;
+}
+const DEFAULT_BOTTOM_HALVES = 128;
+
+/** A source of events that the owner looks at in every turn: a completion queue, a request ring. */
+export interface Poller {
+  /** Handles what is there; returns whether there was something. *Thread:* owner. */
+  poll(): boolean;
+  /** Whether there is something: asked before the owner sleeps. Whoever adds something calls `notify` after it. */
+  ready(): boolean;
+}
+
+/** A bottom half as the threads see it. */
+export class BottomHalf {
+  /** Its number, by which other threads find it. */
+  readonly index: number;
+  readonly #all: BottomHalves;
+
+  constructor(all: BottomHalves, index: number) {
+    this.#all = all;
+    this.index = index;
+  }
+  /** Has it called in the owner's next turn; once, however often it is scheduled before that. *Thread:* any. */
+  schedule(): void {
+    this.#all.schedule(this.index);
+  }
+  /** As `schedule`; but scheduled so by its own call, it waits for another event or 10 ms. */
+  scheduleIdle(): void {
+    this.#all.scheduleIdle(this.index);
+  }
+  /** Takes back a `schedule` whose call has not begun. *Thread:* any. */
+  cancel(): void {
+    this.#all.cancel(this.index);
+  }
+  /** Cancels it and gives its number back. *Thread:* any. */
+  delete(): void {
+    this.#all.delete(this.index);
+  }
+}
+
+/** A thread's view of a context. */
+export class AioContext {
+  readonly clocks: ClockSystem;
+  readonly offset: number;
+  /** Its timers: `clocks.createTimer({ group: context.group.index, … })`. */
+  readonly group: TimerGroup;
+  readonly #state: ViewOf<typeof AioState>;
+  readonly #bottomHalves: BottomHalves;
+  readonly #pollers: Poller[] = [];
+
+  /** Bytes of a context; place it at a multiple of 64. */
+  static size(options: AioOptions = {}): number {
+    return AioState.size + BottomHalves.size(options.maxBottomHalves ?? DEFAULT_BOTTOM_HALVES);
+  }
+
+  /** Makes a context at `offset` of the clock system's buffer. *Thread:* any, before another attaches to it. */
+  static init(clocks: ClockSystem, offset: number, options: AioOptions = {}): AioContext {
+    const capacity = options.maxBottomHalves ?? DEFAULT_BOTTOM_HALVES;
+    if (!Number.isInteger(capacity) || capacity < 1) throw new RangeError(`${capacity} bottom halves`);
+    const state = AioState.at(clocks.buffer, offset);
+    new Uint8Array(clocks.buffer, offset, AioContext.size({ maxBottomHalves: capacity })).fill(0);
+    state.group = (options.group ?? clocks.createGroup()).index;
+    state.maxBottomHalves = capacity;
+    BottomHalves.init(clocks.buffer, offset + AioState.size, capacity);
+    state.magic = AIO_MAGIC;
+    return new AioContext(clocks, offset);
+  }
+
+  /** A view of a context that was made by any thread. Throws `not-initialised`. */
+  static attach(clocks: ClockSystem, offset: number): AioContext {
+    return new AioContext(clocks, offset);
+  }
+
+  private constructor(clocks: ClockSystem, offset: number) {
+    const state = AioState.at(clocks.buffer, offset);
+    if (state.magic !== AIO_MAGIC) throw new AioError('not-initialised', `no context at offset ${offset}`);
+    this.clocks = clocks;
+    this.offset = offset;
+    this.#state = state;
+    this.group = clocks.group(state.group);
+    const { notifier } = this.group;
+    this.#bottomHalves = new BottomHalves(clocks.buffer, offset + AioState.size, () => notifier.notify());
+  }
+
+  /** Makes the owner look for work. Call it after adding the work. *Thread:* any. *Lock:* none. */
+  notify(): void {
+    this.group.notifier.notify();
+  }
+
+  /**
+   * A new bottom half. A function is registered in the calling thread, which has to be the owner, and stays
+   * registered; other threads give a number that the owner registers. Throws `no-bottom-half-left`.
+   */
+  createBottomHalf(callback: number | Callback, arg = 0, name?: string): BottomHalf {
+    const id = typeof callback === 'number' ? callback : this.clocks.callbacks.add(callback, name);
+    return new BottomHalf(this.#bottomHalves, this.#bottomHalves.create(id, arg));
+  }
+
+  /** The view of a bottom half that another thread made. */
+  bottomHalf(index: number): BottomHalf {
+    return new BottomHalf(this.#bottomHalves, index);
+  }
+
+  /** Has callback number `callback` called once in the owner's next turn. *Thread:* any. Throws `no-bottom-half-left`. */
+  scheduleOneshot(callback: number, arg = 0): void {
+    this.#bottomHalves.scheduleOneshot(callback, arg);
+  }
+
+  /** *Thread:* owner. */
+  addPoller(poller: Poller): void {
+    this.#pollers.push(poller);
+  }
+
+  /** *Thread:* owner. */
+  removePoller(poller: Poller): void {
+    const at = this.#pollers.indexOf(poller);
+    if (at >= 0) this.#pollers.splice(at, 1);
+  }
+
+  /** Ns that the owner may sleep; 0 when there is something to do. *Thread:* owner. */
+  timeout(): number {
+    for (const poller of this.#pollers) if (poller.ready()) return 0;
+    const timeout = this.#bottomHalves.timeout();
+    return timeout === 0 ? 0 : Math.min(timeout, this.group.deadline());
+  }
+
+  /** Sleeps until there may be something to do. *Thread:* owner. *Lock:* not the BQL. *May block:* yes. */
+  wait(): void {
+    // a notification after the timeout was computed is still there and ends the wait at once
+    this.group.notifier.wait(this.timeout());
+  }
+
+  /** Does what there is to do: events, bottom halves, timers; returns whether there was something. *Thread:* owner. */
+  dispatch(): boolean {
+    // accept first: who adds work after we looked notifies again
+    this.group.notifier.accept();
+    let progress = false;
+    for (const poller of this.#pollers) if (poller.poll()) progress = true;
+    if (this.#bottomHalves.run(this.clocks.callbacks)) progress = true;
+    if (this.group.run()) progress = true;
+    return progress;
+  }
+
+  /**
+   * One turn, after a wait when `blocking`. For threads whose work is all synchronous: coroutines that wait
+   * on a promise advance in `run` only. *Thread:* owner. *May block:* when `blocking`.
+   */
+  poll(blocking: boolean): boolean {
+    if (blocking) this.wait();
+    return this.dispatch();
+  }
+
+  /** Turns until `requestStop`; coroutines advance between them. *Thread:* owner. *May block:* yes, the thread. */
+  async run(): Promise<void> {
+    reduceTimerSlack();
+    while (!this.stopRequested) {
+      this.dispatch();
+      await microtasksDrained();
+      if (!this.stopRequested) this.wait();
+    }
+  }
+
+  get stopRequested(): boolean {
+    return this.#state.stop.load() !== 0;
+  }
+
+  /** Ends `run` after its current turn. *Thread:* any. */
+  requestStop(): void {
+    this.#state.stop.store(1);
+    this.notify();
+  }
+
+  /** Gives the timer group back. *Thread:* owner, after its loop. Throws `timers-left`. */
+  close(): void {
+    this.clocks.releaseGroup(this.group);
+  }
+}
+
+/** Resolves when no microtask is left: a bare `await` would advance each coroutine by one step only. */
+export function microtasksDrained(): Promise<void> {
+  return new Promise(process.nextTick);
+}

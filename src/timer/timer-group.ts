@@ -1,0 +1,51 @@
+/** A timer list group: the four lists, one per clock, that one thread runs, and how to wake that thread. */
+import type { ClockLayout, TimerGroupStateView } from './clock-state.ts';
+import { Notifier } from './notifier.ts';
+import { type ListClock, TimerList } from './timer-list.ts';
+
+/** Where a group lies, and its clock system. */
+export interface GroupHome extends ListClock {
+  readonly buffer: SharedArrayBuffer;
+  readonly offset: number;
+  readonly layout: ClockLayout;
+}
+
+/** A thread's view of one group. */
+export class TimerGroup {
+  readonly index: number;
+  /** By clock type. */
+  readonly lists: readonly TimerList[];
+  /** Wakes the owner. */
+  readonly notifier: Notifier;
+  readonly #state: TimerGroupStateView;
+
+  constructor(home: GroupHome, index: number, state: TimerGroupStateView) {
+    this.index = index;
+    this.#state = state;
+    this.notifier = new Notifier(state.notifier);
+    this.lists = state.lists.map(
+      (list, type) =>
+        new TimerList(home.buffer, home.offset, home.layout, index * 4 + type, list, home, this.notifier),
+    );
+  }
+
+  /** False once the group was released. */
+  get used(): boolean {
+    return this.#state.used.load() !== 0;
+  }
+
+  /** Ns until the owner has a timer to run: 0 now, `Infinity` none. *Thread:* any. *Lock:* none. */
+  deadline(): number {
+    const lists = this.lists;
+    return Math.min(lists[0].deadline(), lists[1].deadline(), lists[2].deadline(), lists[3].deadline());
+  }
+
+  /** Runs what is due on all four clocks; see `TimerList.run`. *Thread:* owner. */
+  run(): boolean {
+    let progress = false;
+    for (let type = 0; type < 4; type++) {
+      if (this.lists[type].run()) progress = true;
+    }
+    return progress;
+  }
+}

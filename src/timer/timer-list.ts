@@ -1,0 +1,331 @@
+/**
+ * A timer list: the timers of one clock that one thread runs, in shared memory. Any thread arms and
+ * disarms; only the owner runs. The order is (expiry, insertion): equal expiries fire first in, first out.
+ *
+ * The list is a binary heap of timer numbers, so that arming costs O(log n) whatever its length; the
+ * earliest expiry is also kept in a word of its own, read without the lock.
+ */
+import { viewsOf, type Event, type Mutex } from '@smp86/atomics-sync';
+import { threadId } from 'node:worker_threads';
+import type { CallbackRegistry } from './callback-registry.ts';
+import {
+  CLOCK_NAMES,
+  type ClockLayout,
+  type ClockType,
+  type TimerListStateView,
+  TimerState,
+} from './clock-state.ts';
+import { ClockError } from './errors.ts';
+import type { Notifier } from './notifier.ts';
+
+/** Identifies a thread in shared memory; 0 is none. */
+const SELF = threadId + 1;
+
+/** Longest expiry: pending, but never due. */
+const LATEST = 2 ** 63;
+
+/** What a list needs of its clock. */
+export interface ListClock {
+  now(type: ClockType): number;
+  isEnabled(type: ClockType): boolean;
+  /** True when the clock's value does not grow by itself at present. */
+  standsStill(type: ClockType): boolean;
+  readonly callbacks: CallbackRegistry;
+}
+
+const EXPIRE = TimerState.offsetOf('expire') >>> 3;
+const SEQ = TimerState.offsetOf('seq') >>> 3;
+const CALLBACK = TimerState.offsetOf('callback') >>> 2;
+const ARG = TimerState.offsetOf('arg') >>> 2;
+const HEAP_INDEX = TimerState.offsetOf('heapIndex') >>> 2;
+const ATTRIBUTES = TimerState.offsetOf('attributes') >>> 2;
+const WORDS = TimerState.size >>> 2;
+const DOUBLES = TimerState.size >>> 3;
+
+/** A thread's view of one list. */
+export class TimerList {
+  readonly type: ClockType;
+  /** group * 4 + clock type. */
+  readonly index: number;
+  readonly #state: TimerListStateView;
+  readonly #lock: Mutex;
+  readonly #done: Event;
+  readonly #clock: ListClock;
+  readonly #notifier: Notifier;
+  readonly #i32: Int32Array<SharedArrayBuffer>;
+  readonly #f64: Float64Array<SharedArrayBuffer>;
+  readonly #heap: Uint16Array<SharedArrayBuffer>;
+  /** Index of timer 0's first word in the views. */
+  readonly #word: number;
+  readonly #double: number;
+
+  constructor(
+    buffer: SharedArrayBuffer,
+    base: number,
+    layout: ClockLayout,
+    index: number,
+    state: TimerListStateView,
+    clock: ListClock,
+    notifier: Notifier,
+  ) {
+    const views = viewsOf(buffer);
+    this.type = (index & 3) as ClockType;
+    this.index = index;
+    this.#state = state;
+    this.#lock = state.lock;
+    this.#done = state.done;
+    this.#clock = clock;
+    this.#notifier = notifier;
+    this.#i32 = views.i32;
+    this.#f64 = views.f64;
+    this.#heap = new Uint16Array(
+      buffer,
+      base + layout.heaps + index * layout.maxTimers * 2,
+      layout.maxTimers,
+    );
+    this.#word = (base + layout.timers) >>> 2;
+    this.#double = (base + layout.timers) >>> 3;
+  }
+
+  /** Earliest expiry in ns, or `Infinity`. *Thread:* any. *Lock:* none. */
+  get head(): number {
+    return this.#state.head.load();
+  }
+
+  /** Wakes the owner so that it computes its deadline afresh. *Thread:* any. *Lock:* none. */
+  notify(): void {
+    this.#notifier.notify();
+  }
+
+  /**
+   * Ns until the earliest timer is due: 0 when due now, `Infinity` when there is none, the clock is
+   * disabled, or it stands still. Stale at once, which is harmless: whatever makes it earlier notifies.
+   * *Thread:* any. *Lock:* none.
+   */
+  deadline(): number {
+    const head = this.#state.head.load();
+    if (head === Infinity || !this.#clock.isEnabled(this.type)) return Infinity;
+    const left = head - this.#clock.now(this.type);
+    if (left <= 0) return 0;
+    return this.#clock.standsStill(this.type) ? Infinity : left;
+  }
+
+  /**
+   * As `deadline`, over the timers all of whose attributes are in `mask`, and without regard to
+   * whether the clock stands still. *Thread:* any. *Lock:* the list's, inside.
+   */
+  deadlineOf(mask: number): number {
+    if (this.#state.head.load() === Infinity || !this.#clock.isEnabled(this.type)) return Infinity;
+    let earliest = Infinity;
+    this.#lock.lock();
+    for (let i = this.#state.count - 1; i >= 0; i--) {
+      const timer = this.#heap[i];
+      if ((this.#i32[this.#word + timer * WORDS + ATTRIBUTES] & ~mask) !== 0) continue;
+      earliest = Math.min(earliest, this.#f64[this.#double + timer * DOUBLES + EXPIRE]);
+    }
+    this.#lock.unlock();
+    return earliest === Infinity ? Infinity : Math.max(0, earliest - this.#clock.now(this.type));
+  }
+
+  /** Number of timers pending. *Thread:* any. */
+  get count(): number {
+    return this.#state.count;
+  }
+
+  /** True when a timer is due and may run. *Thread:* any. *Lock:* none. */
+  hasExpired(): boolean {
+    return this.deadline() === 0;
+  }
+
+  /** Arms or moves timer `timer` to `expire` ns; a past or negative time is due at once. */
+  mod(timer: number, expire: number): void {
+    const when = normalise(expire);
+    this.#lock.lock();
+    if (this.#f64[this.#double + timer * DOUBLES + EXPIRE] >= 0) this.#remove(timer);
+    const isHead = this.#insert(timer, when);
+    this.#lock.unlock();
+    if (isHead) this.#notifier.notify();
+  }
+
+  /** As `mod`, but does nothing when the timer is pending at `expire` or before. */
+  modAnticipate(timer: number, expire: number): void {
+    const when = normalise(expire);
+    let isHead = false;
+    this.#lock.lock();
+    const old = this.#f64[this.#double + timer * DOUBLES + EXPIRE];
+    if (old < 0 || when < old) {
+      if (old >= 0) this.#remove(timer);
+      isHead = this.#insert(timer, when);
+    }
+    this.#lock.unlock();
+    if (isHead) this.#notifier.notify();
+  }
+
+  /** Disarms timer `timer`, pending or not. Does not wait for its callback and notifies no one. */
+  del(timer: number): void {
+    this.#lock.lock();
+    if (this.#f64[this.#double + timer * DOUBLES + EXPIRE] >= 0) {
+      this.#remove(timer);
+      this.#publishHead();
+    }
+    this.#lock.unlock();
+  }
+
+  /**
+   * Runs the callbacks of the timers that are due at the time of the call, and of those armed
+   * meanwhile for that time or before. Returns whether one ran.
+   * *Thread:* owner. *Lock:* the main loop's lists: BQL, over the whole pass; else none.
+   * Throws `list-running` when another thread is in a pass.
+   */
+  run(): boolean {
+    const state = this.#state;
+    if (state.head.load() === Infinity) return false;
+    const nested = state.runner.load() === SELF;
+    if (!nested && state.runner.compareExchange(0, SELF) !== 0) {
+      throw new ClockError(
+        'list-running',
+        `list ${this.index} (${CLOCK_NAMES[this.type]}) is being run by another thread`,
+      );
+    }
+    const outer = state.current.load();
+    let progress = false;
+    // the order matters: a disabler that stored its flag before this reset is seen below; one that
+    // stores it after the test finds the event reset and waits
+    if (!nested) this.#done.reset();
+    try {
+      if (this.#clock.isEnabled(this.type)) {
+        const now = this.#clock.now(this.type);
+        for (;;) {
+          const timer = this.#take(now);
+          if (timer < 0) break;
+          progress = true;
+          state.current.store(timer);
+          const word = this.#word + timer * WORDS;
+          this.#clock.callbacks.run(this.#i32[word + CALLBACK], this.#i32[word + ARG]);
+        }
+      }
+    } finally {
+      state.current.store(outer);
+      if (!nested) {
+        // the runner is cleared first, so that who waited for the event may run the list
+        state.runner.store(0);
+        this.#done.set();
+      }
+    }
+    return progress;
+  }
+
+  /** Waits until no pass is in progress. *Thread:* any but the runner. *May block:* yes. */
+  waitDone(): void {
+    this.#done.wait();
+  }
+
+  /** Timer whose callback the calling thread is in, or -1. */
+  get currentOfThisThread(): number {
+    return this.#state.runner.load() === SELF ? this.#state.current.load() : -1;
+  }
+
+  /** Unlinks the first timer if it is due at `now`; -1 when none is. */
+  #take(now: number): number {
+    this.#lock.lock();
+    let timer = -1;
+    if (this.#state.count > 0) {
+      const first = this.#heap[0];
+      if (this.#f64[this.#double + first * DOUBLES + EXPIRE] <= now) {
+        timer = first;
+        this.#remove(first);
+        this.#publishHead();
+      }
+    }
+    this.#lock.unlock();
+    return timer;
+  }
+
+  /** Puts a timer that is not in the heap into it; true when it is the first. Lock: the list's. */
+  #insert(timer: number, when: number): boolean {
+    const state = this.#state;
+    const double = this.#double + timer * DOUBLES;
+    const seq = state.nextSeq;
+    state.nextSeq = seq + 1;
+    this.#f64[double + SEQ] = seq;
+    this.#storeExpire(timer, when);
+    const at = state.count;
+    state.count = at + 1;
+    this.#place(at, timer);
+    this.#siftUp(at);
+    this.#publishHead();
+    return this.#heap[0] === timer;
+  }
+
+  /** Takes a timer out of the heap. The caller publishes the head. Lock: the list's. */
+  #remove(timer: number): void {
+    const state = this.#state;
+    const at = this.#i32[this.#word + timer * WORDS + HEAP_INDEX];
+    const last = state.count - 1;
+    state.count = last;
+    this.#storeExpire(timer, -1);
+    if (at === last) return;
+    const moved = this.#heap[last];
+    this.#place(at, moved);
+    this.#siftUp(at);
+    this.#siftDown(this.#i32[this.#word + moved * WORDS + HEAP_INDEX]);
+  }
+
+  #place(at: number, timer: number): void {
+    this.#heap[at] = timer;
+    this.#i32[this.#word + timer * WORDS + HEAP_INDEX] = at;
+  }
+
+  /** True when timer `a` fires before timer `b`. */
+  #before(a: number, b: number): boolean {
+    const x = this.#double + a * DOUBLES;
+    const y = this.#double + b * DOUBLES;
+    const difference = this.#f64[x + EXPIRE] - this.#f64[y + EXPIRE];
+    return difference < 0 || (difference === 0 && this.#f64[x + SEQ] < this.#f64[y + SEQ]);
+  }
+
+  #siftUp(start: number): void {
+    const timer = this.#heap[start];
+    let at = start;
+    while (at > 0) {
+      const parent = (at - 1) >>> 1;
+      if (!this.#before(timer, this.#heap[parent])) break;
+      this.#place(at, this.#heap[parent]);
+      at = parent;
+    }
+    if (at !== start) this.#place(at, timer);
+  }
+
+  #siftDown(start: number): void {
+    const count = this.#state.count;
+    const timer = this.#heap[start];
+    let at = start;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= count) break;
+      if (child + 1 < count && this.#before(this.#heap[child + 1], this.#heap[child])) child++;
+      if (!this.#before(this.#heap[child], timer)) break;
+      this.#place(at, this.#heap[child]);
+      at = child;
+    }
+    if (at !== start) this.#place(at, timer);
+  }
+
+  #publishHead(): void {
+    const state = this.#state;
+    const head = state.count === 0 ? Infinity : this.#f64[this.#double + this.#heap[0] * DOUBLES + EXPIRE];
+    // only lock holders write it, so that comparing first is safe and spares the store
+    if (state.head.load() !== head) state.head.store(head);
+  }
+
+  /** An aligned 8-byte store, never torn for the readers of `expire` without the lock. */
+  #storeExpire(timer: number, when: number): void {
+    this.#f64[this.#double + timer * DOUBLES + EXPIRE] = when;
+  }
+}
+
+/** A whole number of ns, not before 0; never early, so fractions go up. */
+function normalise(expire: number): number {
+  if (!(expire > 0)) return 0;
+  return expire >= LATEST ? LATEST : Math.ceil(expire);
+}
