@@ -241,6 +241,7 @@ NP.0F.01:EF wrpkru - @pku
 0F.0D/5m prefetch Mb
 0F.0D/6m prefetch Mb
 0F.0D/7m prefetch Mb
+0F.0D nop Ev
 0F.18/0m prefetch~prefetchnta Mb
 0F.18/1m prefetch~prefetcht0 Mb
 0F.18/2m prefetch~prefetcht1 Mb

@@ -4,7 +4,7 @@
  */
 
 /** Opcodes of the 0F map with an MMX form (no prefix) and an XMM form (66), both `destination, source`. */
-const PACKED: readonly (readonly [string, string, string])[] = [
+export const PACKED: readonly (readonly [string, string, string])[] = [
   ['60', 'punpcklbw', 'mmx'],
   ['61', 'punpcklwd', 'mmx'],
   ['62', 'punpckldq', 'mmx'],
@@ -62,15 +62,16 @@ const PACKED: readonly (readonly [string, string, string])[] = [
   ['FE', 'paddd', 'mmx'],
 ];
 /** SSSE3 opcodes of the 0F38 map, MMX and XMM. */
-const SSSE3 =
+export const SSSE3 =
   '00 pshufb 01 phaddw 02 phaddd 03 phaddsw 04 pmaddubsw 05 phsubw 06 phsubd 07 phsubsw 08 psignb 09 psignw 0A psignd 0B pmulhrsw 1C pabsb 1D pabsw 1E pabsd';
 /** SSE4.1 opcodes of the 0F38 map with whole-register operands. */
-const SSE41 =
+export const SSE41 =
   '28 pmuldq 29 pcmpeqq 2B packusdw 38 pminsb 39 pminsd 3A pminuw 3B pminud 3C pmaxsb 3D pmaxsd 3E pmaxuw 3F pmaxud 40 pmulld 41 phminposuw';
 /** Opcodes of the 0F map with ps, pd, ss and sd forms. */
 const FLOAT = '51 sqrt 58 add 59 mul 5C sub 5D min 5E div 5F max';
 
-function pairs(text: string): [string, string][] {
+/** `'00 pshufb 01 phaddw'` as pairs of opcode and name. */
+export function pairs(text: string): [string, string][] {
   const words = text.split(' ');
   const out: [string, string][] = [];
   for (let i = 0; i < words.length; i += 2) out.push([words[i], words[i + 1]]);
