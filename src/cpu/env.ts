@@ -116,6 +116,10 @@ export const CpuEnv = struct({
   budget: i32,
   /** Record being executed when a slow path was entered (wasm address). */
   record: u32,
+  /** Page descriptor (wasm address) of the code being executed, 0 for one-shot code; see tier0/code-cache.ts. */
+  codeDesc: u32,
+  /** Linear address at which a handler outside the main loop wants to go on. */
+  jumpTarget: u64,
   /** Exception being raised by a helper: vector, error code (-1: none). */
   excVector: u32,
   excError: i32,

@@ -1,0 +1,328 @@
+/** Builds tier 0: one WebAssembly module with the main loop, the out-of-line handlers and their runtime. */
+import {
+  atomicLoad32,
+  type Expr,
+  type FuncBuilder,
+  type FuncRef,
+  i32,
+
+  load,
+  ModuleBuilder,
+} from '../../wasm/index.ts';
+import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../env.ts';
+import type { Semantics } from '../sem/ins.ts';
+import { FLAG_OFFSETS, type MainLoop, type Runtime, STATUS, Tier0Ins, tlbIndex } from './context.ts';
+import { type HandlerForm, HandlerSet, hotKeys } from './handlers.ts';
+import { PSEUDO, RECORD, RECORD_SIZE } from './record.ts';
+
+const OFF = {
+  tlbSet: CpuEnv.offsetOf('tlbSet'),
+  slowAddr: CpuEnv.offsetOf('slowAddr'),
+  slowValue: CpuEnv.offsetOf('slowValue'),
+  tmpAddr: CpuEnv.offsetOf('tmpAddr'),
+  codePage: CpuEnv.offsetOf('codePage'),
+  codeDesc: CpuEnv.offsetOf('codeDesc'),
+  codeSize: CpuEnv.offsetOf('codeSize'),
+  record: CpuEnv.offsetOf('record'),
+  ip: CpuEnv.offsetOf('ip'),
+  nextIp: CpuEnv.offsetOf('nextIp'),
+  jumpTarget: CpuEnv.offsetOf('jumpTarget'),
+  exitRequest: CpuEnv.offsetOf('exitRequest'),
+  excVector: CpuEnv.offsetOf('excVector'),
+  excError: CpuEnv.offsetOf('excError'),
+  csBase: CpuEnv.offsetOf('segs') + SEG.CS * Segment.size,
+} as const;
+const PAGE_MASK = -4096n;
+const INVALID_OPCODE = 6;
+const GENERAL_PROTECTION = 13;
+
+/** Imports that the module's user supplies; all take the env's wasm address first. */
+export interface Tier0Imports {
+  /** Address in `slowAddr`. Gives a wasm address or -1. */
+  slowLoad(env: number, size: number): number;
+  /** Value in `slowValue`. Gives 0 or -1. */
+  slowStore(env: number, size: number): number;
+  rmwBegin(env: number, size: number): number;
+  rmwCommit(env: number, size: number): number;
+  helper(env: number, id: number, size: number): number;
+  helperRecord(env: number, record: number): number;
+  exclusive(env: number, begin: number): void;
+}
+
+export interface Tier0Module {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly handlers: HandlerSet;
+}
+
+interface Options {
+  /** Limits of the shared memory, in 64 KiB pages. */
+  readonly memoryPages: number;
+  readonly semantics: (m: ModuleBuilder) => readonly Semantics[];
+  helperId(name: string): number;
+  readonly hot?: Iterable<string>;
+}
+
+type Imports = Record<keyof Tier0Imports, FuncRef>;
+
+/** (env, address, size) → entry hit test shared by the out-of-line probes. */
+function probeFunction(m: ModuleBuilder, name: string, array: number, slow: FuncRef): FuncRef {
+  const f = m.func(name, ['i32', 'i64', 'i32'], ['i32']);
+  const [env, address, size] = [f.param(0), f.param(1), f.param(2)];
+  const entry = f.copy(env.add(load('i32', env, OFF.tlbSet)).add(tlbIndex(address)));
+  const last = address.add(size.sub(1).i64u());
+  f.if(
+    load('i64', entry, array).eq(last.and(PAGE_MASK)),
+    () => f.ret(address.i32().add(load('i32', entry, array + 8))),
+    undefined,
+    true,
+  );
+  f.store(8, env, OFF.slowAddr, address);
+  f.ret(f.call(slow, env, size));
+  return f;
+}
+
+/** (env, address, size): straight to the import. */
+function slowFunction(m: ModuleBuilder, name: string, slow: FuncRef): FuncRef {
+  const f = m.func(name, ['i32', 'i64', 'i32'], ['i32']);
+  f.store(8, f.param(0), OFF.slowAddr, f.param(1));
+  f.ret(f.call(slow, f.param(0), f.param(2)));
+  return f;
+}
+
+function storeFunctions(m: ModuleBuilder, imports: Imports): { store: FuncRef; slowStore: FuncRef } {
+  const slowStore = m.func('slowStore', ['i32', 'i64', 'i64', 'i32'], ['i32']);
+  {
+    const f = slowStore;
+    f.store(8, f.param(0), OFF.slowAddr, f.param(1));
+    f.store(8, f.param(0), OFF.slowValue, f.param(2));
+    f.ret(f.call(imports.slowStore, f.param(0), f.param(3)));
+  }
+  const f = m.func('store', ['i32', 'i64', 'i64', 'i32'], ['i32']);
+  const [env, address, value, size] = [f.param(0), f.param(1), f.param(2), f.param(3)];
+  const entry = f.copy(env.add(load('i32', env, OFF.tlbSet)).add(tlbIndex(address)));
+  const last = address.add(size.sub(1).i64u());
+  f.if(load('i64', entry, TLB_SET.WRITE).eq(last.and(PAGE_MASK)), () => {
+    const host = f.let(address.i32().add(load('i32', entry, TLB_SET.WRITE + 8)));
+    const stores = [1, 2, 4, 8].map((n) => () => {
+      f.store(n, host, 0, value);
+      f.ret(i32(0));
+    });
+    f.switch(size.ctz(), stores, () => f.unreachable());
+  });
+  f.ret(f.call(slowStore, env, address, value, size));
+  return { store: f, slowStore };
+}
+
+/** The EA record: an address with a segment base, a 16- or 32-bit wrap, or more than one base. */
+function addressHandler(m: ModuleBuilder): FuncRef {
+  const f = m.func('address', ['i32', 'i32'], ['i32']);
+  const [env, rec] = [f.param(0), f.param(1)];
+  const slot = (field: number): Expr => load('i64', env.add(load('i32_16u', rec, field)));
+  const offset = slot(RECORD.BASE)
+    .add(slot(RECORD.INDEX).shl(load('i64_8u', rec, RECORD.SCALE)))
+    .add(load('i64_32s', rec, RECORD.DISP));
+  // IMM: mask of the address size; CHAIN: nonzero when the linear address is 32 bits wide
+  const linear = f.copy(offset.and(load('i64', rec, RECORD.IMM)).add(slot(RECORD.SLOT0)));
+  f.if(load('i32', rec, RECORD.CHAIN), () => f.set(linear, linear.and(0xffffffffn)));
+  f.store(8, env, OFF.tmpAddr, linear);
+  f.ret(i32(STATUS.NEXT));
+  return f;
+}
+
+/** The HELPER record: TypeScript finds the operands in the record. */
+function helperHandler(m: ModuleBuilder, imports: Imports): FuncRef {
+  const f = m.func('helper', ['i32', 'i32'], ['i32']);
+  const [env, rec] = [f.param(0), f.param(1)];
+  const slot = (field: number): Expr => load('i64', env.add(load('i32_16u', rec, field)));
+  const address = slot(RECORD.BASE)
+    .add(slot(RECORD.INDEX).shl(load('i64_8u', rec, RECORD.SCALE)))
+    .add(load('i64_32s', rec, RECORD.DISP));
+  f.store(8, env, OFF.slowAddr, address);
+  const ip = f.copy(
+    load('i64', env, OFF.codePage).add(load('i64_16u', rec, RECORD.OFFSET)).sub(load('i64', env, OFF.csBase)),
+  );
+  f.store(8, env, OFF.ip, ip);
+  f.store(8, env, OFF.nextIp, ip.add(load('i64_8u', rec, RECORD.LENGTH)));
+  const status = f.copy(f.call(imports.helperRecord, env, rec));
+  f.if(status, () => f.ret(status.add(STATUS.EXIT)));
+  f.ret(i32(STATUS.NEXT));
+  return f;
+}
+
+function coldHandler(m: ModuleBuilder, form: HandlerForm, runtime: Runtime): FuncRef {
+  const f = m.func(form.key, ['i32', 'i32'], ['i32']);
+  f.scope(() => form.semantics.emit(new Tier0Ins(f, form, runtime, f.param(0), f.param(1))));
+  f.ret(i32(STATUS.NEXT));
+  return f;
+}
+
+/** The main loop: `run(env, record)`; record 0 starts with a lookup of env.ip. */
+function emitMain(f: FuncBuilder, handlers: HandlerSet, runtime: Runtime, coldType: number): void {
+  const env = f.param(0);
+  const record = f.param(1);
+  const flags = { res: f.local('i64'), carry: f.local('i64'), aux: f.local('i32') };
+  const tlb = f.local('i32');
+  const target = f.local('i64');
+  const reason = f.local('i32');
+
+  const loadFlags = (): void => {
+    f.set(flags.res, load('i64', env, FLAG_OFFSETS.res));
+    f.set(flags.carry, load('i64', env, FLAG_OFFSETS.carry));
+    f.set(flags.aux, load('i32', env, FLAG_OFFSETS.aux));
+  };
+  const storeFlags = (): void => {
+    f.store(8, env, FLAG_OFFSETS.res, flags.res);
+    f.store(8, env, FLAG_OFFSETS.carry, flags.carry);
+    f.store(4, env, FLAG_OFFSETS.aux, flags.aux);
+  };
+  const recordLinear = (): Expr => load('i64', env, OFF.codePage).add(load('i64_16u', record, RECORD.OFFSET));
+
+  loadFlags();
+  f.set(tlb, env.add(load('i32', env, OFF.tlbSet)));
+  f.set(target, load('i64', env, OFF.ip).add(load('i64', env, OFF.csBase)));
+  f.block((exitLabel) => {
+    // leaves with `reason`; ip is stored
+    const leaveAt = (why: number, linear: Expr): void => {
+      f.store(8, env, OFF.ip, linear.sub(load('i64', env, OFF.csBase)));
+      f.set(reason, i32(why));
+      f.br(exitLabel);
+    };
+    f.block((faultLabel) => {
+      f.loop((lookupLabel) => {
+        f.block((chainLabel) => {
+          f.block((startLabel) => {
+            f.brIf(startLabel, record.ne(0));
+            f.if(atomicLoad32(env, OFF.exitRequest), () => leaveAt(REASON.KICK, target), undefined, false);
+            const page = f.copy(target.and(PAGE_MASK));
+            const entry = f.copy(tlb.add(target.i32().shrU(8).and((CODE_TLB_ENTRIES - 1) << 4)));
+            f.if(
+              load('i64', entry, TLB_SET.CODE).eq(page),
+              () => {
+                const desc = f.copy(load('i32', entry, TLB_SET.CODE + 8));
+                f.set(record, load('i32', desc.add(target.i32().and(0xfff).shl(2))));
+                f.store(8, env, OFF.codePage, page);
+                f.store(4, env, OFF.codeDesc, desc);
+              },
+              undefined,
+              true,
+            );
+            f.if(record.eqz(), () => leaveAt(REASON.LOOKUP, target), undefined, false);
+          });
+          f.loop((dispatchLabel) => {
+            f.block((nextLabel) => {
+              const main: MainLoop = {
+                record,
+                tlb,
+                target,
+                flags,
+                nextLabel,
+                dispatchLabel,
+                lookupLabel,
+                chainLabel,
+                faultLabel,
+              };
+              // jumps to lookupLabel leave `record` nonzero: a handler that looks up must clear it
+              const lookup = (linear: Expr): void => {
+                f.set(target, linear);
+                f.set(record, i32(0));
+                f.br(lookupLabel);
+              };
+              const pseudo: (() => void)[] = [];
+              pseudo[PSEUDO.RELOOKUP] = () => lookup(recordLinear());
+              pseudo[PSEUDO.CONTINUE] = () => lookup(recordLinear());
+              pseudo[PSEUDO.STOP] = () => leaveAt(REASON.BUDGET, recordLinear());
+              pseudo[PSEUDO.GOTO] = () => {
+                f.set(record, load('i32', record, RECORD.CHAIN));
+                f.br(dispatchLabel);
+              };
+              pseudo[PSEUDO.UNDEFINED] = () => {
+                f.store(4, env, OFF.excVector, i32(INVALID_OPCODE));
+                f.store(4, env, OFF.excError, i32(-1));
+                f.br(faultLabel);
+              };
+              pseudo[PSEUDO.TOO_LONG] = () => {
+                f.store(4, env, OFF.excVector, i32(GENERAL_PROTECTION));
+                f.store(4, env, OFF.excError, i32(0));
+                f.br(faultLabel);
+              };
+              const callCold = (): void => {
+                storeFlags();
+                const status = f.copy(f.callIndirect(coldType, 'i32', load('i32_16u', record), env, record));
+                loadFlags();
+                f.brIf(nextLabel, status.eqz(), true);
+                f.if(status.eq(STATUS.JUMP), () => lookup(load('i64', env, OFF.jumpTarget)));
+                f.set(reason, status.sub(STATUS.EXIT));
+                f.br(exitLabel);
+              };
+              pseudo[PSEUDO.ADDRESS] = callCold;
+              pseudo[PSEUDO.HELPER] = callCold;
+              const cases = [
+                ...pseudo,
+                ...handlers.hot.map((form) => () => {
+                  form.semantics.emit(new Tier0Ins(f, form, runtime, env, record, main));
+                  f.br(nextLabel);
+                }),
+              ];
+              f.switch(load('i32_16u', record), cases, callCold);
+            });
+            f.set(record, record.add(RECORD_SIZE));
+            f.br(dispatchLabel);
+          });
+        });
+        // chainLabel: a direct jump to `target`; within one page the record is remembered
+        const next = f.copy(i32(0));
+        const desc = f.copy(load('i32', env, OFF.codeDesc));
+        f.if(desc.ne(0).and(target.and(PAGE_MASK).eq(load('i64', env, OFF.codePage))), () => {
+          f.set(next, load('i32', desc.add(target.i32().and(0xfff).shl(2))));
+          f.if(next, () => f.store(4, record, RECORD.CHAIN, next));
+        });
+        f.set(record, i32(0));
+        f.br(lookupLabel);
+      });
+    });
+    // faultLabel: the exception is set
+    leaveAt(REASON.EXCEPTION, recordLinear());
+  });
+  storeFlags();
+  f.ret(reason);
+}
+
+export function buildTier0(options: Options): Tier0Module {
+  const m = new ModuleBuilder();
+  m.importMemory('env', 'memory', options.memoryPages, options.memoryPages);
+  const imp = (name: keyof Tier0Imports, params: number, result = true): FuncRef =>
+    m.importFunc('env', name, Array.from({ length: params }, () => 'i32' as const), result ? ['i32'] : []);
+  const imports: Imports = {
+    slowLoad: imp('slowLoad', 2),
+    slowStore: imp('slowStore', 2),
+    rmwBegin: imp('rmwBegin', 2),
+    rmwCommit: imp('rmwCommit', 2),
+    helper: imp('helper', 3),
+    helperRecord: imp('helperRecord', 2),
+    exclusive: imp('exclusive', 2, false),
+  };
+  const { store, slowStore } = storeFunctions(m, imports);
+  const runtime: Runtime = {
+    probeRead: probeFunction(m, 'probeRead', TLB_SET.READ, imports.slowLoad),
+    probeWrite: probeFunction(m, 'probeWrite', TLB_SET.WRITE, imports.rmwBegin),
+    slowRead: slowFunction(m, 'slowRead', imports.slowLoad),
+    slowWriteProbe: slowFunction(m, 'slowWriteProbe', imports.rmwBegin),
+    store,
+    slowStore,
+    rmwCommit: imports.rmwCommit,
+    exclusive: imports.exclusive,
+    helper: imports.helper,
+    helperId: options.helperId,
+  };
+  const handlers = new HandlerSet(options.semantics(m), options.hot ?? hotKeys());
+  const table: FuncRef[] = handlers.cold.map((form) => coldHandler(m, form, runtime));
+  m.table(handlers.firstCold + table.length);
+  m.elementsAt(handlers.firstCold, table);
+  m.elementsAt(PSEUDO.ADDRESS, [addressHandler(m)]);
+  m.elementsAt(PSEUDO.HELPER, [helperHandler(m, imports)]);
+  const run = m.func('run', ['i32', 'i32'], ['i32']);
+  emitMain(run, handlers, runtime, m.typeIndex(['i32', 'i32'], ['i32']));
+  m.exportFunc('run', run);
+  return { bytes: m.build(), handlers };
+}
+

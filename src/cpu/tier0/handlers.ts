@@ -1,0 +1,141 @@
+/** All handlers of tier 0: which exist, their numbers, and which are inlined in the main loop. */
+import type { OperandKind, Semantics } from '../sem/ins.ts';
+import { PSEUDO } from './record.ts';
+
+/** One handler: an instruction in one operand form and size. */
+export interface HandlerForm {
+  readonly key: string;
+  readonly semantics: Semantics;
+  readonly size: number;
+  readonly addressSize: number;
+  readonly kinds: readonly OperandKind[];
+  readonly cond: number;
+  readonly lock: boolean;
+  readonly rep: number;
+  readonly deadFlags: boolean;
+  /** Inlined in the main loop. */
+  readonly hot: boolean;
+}
+
+/** The key under which decoded code asks for a handler. */
+export function handlerKey(
+  name: string,
+  size: number,
+  kinds: string,
+  options: { cond?: number; lock?: boolean; rep?: number; addressSize?: number; deadFlags?: boolean } = {},
+): string {
+  let key = `${name}.${size}.${kinds}`;
+  if (options.cond !== undefined) key += `.c${options.cond}`;
+  if (options.addressSize !== undefined) key += `.a${options.addressSize}`;
+  if (options.rep) key += `.rep${options.rep}`;
+  if (options.lock) key += '.lock';
+  if (options.deadFlags) key += '.nf';
+  return key;
+}
+
+const CONDITIONS = Array.from({ length: 16 }, (_, i) => i);
+
+function formsOf(s: Semantics, hot: ReadonlySet<string>): HandlerForm[] {
+  const out: HandlerForm[] = [];
+  for (const size of s.sizes) {
+    for (const kinds of s.forms) {
+      for (const cond of s.conditional ? CONDITIONS : [undefined]) {
+        for (const addressSize of s.addressSizes ?? [undefined]) {
+          for (const rep of [0, ...(s.reps ?? [])]) {
+            for (const lock of s.lockable && kinds.startsWith('m') ? [false, true] : [false]) {
+              for (const deadFlags of s.setsAllFlags ? [false, true] : [false]) {
+                const key = handlerKey(s.name, size, kinds, { cond, lock, rep, addressSize, deadFlags });
+                out.push({
+                  key,
+                  semantics: s,
+                  size,
+                  addressSize: addressSize ?? 8,
+                  kinds: [...kinds] as OperandKind[],
+                  cond: cond ?? 0,
+                  lock,
+                  rep,
+                  deadFlags,
+                  hot: hot.has(key),
+                });
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  return out;
+}
+
+/** The set of handlers: hot ones first, so that they are dense cases of the main loop's switch. */
+export class HandlerSet {
+  readonly hot: readonly HandlerForm[];
+  readonly cold: readonly HandlerForm[];
+  private readonly numbers = new Map<string, number>();
+
+  constructor(semantics: readonly Semantics[], hotKeys: Iterable<string>) {
+    const wanted = new Set(hotKeys);
+    const all = semantics.flatMap((s) => formsOf(s, wanted));
+    this.hot = all.filter((h) => h.hot);
+    this.cold = all.filter((h) => !h.hot);
+    const missing = [...wanted].filter((key) => !all.some((h) => h.key === key));
+    if (missing.length > 0) throw new Error(`hot handlers that do not exist: ${missing.join(' ')}`);
+    [...this.hot, ...this.cold].forEach((h, i) => {
+      if (this.numbers.has(h.key)) throw new Error(`two handlers for ${h.key}`);
+      this.numbers.set(h.key, PSEUDO.COUNT + i);
+    });
+  }
+  /** The handler's number, or -1. */
+  find(key: string): number {
+    return this.numbers.get(key) ?? -1;
+  }
+  /** Name of a handler number, for logs and profiles. */
+  nameOf(number: number): string {
+    const i = number - PSEUDO.COUNT;
+    if (i < 0) return Object.entries(PSEUDO).find(([, n]) => n === number)?.[0] ?? '?';
+    return (i < this.hot.length ? this.hot[i] : this.cold[i - this.hot.length])?.key ?? '?';
+  }
+  /** Number of the first handler outside the main loop. */
+  get firstCold(): number {
+    return PSEUDO.COUNT + this.hot.length;
+  }
+}
+
+/** Handlers worth inlining; chosen from profiles of Linux boots and busybox (`bench/profile-handlers.ts`). */
+export function hotKeys(): string[] {
+  const keys: string[] = [];
+  for (const size of [4, 8]) {
+    for (const name of ['add', 'sub', 'and', 'or', 'xor', 'cmp', 'test']) {
+      for (const form of ['rr', 'ri', 'rm', 'mi', 'mr']) {
+        keys.push(handlerKey(name, size, form));
+        if (form.startsWith('r') && name !== 'cmp' && name !== 'test') {
+          keys.push(handlerKey(name, size, form, { deadFlags: true }));
+        }
+      }
+    }
+    for (const form of ['rr', 'rm', 'mr', 'ri', 'mi']) keys.push(handlerKey('mov', size, form));
+    for (const name of ['shl', 'shr', 'sar']) keys.push(handlerKey(name, size, 'ri'));
+    for (const name of ['inc', 'dec', 'neg', 'not']) keys.push(handlerKey(name, size, 'r'));
+    for (const form of ['rr', 'rm']) {
+      keys.push(handlerKey('movzx8', size, form), handlerKey('movzx16', size, form));
+      keys.push(handlerKey('imul', size, form));
+    }
+    keys.push(handlerKey('lea', size, 'rm'));
+    for (const cond of [2, 3, 4, 5, 6, 7]) keys.push(handlerKey('cmovcc', size, 'rr', { cond }));
+  }
+  for (const form of ['rr', 'rm']) keys.push(handlerKey('movsx32', 8, form), handlerKey('movsx8', 4, form));
+  for (const form of ['rr', 'rm', 'mr', 'ri', 'mi']) keys.push(handlerKey('mov', 1, form));
+  for (const form of ['mr', 'mi']) keys.push(handlerKey('mov', 2, form));
+  for (const name of ['cmp', 'test']) {
+    for (const form of ['rr', 'ri', 'mi', 'rm']) keys.push(handlerKey(name, 1, form));
+  }
+  for (const name of ['and', 'or', 'xor']) keys.push(handlerKey(name, 1, 'rr'), handlerKey(name, 1, 'ri'));
+  for (const form of ['r', 'i', 'm']) keys.push(handlerKey('push', 8, form));
+  keys.push(handlerKey('pop', 8, 'r'), handlerKey('leave', 8, ''));
+  for (const form of ['j', 'r', 'm']) keys.push(handlerKey('jmp', 8, form), handlerKey('call', 8, form));
+  keys.push(handlerKey('ret', 8, ''));
+  for (let cond = 0; cond < 16; cond++) keys.push(handlerKey('jcc', 8, 'j', { cond }));
+  for (const cond of [2, 3, 4, 5, 6, 7]) keys.push(handlerKey('setcc', 1, 'r', { cond }));
+  keys.push(handlerKey('nop', 4, ''), handlerKey('nop', 4, 'm'), handlerKey('pause', 4, ''));
+  return keys;
+}
