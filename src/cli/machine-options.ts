@@ -1,0 +1,102 @@
+/** What a machine is made of, as plain data: the result of the command line, the argument of `Machine.create`. */
+
+/** vCPUs and how CPUID presents them: sockets x cores x threads == maxcpus. */
+export interface SmpOptions {
+  readonly cpus: number;
+  readonly sockets: number;
+  readonly cores: number;
+  readonly threads: number;
+  readonly maxcpus: number;
+}
+
+/** The host side of a character device. */
+export type CharBackend =
+  | {
+      readonly type: 'stdio';
+      /** The escape Ctrl-A is interpreted: Ctrl-A x ends the machine, Ctrl-A Ctrl-A sends one. */
+      readonly mux: boolean;
+      /** Ctrl-C ends the command; otherwise it goes to the guest. */
+      readonly signal: boolean;
+    }
+  | { readonly type: 'file'; readonly path: string; readonly append: boolean }
+  | { readonly type: 'null' };
+
+export type DeviceOptions =
+  | { readonly driver: 'isa-debug-exit'; readonly iobase: number; readonly iosize: number }
+  | {
+      readonly driver: 'isa-debugcon';
+      readonly iobase: number;
+      readonly readback: number;
+      readonly backend: CharBackend;
+    };
+
+export type RtcBase =
+  | { readonly type: 'utc' }
+  | { readonly type: 'localtime' }
+  /** Seconds since 1970-01-01 UTC. */
+  | { readonly type: 'date'; readonly seconds: number };
+
+export interface RtcOptions {
+  readonly base: RtcBase;
+  readonly clock: 'host' | 'rt' | 'vm';
+  readonly driftfix: 'none' | 'slew';
+}
+
+export interface ActionOptions {
+  readonly reboot: 'reset' | 'shutdown';
+  readonly shutdown: 'poweroff' | 'pause';
+  readonly panic: 'pause' | 'shutdown' | 'exit-failure' | 'none';
+}
+
+export interface MachineOptions {
+  readonly name?: string;
+  readonly machine: { readonly type: 'pc'; readonly hpet: boolean; readonly acpi: boolean };
+  readonly accel: { readonly thread: 'multi' | 'single'; readonly jit: boolean };
+  readonly cpu: {
+    readonly model: CpuModel;
+    /** Features switched on (true) or off (false) by name, in CPUID spelling with `-`. */
+    readonly features: Readonly<Record<string, boolean>>;
+  };
+  readonly smp: SmpOptions;
+  /** Bytes of guest RAM, a multiple of 8 KiB. */
+  readonly memory: number;
+  /** Paths. `initrd` of a multiboot kernel is a list: see readBootFiles. */
+  readonly kernel?: string;
+  readonly initrd?: string;
+  readonly append?: string;
+  /** COM1 … COM4; `undefined` entries (JSON null) are ports that do not exist. */
+  readonly serial: readonly (CharBackend | null)[];
+  readonly devices: readonly DeviceOptions[];
+  readonly rtc: RtcOptions;
+  readonly actions: ActionOptions;
+  /** Boot order letters; recorded, without effect while only -kernel boots. */
+  readonly bootOrder?: string;
+  readonly log: { readonly items: readonly LogItem[]; readonly file?: string };
+}
+
+export const CPU_MODELS = {
+  qemu64: "QEMU's plain 64-bit CPU, with what every x86-64 guest needs",
+  max: 'all features that smp86 has',
+} as const;
+export type CpuModel = keyof typeof CPU_MODELS;
+
+/** Items of `-d`. */
+export const LOG_ITEMS = {
+  int: 'interrupts and exceptions, with the state at each',
+  cpu_reset: 'CPU state at reset',
+  in_asm: 'guest code when it is first decoded',
+  exec: 'each run of decoded code',
+  guest_errors: 'what a guest does that its hardware does not define',
+  unimp: 'what a guest asks for that smp86 lacks',
+  mmu: 'page walks and flushes',
+} as const;
+export type LogItem = keyof typeof LOG_ITEMS;
+
+/** More vCPUs than this are refused: each is a thread of the host. */
+export const MAX_CPUS = 64;
+/** RAM lies below 3 GiB; PCI and the interrupt controllers have the rest of the first 4. */
+export const MAX_MEMORY = 3 * 2 ** 30;
+export const MIN_MEMORY = 2 ** 20;
+export const DEFAULT_MEMORY = 128 * 2 ** 20;
+/** Serial ports of a PC. */
+export const MAX_SERIAL = 4;

@@ -1,0 +1,155 @@
+/** Collects options in the order given and makes the machine's options of them. */
+import {
+  type ActionOptions,
+  type CharBackend,
+  type CpuModel,
+  DEFAULT_MEMORY,
+  type DeviceOptions,
+  type LogItem,
+  type MachineOptions,
+  MAX_CPUS,
+  MAX_SERIAL,
+  type RtcOptions,
+  type SmpOptions,
+} from './machine-options.ts';
+import { Argument, OptionError } from './option-values.ts';
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** A device whose backend may be named before its -chardev is seen. */
+export type BackendReference =
+  { readonly backend: CharBackend | null } | { readonly chardev: string; readonly argument: Argument };
+
+type PendingDevice =
+  | Extract<DeviceOptions, { driver: 'isa-debug-exit' }>
+  | { driver: 'isa-debugcon'; iobase: number; readback: number; reference: BackendReference };
+
+export const SMP_KEYS = ['cpus', 'sockets', 'dies', 'clusters', 'cores', 'threads', 'maxcpus'] as const;
+export type SmpKey = (typeof SMP_KEYS)[number];
+
+/** State while options are read. Its members are what the option table's handlers set. */
+export class OptionBuilder {
+  name: string | undefined;
+  hpet = true;
+  acpi = true;
+  /** Accelerators in the order given; the first that exists is taken. */
+  readonly accels: { argument: Argument; name: string; thread: 'multi' | 'single'; jit: boolean }[] = [];
+  cpu: { model: CpuModel; features: Record<string, boolean> } = { model: 'qemu64', features: {} };
+  readonly smp: Partial<Record<SmpKey, number>> = {};
+  smpArgument: Argument | undefined;
+  memory = DEFAULT_MEMORY;
+  kernel: string | undefined;
+  initrd: string | undefined;
+  append: string | undefined;
+  noGraphic = false;
+  noDefaults = false;
+  readonly serial: BackendReference[] = [];
+  readonly devices: PendingDevice[] = [];
+  readonly chardevs = new Map<string, CharBackend>();
+  rtc: RtcOptions = { base: { type: 'utc' }, clock: 'host', driftfix: 'none' };
+  readonly actions: Mutable<ActionOptions> = { reboot: 'reset', shutdown: 'poweroff', panic: 'shutdown' };
+  bootOrder: string | undefined;
+  logItems: LogItem[] = [];
+  logFile: string | undefined;
+
+  /** Throws OptionError when options contradict each other. */
+  finish(): MachineOptions {
+    const accel = this.#accel();
+    const serial = this.#serial();
+    const devices = this.devices.map((device): DeviceOptions => {
+      if (device.driver === 'isa-debug-exit') return device;
+      const { driver, iobase, readback, reference } = device;
+      return { driver, iobase, readback, backend: this.#resolve(reference) ?? { type: 'null' } };
+    });
+    const backends = [...serial, ...devices.map((device) => ('backend' in device ? device.backend : null))];
+    // One -chardev may not serve two devices either, but only the terminal cannot be opened twice.
+    if (backends.filter((backend) => backend?.type === 'stdio').length > 1) {
+      throw new OptionError('ERR_OPTION_VALUE', 'serial', 'stdio', 'stdio can serve one device only');
+    }
+    for (const [option, value] of Object.entries({ initrd: this.initrd, append: this.append })) {
+      if (value !== undefined && this.kernel === undefined) {
+        throw new OptionError('ERR_OPTION_VALUE', option, value, 'only allowed with -kernel');
+      }
+    }
+    return {
+      ...(this.name === undefined ? {} : { name: this.name }),
+      machine: { type: 'pc', hpet: this.hpet, acpi: this.acpi },
+      accel,
+      cpu: this.cpu,
+      smp: this.#smp(),
+      memory: this.memory,
+      ...(this.kernel === undefined ? {} : { kernel: this.kernel }),
+      ...(this.initrd === undefined ? {} : { initrd: this.initrd }),
+      ...(this.append === undefined ? {} : { append: this.append }),
+      serial,
+      devices,
+      rtc: this.rtc,
+      actions: { ...this.actions },
+      ...(this.bootOrder === undefined ? {} : { bootOrder: this.bootOrder }),
+      log: { items: this.logItems, ...(this.logFile === undefined ? {} : { file: this.logFile }) },
+    };
+  }
+
+  #accel(): MachineOptions['accel'] {
+    if (this.accels.length === 0) return { thread: 'multi', jit: true };
+    const found = this.accels.find(({ name }) => name === 'tcg');
+    if (found === undefined) {
+      const { argument, name } = this.accels[0];
+      throw argument.unsupported(`accelerator '${name}' does not exist here, only tcg`);
+    }
+    return { thread: found.thread, jit: found.jit };
+  }
+
+  #serial(): (CharBackend | null)[] {
+    if (this.serial.length === 0) {
+      if (this.noDefaults) return [];
+      return [this.noGraphic ? { type: 'stdio', mux: true, signal: false } : { type: 'null' }];
+    }
+    const ports = this.serial.map((reference) => this.#resolve(reference));
+    if (ports.length > MAX_SERIAL) {
+      throw new OptionError('ERR_OPTION_VALUE', 'serial', undefined, `a PC has ${MAX_SERIAL} serial ports`);
+    }
+    return ports;
+  }
+
+  #resolve(reference: BackendReference): CharBackend | null {
+    if (!('chardev' in reference)) return reference.backend;
+    const backend = this.chardevs.get(reference.chardev);
+    if (backend === undefined) throw reference.argument.bad(`no -chardev has id '${reference.chardev}'`);
+    return backend;
+  }
+
+  /** Fills in what was not given, preferring cores over sockets over threads, as QEMU's pc does since 6.2. */
+  #smp(): SmpOptions {
+    const argument = this.smpArgument ?? new Argument('smp', '1');
+    const given = this.smp;
+    let { sockets = 0, cores = 0, threads = 0, maxcpus = 0, cpus = 0 } = given;
+    if (cpus === 0 && maxcpus === 0) {
+      sockets ||= 1;
+      cores ||= 1;
+      threads ||= 1;
+    } else {
+      maxcpus ||= cpus;
+      if (cores === 0) {
+        sockets ||= 1;
+        threads ||= 1;
+        cores = Math.floor(maxcpus / (sockets * threads));
+      } else if (sockets === 0) {
+        threads ||= 1;
+        sockets = Math.floor(maxcpus / (cores * threads));
+      }
+      if (threads === 0) threads = Math.floor(maxcpus / (sockets * cores));
+    }
+    const total = sockets * cores * threads;
+    maxcpus ||= total;
+    cpus ||= maxcpus;
+    if (total !== maxcpus) {
+      throw argument.bad(
+        `sockets (${sockets}) * cores (${cores}) * threads (${threads}) must be maxcpus (${maxcpus})`,
+      );
+    }
+    if (maxcpus < cpus) throw argument.bad(`maxcpus (${maxcpus}) must not be less than cpus (${cpus})`);
+    if (maxcpus > MAX_CPUS) throw argument.bad(`at most ${MAX_CPUS} CPUs`);
+    return { cpus, sockets, cores, threads, maxcpus };
+  }
+}
