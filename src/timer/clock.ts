@@ -176,6 +176,13 @@ export class ClockSystem implements ListClock {
     out[at + 1] = Math.floor(ticks / 4294967296);
   }
 
+  /** VIRTUAL time in ns at which the TSC reaches `ticks`: for TSC-deadline timers. *Thread:* any. *Lock:* none. */
+  virtualAtTick(ticks: number): number {
+    const hz = this.tscHz;
+    const scaled = ticks - this.#state.tscOffset.load();
+    return hz === 1e9 ? scaled : Math.ceil(scaled / (hz / 1e9));
+  }
+
   /** TSC ticks per second of VIRTUAL. */
   get tscHz(): number {
     return this.#state.tscHz.load();

@@ -69,6 +69,8 @@ describe('clocks', () => {
     clocks.enableTicks();
     source.ns = 10e9;
     expect(clocks.ticks()).toBe(25e9);
+    expect(clocks.virtualAtTick(25e9)).toBe(10e9);
+    expect(clocks.virtualAtTick(25e9 + 1)).toBe(10e9 + 1);
     const out = new Uint32Array(3);
     clocks.readTsc(out, 1);
     expect([...out]).toEqual([0, 25e9 % 2 ** 32, Math.floor(25e9 / 2 ** 32)]);

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CLOCK, VIRTUAL_MODE } from '../../src/timer/clock-state.ts';
+import { CLOCK, TimerGroupState, VIRTUAL_MODE } from '../../src/timer/clock-state.ts';
 import { ClockSystem } from '../../src/timer/clock.ts';
 import { ManualTime } from '../../src/timer/host-time.ts';
+import { TimerList } from '../../src/timer/timer-list.ts';
 import { SCALE, type SharedTimer } from '../../src/timer/timer.ts';
 
 function setup(maxTimers = 64) {
@@ -207,6 +208,37 @@ describe('a pass over a list', () => {
     list.run();
     expect(fired).toEqual([2]);
     clocks.clockEnable(CLOCK.VIRTUAL, false); // would hang if the event were left reset
+  });
+
+  it('has reset its done-event when it tests whether the clock is enabled, and set it again when it ends', () => {
+    const { clocks, buffer } = setup();
+    const { layout } = clocks;
+    const state = TimerGroupState.at(buffer, layout.groups).lists[CLOCK.VIRTUAL];
+    const seen: boolean[] = [];
+    const clock = {
+      now: () => 100,
+      standsStill: () => false,
+      isEnabled: () => {
+        seen.push(state.done.isSet());
+        return false;
+      },
+      callbacks: clocks.callbacks,
+    };
+    const list = new TimerList(buffer, 0, layout, CLOCK.VIRTUAL, state, clock, clocks.mainGroup.notifier);
+    list.mod(clocks.createTimer({ clock: CLOCK.VIRTUAL, callback: 0 }).index, 5);
+    expect(list.run()).toBe(false);
+    expect(seen).toEqual([false]);
+    expect(state.done.isSet()).toBe(true);
+  });
+
+  it('of a list that another thread runs is an error', () => {
+    const { make, list, buffer, clocks } = setup();
+    make(1).mod(0);
+    const state = TimerGroupState.at(buffer, clocks.layout.groups).lists[CLOCK.VIRTUAL];
+    state.runner.store(12345);
+    expect(() => list.run()).toThrow(expect.objectContaining({ code: 'list-running' }));
+    state.runner.store(0);
+    expect(list.run()).toBe(true);
   });
 
   it('ends properly when a callback throws', () => {
