@@ -202,7 +202,6 @@ export function decode(bytes: Uint8Array, at: number, limit: number, codeSize: n
       vex = 1;
       map += 4;
       vvvv = (~payload >> 3) & 15;
-      if (!is64) vvvv &= 7;
       vexL = (payload >> 2) & 1;
       prefix = payload & 3;
       prefixes |= PREFIX.VEX;
@@ -229,8 +228,8 @@ export function decode(bytes: Uint8Array, at: number, limit: number, codeSize: n
   }
   let row = cells[base + cell];
   if (row < 0) return DECODE.UD;
-  // 90 is NOP, but with REX.B it is XCHG R8
-  if (node === 0x90 && rexB) row = XCHG_90;
+  // 90 is NOP, but with REX.B it is XCHG R8 (F3 REX.B 90 is PAUSE: found on the silicon)
+  if (node === 0x90 && rexB && prefix !== 2) row = XCHG_90;
   const flags = rowFlags[row];
 
   // --- sizes ---
@@ -412,10 +411,10 @@ export function decode(bytes: Uint8Array, at: number, limit: number, codeSize: n
         break;
       case METHOD.H:
         kind = OPERAND.XMM;
-        reg = vvvv;
+        reg = is64 ? vvvv : vvvv & 7;
         break;
       case METHOD.B:
-        reg = vvvv;
+        reg = is64 ? vvvv : vvvv & 7;
         break;
       case METHOD.L:
         if (p >= end) return short(limit);

@@ -141,9 +141,9 @@ C8 enter Uw,Ub d64
 C9 leave - d64
 CA retf Uw
 CB retf -
-CC int3 - w=i
-CD int Ub w=i
-CE into - no64 r=o w=i kept
+CC int3 - r=oszapcdiA w=i
+CD int Ub r=oszapcdiA w=i
+CE into - no64 r=oszapcdiA w=i kept
 CF iret - w=oszapcdiA
 D4 aam Ub no64 w=szp u=oac
 D5 aad Ub no64 w=szp u=oac
@@ -165,7 +165,7 @@ EC in AL,DX iopl
 ED in eAX,DX max32 iopl
 EE out DX,AL byte iopl
 EF out DX,eAX max32 iopl
-F1 int1 -
+F1 int1 - r=oszapcdiA w=i
 F4 hlt - cpl0
 F5 cmc - w=c r=c
 F6/0 test Eb,Ib ${LOGIC}
@@ -227,7 +227,7 @@ NP.0F.01:EF wrpkru - @pku
 0F.01:F9 rdtscp - @rdtscp
 0F.02 lar Gv,Rv/Mw w=z
 0F.03 lsl Gv,Rv/Mw w=z
-0F.05 syscall - w=oszapcdiA
+0F.05 syscall - r=oszapcdiA w=oszapcdiA
 0F.06 clts - cpl0
 0F.07 sysret - cpl0 w=oszapcdiA
 0F.08 invd - cpl0
