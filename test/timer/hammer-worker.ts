@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import {
   array,
   atomicI32,
+  atomicNs,
   Event,
   Mutex,
   placed,
@@ -24,7 +25,10 @@ export const Shared = struct({
   disabled: atomicI32,
   /** Callbacks that ran. */
   ran: atomicI32,
-  /** Callbacks that saw `disabled`. */
+  /** VIRTUAL and TSC as last read by some thread. */
+  lastVirtual: atomicNs,
+  lastTicks: atomicNs,
+  /** Callbacks that saw `disabled`; times that went back. */
   violations: atomicI32,
   /** Per bottom half: last number scheduled, last number seen by its callback. */
   produced: array(atomicI32, 4),
@@ -34,7 +38,7 @@ export const Shared = struct({
 export interface HammerData {
   memory: WebAssembly.Memory;
   id: number;
-  role: 'context' | 'main-loop' | 'arm' | 'toggle' | 'toggle-bql' | 'schedule';
+  role: 'context' | 'main-loop' | 'arm' | 'toggle' | 'toggle-bql' | 'schedule' | 'read' | 'ticks';
   clocksAt: number;
   loopAt: number;
   sharedAt: number;
@@ -108,6 +112,28 @@ async function work({ memory, id, role, clocksAt, loopAt, sharedAt, count }: Ham
         clocks.clockEnable(CLOCK.VIRTUAL, true);
         if (role === 'toggle-bql') shared.bql.unlock();
         sleep(random(150));
+      }
+      break;
+    case 'read':
+      for (let n = 0; shared.stop.load() === 0; n++) {
+        const virtual = shared.lastVirtual.load();
+        const ticks = shared.lastTicks.load();
+        const nextVirtual = clocks.now(CLOCK.VIRTUAL);
+        const nextTicks = clocks.ticks();
+        if (nextVirtual < virtual || nextTicks < ticks) shared.violations.add(1);
+        shared.lastVirtual.store(nextVirtual);
+        shared.lastTicks.store(nextTicks);
+        shared.ran.add(1);
+        if (n % 1024 === 0) sleep(200);
+      }
+      break;
+    case 'ticks':
+      for (let hz = 3e9; shared.stop.load() === 0; hz--) {
+        clocks.disableTicks();
+        if (hz > 2.9e9) clocks.setTscHz(hz);
+        sleep(random(40));
+        clocks.enableTicks();
+        sleep(random(200));
       }
       break;
     case 'schedule': {

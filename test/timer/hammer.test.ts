@@ -123,3 +123,10 @@ it('every scheduling of a bottom half is followed by a call that sees what was s
   context.requestStop();
   await loopEnded;
 }, 20_000);
+
+it('no thread reads a VIRTUAL time or a TSC that is before one read by another, across stop and start', async () => {
+  const world = setup();
+  await hammer(world, [{ role: 'ticks' }, { role: 'read' }, { role: 'read' }], 1500);
+  expect(world.shared.violations.load()).toBe(0);
+  expect(world.shared.ran.load()).toBeGreaterThan(10_000);
+}, 20_000);
