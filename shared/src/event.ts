@@ -16,6 +16,11 @@
  * everybody. So a wake-up, or a value other than BUSY at the moment of going to sleep, means that
  * the event was set while the thread waited, even if it has been reset since.
  *
+ * The converse holds for a thread asleep, not for one on its way: if between its BUSY and its sleep
+ * the event is set, reset by another thread, and made BUSY by a third, it sleeps until the next set.
+ * So whoever resets must be the only waiter, or (as with a timer list's done-event) be sure to set
+ * again.
+ *
  * The pattern waiter { reset; if (!condition) wait } against notifier { condition = true; set } is
  * safe: all operations are in one order. If set comes before reset, the condition is seen after
  * it; if reset comes first, set is not swallowed and the wait returns. This holds for a condition in
