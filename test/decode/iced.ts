@@ -18,15 +18,12 @@ export const NOT_OFFERED: readonly (readonly [RegExp, string])[] = [
   [/^VEX_V(bcstne|cvtne)/, 'AVX-NE-CONVERT'],
   [/^VEX_Cmp\w+add_/, 'CMPCCXADD'],
   [/^VEX_(Ldtilecfg|Sttilecfg|Tile|Tdp|Tcmm|Tdpfp16)/, 'AMX'],
-  [/^VEX_U(wrmsr|rdmsr)/, 'USER_MSR'],
-  [/^VEX_KNC_/, 'Knights Corner'],
   [/^D3NOW_|^Femms/, '3DNow!'],
   [/^(Vm(call|launch|resume|xoff|func|clear|xon|ptrld|ptrst|read|write)|Inve(pt)|Invvpid)/, 'VMX'],
   [/^(Vmmcall|Vmgexit|Vmrun|Vmload|Vmsave|Stgi|Clgi|Skinit|Invlpga|Invlpgb|Tlbsync)/, 'SVM'],
   [/^(Psmash|Pvalidate|Rmp|Vmgexit)/, 'SEV-SNP'],
   [/^(Xabort|Xbegin|Xend|Xtest|Xsusldtrk|Xresldtrk)/, 'TSX'],
   [/^(Incssp|Rdssp|Saveprevssp|Rstorssp|Wrss|Wruss|Setssbsy|Clrssbsy)/, 'CET'],
-  [/^(Bnd|Reservednop_rm\w+_0F1[AB])/, 'MPX'],
   [/^(Getsec)/, 'SMX'],
   [/^(Enclv|Enclu|Encls)/, 'SGX'],
   [/^(Extrq|Insertq|Movnts[sd]_m)/, 'SSE4a'],
@@ -42,8 +39,6 @@ export const NOT_OFFERED: readonly (readonly [RegExp, string])[] = [
   ],
   [/^(Clui|Stui|Testui|Uiret|Senduipi)/, 'user interrupts'],
   [/^(Tdcall|Seamret|Seamops|Seamcall)/, 'TDX'],
-  [/^Prefetchrst2/, 'MOVRS'],
-  [/^(Urdmsr|Uwrmsr)/, 'USER_MSR'],
 ];
 
 export function notOffered(codeName: string): boolean {

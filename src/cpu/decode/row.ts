@@ -13,7 +13,7 @@
  * size or memory of another. Fixed: AL eAX CL DX 1 ST0 STi XMM0 and segment registers. `-` is none.
  *
  * TEXT is what a disassembly shows when it is not NAME. Attributes: `@feature`, `lock`, `rep`, `repe`,
- * `d64` (operand size defaults to 64 bits), `f64` (is 64 bits whatever the prefix), `no64`, `only64`, `cpl0`, `iopl`,
+ * `d64` (operand size defaults to 64 bits), `f64` (is 64 bits whatever the prefix), `no64`, `only64`, `cpl0`, `cpl0ud`, `iopl`, `pm`,
  * `byte` (operand size 1), `opsize` (the mandatory 66 is also the operand-size prefix), `max32` (no 64-bit form), `mod3` (ModRM.mod is ignored), `vsib`,
  * `w=` `u=` `r=` flags written, undefined, read (letters o s z a p c d i A), `kept`: there are operands with which
  * the written flags stay as they were.
@@ -98,7 +98,8 @@ export const ROW = {
   VVVV: 4096,
 } as const;
 
-export type Privilege = 'none' | 'cpl0' | 'iopl';
+/** cpl0: #GP(0) unless CPL is 0. cpl0ud: #UD then. iopl: IOPL (and, for ports, the TSS bitmap) decides. */
+export type Privilege = 'none' | 'cpl0' | 'cpl0ud' | 'iopl';
 
 export interface Row {
   /** Index in `ROWS`. */
@@ -121,6 +122,8 @@ export interface Row {
   readonly privilege: Privilege;
   readonly no64: boolean;
   readonly only64: boolean;
+  /** #UD in real and virtual-8086 mode. */
+  readonly protectedOnly: boolean;
   readonly lockable: boolean;
   /** 0 no, 1 REP, 2 REPE and REPNE. */
   readonly repeatable: 0 | 1 | 2;
@@ -323,9 +326,10 @@ export function parseRow(line: string, id: number): Row {
     flagsWritten: flagAttribute('w='),
     flagsUndefined: flagAttribute('u='),
     flagsKept: set.has('kept'),
-    privilege: set.has('cpl0') ? 'cpl0' : set.has('iopl') ? 'iopl' : 'none',
+    privilege: set.has('cpl0') ? 'cpl0' : set.has('cpl0ud') ? 'cpl0ud' : set.has('iopl') ? 'iopl' : 'none',
     no64: set.has('no64'),
     only64: set.has('only64'),
+    protectedOnly: vex || set.has('pm'),
     lockable: set.has('lock'),
     repeatable: set.has('rep') ? 1 : set.has('repe') ? 2 : 0,
     default64: set.has('d64'),

@@ -79,7 +79,7 @@ const ONE_BYTE = `
 60 pusha - no64
 61 popa - no64
 62 bound Gv,Ma no64
-63 arpl Ew,Gw no64 w=z
+63 arpl Ew,Gw pm no64 w=z
 63 movsxd Gv,Ez only64
 68 push Iz d64
 69 imul Gv,Ev,Iz w=oc u=szap
@@ -202,12 +202,12 @@ FF/6 push Ev d64
 `;
 
 const TWO_BYTE = `
-0F.00/0 sldt Rv/Mw
-0F.00/1 str Rv/Mw
-0F.00/2 lldt Rv/Mw cpl0
-0F.00/3 ltr Rv/Mw cpl0
-0F.00/4 verr Rv/Mw w=z
-0F.00/5 verw Rv/Mw w=z
+0F.00/0 sldt Rv/Mw pm
+0F.00/1 str Rv/Mw pm
+0F.00/2 lldt Rv/Mw pm cpl0
+0F.00/3 ltr Rv/Mw pm cpl0
+0F.00/4 verr Rv/Mw pm w=z
+0F.00/5 verw Rv/Mw pm w=z
 0F.01/0m sgdt Ms f64
 0F.01/1m sidt Ms f64
 0F.01/2m lgdt Ms f64 cpl0
@@ -215,18 +215,18 @@ const TWO_BYTE = `
 0F.01/4 smsw Rv/Mw
 0F.01/6 lmsw Rv/Mw cpl0
 0F.01/7m invlpg Mb cpl0
-NP.0F.01:C8 monitor - cpl0 @monitor
-NP.0F.01:C9 mwait - cpl0 @monitor
-NP.0F.01:CA clac - cpl0 w=A @smap
-NP.0F.01:CB stac - cpl0 w=A @smap
+NP.0F.01:C8 monitor - cpl0ud @monitor
+NP.0F.01:C9 mwait - cpl0ud @monitor
+NP.0F.01:CA clac - cpl0ud w=A @smap
+NP.0F.01:CB stac - cpl0ud w=A @smap
 NP.0F.01:D0 xgetbv - @xsave
 NP.0F.01:D1 xsetbv - cpl0 @xsave
 NP.0F.01:EE rdpkru - @pku
 NP.0F.01:EF wrpkru - @pku
 0F.01:F8 swapgs - only64 cpl0
 0F.01:F9 rdtscp - @rdtscp
-0F.02 lar Gv,Rv/Mw w=z
-0F.03 lsl Gv,Rv/Mw w=z
+0F.02 lar Gv,Rv/Mw pm w=z
+0F.03 lsl Gv,Rv/Mw pm w=z
 0F.05 syscall - r=oszapcdiA w=oszapcdiA
 0F.06 clts - cpl0
 0F.07 sysret - cpl0 w=oszapcdiA
