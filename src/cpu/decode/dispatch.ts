@@ -69,6 +69,7 @@ function buildNode(node: number, rows: Row[], cells: number[]): void {
   }
   for (const row of rows) {
     const level = specificity(row);
+    const keys = matchingKeys(row, modrmKind, modrmCells);
     for (let mode = 0; mode < (dims & DIM_MODE ? 2 : 1); mode++) {
       if ((mode === 0 && row.only64 && dims & DIM_MODE) || (mode === 1 && row.no64)) continue;
       for (let prefix = 0; prefix < (dims & DIM_PREFIX ? 4 : 1); prefix++) {
@@ -77,8 +78,7 @@ function buildNode(node: number, rows: Row[], cells: number[]): void {
           if (row.w >= 0 && row.w !== w) continue;
           for (let l = 0; l < (dims & DIM_L ? 2 : 1); l++) {
             if (row.l >= 0 && row.l !== l) continue;
-            for (let key = 0; key < modrmCells; key++) {
-              if (!keyMatches(row, modrmKind, key)) continue;
+            for (const key of keys) {
               let cell = mode;
               if (dims & DIM_PREFIX) cell = cell * 4 + prefix;
               if (dims & DIM_W) cell = cell * 2 + w;
@@ -100,6 +100,12 @@ function buildNode(node: number, rows: Row[], cells: number[]): void {
   }
   nodeBase[node] = base;
   nodeDims[node] = dims;
+}
+
+function matchingKeys(row: Row, kind: number, count: number): number[] {
+  const keys: number[] = [];
+  for (let key = 0; key < count; key++) if (keyMatches(row, kind, key)) keys.push(key);
+  return keys;
 }
 
 function keyMatches(row: Row, kind: number, key: number): boolean {

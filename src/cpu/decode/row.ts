@@ -256,6 +256,46 @@ const MODRM_METHODS: readonly number[] = [
 const REGISTER_ONLY: readonly number[] = [METHOD.R, METHOD.U, METHOD.N];
 const PREFIX_NAMES = ['NP', '66', 'F3', 'F2'];
 
+/** What an operand list says; shared by the rows that have the same one. */
+interface Operands {
+  readonly specs: readonly string[];
+  readonly codes: readonly number[];
+  readonly modrm: boolean;
+  /** -1 any, 0 memory only, 1 register only. */
+  readonly mod: number;
+  readonly byteFirst: boolean;
+  readonly machineSize: boolean;
+  readonly vvvv: boolean;
+}
+const operandLists = new Map<string, Operands>();
+
+function operandList(text: string, line: string): Operands {
+  const known = operandLists.get(text);
+  if (known) return known;
+  const specs = text === '-' ? [] : text.split(',');
+  const codes = specs.map((spec) => operandCode(spec, line));
+  let modrm = false;
+  let memory = false;
+  let register = false;
+  let machineSize = false;
+  let vvvv = false;
+  for (const code of codes) {
+    const method = methodOf(code);
+    if (MODRM_METHODS.includes(method) || method === METHOD.STI) modrm = true;
+    if (method === METHOD.M) memory = true;
+    if (REGISTER_ONLY.includes(method) && !(code & CODE_SPLIT)) register = true;
+    if (((code >> 8) & 255) === SIZE.M) machineSize = true;
+    if (method === METHOD.H || method === METHOD.B) vvvv = true;
+  }
+  const first = codes.length > 0 ? methodOf(codes[0]) : METHOD.NONE;
+  const firstIsImmediate = first === METHOD.IMM || first === METHOD.UIMM || first === METHOD.J;
+  const byteFirst = codes.length > 0 && ((codes[0] >> 8) & 255) === 1 && !firstIsImmediate;
+  const mod = memory ? 0 : register ? 1 : -1;
+  const list = { specs, codes, modrm, mod, byteFirst, machineSize, vvvv };
+  operandLists.set(text, list);
+  return list;
+}
+
 /** Maps: 0..3 legacy (one byte, 0F, 0F38, 0F3A), 4..7 the same under VEX. */
 export const MAP_COUNT = 8;
 
@@ -282,8 +322,7 @@ export function parseRow(line: string, id: number): Row {
   }
   const match = /^([0-9A-F]{2})(?:\/([0-7])([mr]?)|:([0-9A-F]{2})|\+(8|16))?$/.exec(last);
   if (!match) throw new Error(`opcode of table row: ${line}`);
-  const operands = operandText === '-' ? [] : operandText.split(',');
-  const codes = operands.map((spec) => operandCode(spec, line));
+  const list = operandList(operandText, line);
   const set = new Set(attributes.filter((a) => a[0] !== '@' && a[1] !== '='));
   const flagAttribute = (key: string): number => {
     const found = attributes.find((a) => a.startsWith(key));
@@ -292,27 +331,21 @@ export function parseRow(line: string, id: number): Row {
   const reg = match[2] === undefined ? -1 : Number(match[2]);
   const exact = match[4] === undefined ? -1 : Number.parseInt(match[4], 16);
   let mod = match[3] === 'm' ? 0 : match[3] === 'r' ? 1 : -1;
-  if (mod < 0 && !set.has('mod3')) {
-    if (codes.some((c) => methodOf(c) === METHOD.M)) mod = 0;
-    else if (codes.some((c) => REGISTER_ONLY.includes(methodOf(c)) && !(c & CODE_SPLIT))) mod = 1;
-  }
-  const sizes = codes.map((c) => (c >> 8) & 255);
+  if (mod < 0 && !set.has('mod3')) mod = list.mod;
   let flags = 0;
   if (set.has('lock')) flags |= ROW.LOCK;
   if (set.has('rep')) flags |= ROW.REP;
   if (set.has('repe')) flags |= ROW.REPE;
   if (set.has('d64')) flags |= ROW.DEFAULT64;
   if (set.has('f64')) flags |= ROW.FORCE64;
-  const first = codes.length > 0 ? methodOf(codes[0]) : METHOD.NONE;
-  const firstIsImmediate = first === METHOD.IMM || first === METHOD.UIMM || first === METHOD.J;
-  if (set.has('byte') || (sizes[0] === 1 && !firstIsImmediate)) flags |= ROW.BYTE;
+  if (set.has('byte') || list.byteFirst) flags |= ROW.BYTE;
   if (set.has('max32')) flags |= ROW.MAX32;
   if (set.has('mod3')) flags |= ROW.MOD3;
   if (prefix === 1 && !set.has('opsize')) flags |= ROW.MANDATORY66;
   if (match[5] === '16') flags |= ROW.CONDITION;
-  if (sizes.includes(SIZE.M)) flags |= ROW.MACHINE_SIZE;
+  if (list.machineSize) flags |= ROW.MACHINE_SIZE;
   if (set.has('vsib')) flags |= ROW.VSIB;
-  if (codes.some((c) => methodOf(c) === METHOD.H || methodOf(c) === METHOD.B)) flags |= ROW.VVVV;
+  if (list.vvvv) flags |= ROW.VVVV;
   const tilde = nameText.indexOf('~');
   const name = tilde < 0 ? nameText : nameText.slice(0, tilde);
   return {
@@ -320,7 +353,7 @@ export function parseRow(line: string, id: number): Row {
     name,
     text: tilde < 0 ? name : nameText.slice(tilde + 1),
     opcode,
-    operands,
+    operands: list.specs,
     feature: attributes.find((a) => a.startsWith('@'))?.slice(1) ?? 'base',
     flagsRead: flagAttribute('r='),
     flagsWritten: flagAttribute('w='),
@@ -336,17 +369,14 @@ export function parseRow(line: string, id: number): Row {
     force64: set.has('f64'),
     vex,
     flags,
-    codes,
+    codes: list.codes,
     map: map + (vex ? 4 : 0),
     byte: Number.parseInt(match[1], 16),
     span: match[5] === undefined ? 1 : Number(match[5]),
     prefix,
     w,
     l,
-    modrm:
-      reg >= 0 ||
-      exact >= 0 ||
-      codes.some((c) => MODRM_METHODS.includes(methodOf(c)) || methodOf(c) === METHOD.STI),
+    modrm: reg >= 0 || exact >= 0 || list.modrm,
     reg,
     exact,
     mod: exact >= 0 ? 1 : mod,
