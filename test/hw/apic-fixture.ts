@@ -97,6 +97,14 @@ export class ApicFixture {
   receivers(vector: number): number[] {
     return this.lapics.flatMap((_, n) => (this.vectors(R.IRR, n).includes(vector) ? [n] : []));
   }
+
+  /** The same in x2APIC mode. */
+  receivers2(vector: number): number[] {
+    return this.lapics.flatMap((l, n) => {
+      const [word] = rdmsr(l, 0x820 + (vector >>> 5)) ?? [0];
+      return ((word >>> (vector & 31)) & 1) !== 0 ? [n] : [];
+    });
+  }
 }
 
 const out = new Uint32Array(2);
