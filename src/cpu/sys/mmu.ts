@@ -264,6 +264,8 @@ export class Mmu {
     if (access === ACCESS.FETCH) {
       const t = set + CODE_WORDS + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
       this.#install(t, pageLo, hi, hostPage, walk.global);
+      // in place of the addend: the page's code descriptor, none yet (tier0/code-cache.ts)
+      this.#u32[t + 2] = 0;
       return true;
     }
     const entry = ((lo >>> 12) & (TLB_ENTRIES - 1)) * 4;

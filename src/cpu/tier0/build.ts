@@ -10,6 +10,7 @@ import {
   ModuleBuilder,
 } from '../../wasm/index.ts';
 import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../env.ts';
+import { emitFpuCheck } from '../sem/fpu-check.ts';
 import type { Semantics } from '../sem/ins.ts';
 import { FLAG_OFFSETS, type MainLoop, type Runtime, STATUS, Tier0Ins, tlbIndex } from './context.ts';
 import { type HandlerForm, HandlerSet, hotKeys } from './handlers.ts';
@@ -129,6 +130,16 @@ function addressHandler(m: ModuleBuilder): FuncRef {
   return f;
 }
 
+/** A direct 64-bit address. */
+function addressImmediateHandler(m: ModuleBuilder): FuncRef {
+  const f = m.func('addressImmediate', ['i32', 'i32'], ['i32']);
+  const [env, rec] = [f.param(0), f.param(1)];
+  const segment = load('i64', env.add(load('i32_16u', rec, RECORD.SLOT0)));
+  f.store(8, env, OFF.tmpAddr, load('i64', rec, RECORD.IMM).add(segment));
+  f.ret(i32(STATUS.NEXT));
+  return f;
+}
+
 /** The HELPER record: TypeScript finds the operands in the record. */
 function helperHandler(m: ModuleBuilder, imports: Imports): FuncRef {
   const f = m.func('helper', ['i32', 'i32'], ['i32']);
@@ -149,9 +160,16 @@ function helperHandler(m: ModuleBuilder, imports: Imports): FuncRef {
   return f;
 }
 
+/** The instruction's code, after the check that its unit asks for. */
+function emitForm(ins: Tier0Ins, form: HandlerForm): void {
+  const { unit, emit } = form.semantics;
+  if (unit !== undefined) emitFpuCheck(ins, unit);
+  emit(ins);
+}
+
 function coldHandler(m: ModuleBuilder, form: HandlerForm, runtime: Runtime): FuncRef {
   const f = m.func(form.key, ['i32', 'i32'], ['i32']);
-  f.scope(() => form.semantics.emit(new Tier0Ins(f, form, runtime, f.param(0), f.param(1))));
+  f.scope(() => emitForm(new Tier0Ins(f, form, runtime, f.param(0), f.param(1)), form));
   f.ret(i32(STATUS.NEXT));
   return f;
 }
@@ -256,10 +274,11 @@ function emitMain(f: FuncBuilder, handlers: HandlerSet, runtime: Runtime, coldTy
               };
               pseudo[PSEUDO.ADDRESS] = callCold;
               pseudo[PSEUDO.HELPER] = callCold;
+              pseudo[PSEUDO.ADDRESS_IMMEDIATE] = callCold;
               const cases = [
                 ...pseudo,
                 ...handlers.hot.map((form) => () => {
-                  form.semantics.emit(new Tier0Ins(f, form, runtime, env, record, main));
+                  emitForm(new Tier0Ins(f, form, runtime, env, record, main), form);
                   f.br(nextLabel);
                 }),
               ];
@@ -320,6 +339,7 @@ export function buildTier0(options: Options): Tier0Module {
   m.elementsAt(handlers.firstCold, table);
   m.elementsAt(PSEUDO.ADDRESS, [addressHandler(m)]);
   m.elementsAt(PSEUDO.HELPER, [helperHandler(m, imports)]);
+  m.elementsAt(PSEUDO.ADDRESS_IMMEDIATE, [addressImmediateHandler(m)]);
   const run = m.func('run', ['i32', 'i32'], ['i32']);
   emitMain(run, handlers, runtime, m.typeIndex(['i32', 'i32'], ['i32']));
   m.exportFunc('run', run);

@@ -418,6 +418,15 @@ export class Tier0Ins implements Ins {
     else this.f.store(size, this.slotAddress(n), 0, value);
   }
 
+  // --- x87 ---
+
+  stIndex(n: number): Expr {
+    return load('i32_16u', this.rec, this.slotField(n));
+  }
+  instructionIp(): Expr {
+    return this.ipOf(this.linearIp(i64(0)));
+  }
+
   // --- env ---
 
   envLoad(kind: 'i32' | 'i64' | 'i32_8u' | 'i32_16u' | 'v128', offset: number): Expr {

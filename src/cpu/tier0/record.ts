@@ -50,7 +50,9 @@ export const PSEUDO = {
   TOO_LONG: 6,
   /** An instruction done by TypeScript; see `HELPER`. */
   HELPER: 7,
-  COUNT: 8,
+  /** As ADDRESS, for a 64-bit address in the record's immediate. */
+  ADDRESS_IMMEDIATE: 8,
+  COUNT: 9,
 } as const;
 
 /**

@@ -2,7 +2,7 @@
  * Multiboot 1 kernels (Multiboot Specification 0.6.96): 32-bit ELF files, or flat files whose header
  * gives the load addresses. Entered in protected mode with EAX = 0x2BADB002 and EBX at the information.
  */
-import { isElf, loadElfSegments, parseElf } from './elf.ts';
+import { elfPhysical, isElf, loadElfSegments, parseElf } from './elf.ts';
 import { BootError } from './errors.ts';
 import { type BootMemory, sizeText } from './memory.ts';
 import { type BootState, CR0_ET, CR0_PE, flatSegments } from './state.ts';
@@ -120,7 +120,10 @@ function loadElf(memory: BootMemory, kernel: Uint8Array): number {
     throw new BootError('ERR_BOOT_FORMAT', 'kernel', 'a multiboot kernel must be a 32-bit ELF file');
   }
   loadElfSegments(memory, kernel, elf);
-  return elf.entry;
+  // The entry is a virtual address; the kernel is entered without paging.
+  const entry = elfPhysical(elf, elf.entry);
+  if (entry === undefined) throw new BootError('ERR_BOOT_FORMAT', 'kernel', 'ELF file: entry in no segment');
+  return entry;
 }
 
 /** Places kernel, modules and information. Throws BootError. */

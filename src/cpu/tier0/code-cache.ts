@@ -1,0 +1,236 @@
+/**
+ * The cache of decoded code, in shared memory, shared by all vCPUs.
+ *
+ * Per physical page and code size there is a *descriptor*: 4096 words that give the record of the instruction at
+ * each page offset (0: not decoded), then a header. Records of a page lie in chunks listed in the header.
+ *
+ * Protocol. Changes are made under `lock`. Readers (generated code) take no lock: they find a descriptor through
+ * their code TLB, load a word of its table and execute the record. A record is complete before its address is
+ * stored in the table. Invalidation zeroes the table and overwrites the handler number of every record of the page
+ * with RELOOKUP, so that a vCPU that is already in the page's code leaves it at its next record. Memory of a dead
+ * page is reused only by `flushAll`, which needs all vCPUs to stand still.
+ *
+ * Before a page's first decoding its `codeMap` byte is set and every vCPU's write-TLB entry for it is dropped, with
+ * the other vCPUs standing still (`pageBecomesCode`): a store either precedes the decoding or takes the slow path.
+ */
+import { Mutex, type Views, viewsOf } from '@smp86/atomics-sync';
+import { PSEUDO, RECORD, RECORD_SIZE } from './record.ts';
+import type { Translator } from './translate.ts';
+
+const TABLE_SIZE = 4096 * 4;
+/** Words of the header, after the table. */
+const HEADER = { CODE_SIZE: 0, HOST_PAGE: 1, NEXT: 2, CHUNKS: 3, COVERED: 4 } as const;
+/** A bit per byte of the page that decoded instructions came from. */
+const COVERED_SIZE = 512;
+const DESC_SIZE = TABLE_SIZE + HEADER.COVERED * 4 + COVERED_SIZE;
+/** Chunk header: next chunk, number of records. */
+const CHUNK_HEADER = RECORD_SIZE;
+
+/** Shared words at the start of the area. */
+const AREA = { TOP: 0, GENERATION: 1, PAGES: 2, INVALIDATIONS: 3, LOCK: 64 } as const;
+
+/** Areas of the machine's memory that the cache uses. */
+export interface CodeCacheLayout {
+  /** The cache's own area: header, page table, descriptors and chunks. */
+  readonly base: number;
+  readonly size: number;
+  /** One byte per 4 KiB page of wasm memory. */
+  readonly codeMap: number;
+}
+
+export interface CodeCacheHooks {
+  /** Drops the write-TLB entries for a wasm page in every vCPU; no other vCPU is between a probe and its store when this returns. */
+  pageBecomesCode(hostPage: number): void;
+  /** All other vCPUs stand still while `body` runs and look their code up again afterwards; the caller's code is gone too. */
+  exclusively(body: () => void): void;
+}
+
+/** *Thread:* vCPU (each makes its own over the same memory); `written` from any thread. */
+export class CodeCache {
+  private readonly views: Views;
+  private readonly u32: Uint32Array<SharedArrayBuffer>;
+  private readonly u8: Uint8Array<SharedArrayBuffer>;
+  private readonly base: number;
+  private readonly end: number;
+  /** Wasm address of the page table: a word per 4 KiB page of wasm memory. */
+  private readonly pageTable: number;
+  private readonly firstFree: number;
+  private readonly codeMap: number;
+  private readonly lock: Mutex;
+  private readonly hooks: CodeCacheHooks;
+  private readonly translator: Translator;
+
+  constructor(buffer: SharedArrayBuffer, layout: CodeCacheLayout, translator: Translator, hooks: CodeCacheHooks) {
+    this.views = viewsOf(buffer);
+    this.u32 = this.views.u32;
+    this.u8 = this.views.u8;
+    this.base = layout.base;
+    this.end = layout.base + layout.size;
+    this.codeMap = layout.codeMap;
+    this.lock = new Mutex(buffer, layout.base + AREA.LOCK);
+    this.hooks = hooks;
+    this.translator = translator;
+    this.pageTable = layout.base + 128;
+    this.firstFree = this.pageTable + Math.ceil(buffer.byteLength / 4096) * 4;
+  }
+
+  /** Sets up the area. Once per machine, before any vCPU runs. */
+  init(): void {
+    this.word(AREA.TOP, this.firstFree);
+  }
+  private word(index: number, value: number): void {
+    this.u32[(this.base >>> 2) + index] = value;
+  }
+  private get(index: number): number {
+    return this.u32[(this.base >>> 2) + index];
+  }
+  /** Bytes in use. */
+  get used(): number {
+    return this.get(AREA.TOP) - this.firstFree;
+  }
+  get invalidations(): number {
+    return this.get(AREA.INVALIDATIONS);
+  }
+  /** Bumped by every full flush: a descriptor from before it must not be used. */
+  get generation(): number {
+    return this.get(AREA.GENERATION);
+  }
+
+  /** Record for the code at wasm address `host` in `codeSize`; 0 when the instruction crosses the page's end. */
+  lookup(host: number, codeSize: number): { desc: number; record: number } {
+    this.lock.lock();
+    try {
+      const desc = this.descriptor(host >>> 12, codeSize);
+      const offset = host & 4095;
+      let record = this.u32[(desc >>> 2) + offset];
+      if (record === 0) record = this.decode(desc, host, codeSize);
+      this.result.desc = desc;
+      this.result.record = record;
+      return this.result;
+    } finally {
+      this.lock.unlock();
+    }
+  }
+  private readonly result = { desc: 0, record: 0 };
+
+  /** Makes room for `bytes` when the area is nearly full. Must be called without the lock, before `lookup`. */
+  reserve(): void {
+    if (this.get(AREA.TOP) + DESC_SIZE + 65536 > this.end) this.flushAll();
+  }
+
+  private allocate(bytes: number): number {
+    const at = this.get(AREA.TOP);
+    this.word(AREA.TOP, at + Math.ceil(bytes / 32) * 32);
+    return at;
+  }
+
+  private descriptor(hostPage: number, codeSize: number): number {
+    const slot = (this.pageTable >>> 2) + hostPage;
+    const first = this.u32[slot];
+    for (let d = first; d !== 0; d = this.header(d, HEADER.NEXT)) {
+      if (this.header(d, HEADER.CODE_SIZE) === codeSize) return d;
+    }
+    if (this.u8[this.codeMap + hostPage] === 0) {
+      Atomics.store(this.u8, this.codeMap + hostPage, 1);
+      // other vCPUs may want the lock to finish their store: stand-still needs it free
+      this.lock.unlock();
+      this.hooks.pageBecomesCode(hostPage);
+      this.lock.lock();
+      // the page may have been decoded, or even invalidated, by another vCPU meanwhile
+      return this.descriptor(hostPage, codeSize);
+    }
+    const desc = this.allocate(DESC_SIZE);
+    this.u8.fill(0, desc, desc + DESC_SIZE);
+    const h = (desc + TABLE_SIZE) >>> 2;
+    this.u32[h + HEADER.CODE_SIZE] = codeSize;
+    this.u32[h + HEADER.HOST_PAGE] = hostPage;
+    this.u32[h + HEADER.NEXT] = this.u32[slot];
+    Atomics.store(this.u32, slot, desc);
+    this.word(AREA.PAGES, this.get(AREA.PAGES) + 1);
+    return desc;
+  }
+  private header(desc: number, field: number): number {
+    return this.u32[((desc + TABLE_SIZE) >>> 2) + field];
+  }
+
+  /** Decodes a run at `host` and publishes it. Gives its record, 0 when the first instruction crosses the page's end. */
+  private decode(desc: number, host: number, codeSize: number): number {
+    const { translator, u32 } = this;
+    const table = desc >>> 2;
+    const offset = host & 4095;
+    if (!translator.run(this.u8, host, offset, codeSize, (o) => u32[table + o])) return 0;
+    const bytes = translator.count * RECORD_SIZE;
+    const chunk = this.allocate(CHUNK_HEADER + bytes);
+    const h = (desc + TABLE_SIZE) >>> 2;
+    u32[chunk >>> 2] = u32[h + HEADER.CHUNKS];
+    u32[(chunk >>> 2) + 1] = translator.count;
+    u32[h + HEADER.CHUNKS] = chunk;
+    const records = chunk + CHUNK_HEADER;
+    this.u8.set(translator.buffer.subarray(0, bytes), records);
+    const covered = desc + TABLE_SIZE + HEADER.COVERED * 4;
+    for (let o = offset; o < Math.min(4096, offset + translator.length); o++) this.u8[covered + (o >> 3)] |= 1 << (o & 7);
+    for (let i = 0; i < translator.instructions; i++) {
+      const o = translator.starts[i];
+      if (u32[table + o] === 0) Atomics.store(u32, table + o, records + translator.startRecord[i] * RECORD_SIZE);
+    }
+    return records;
+  }
+
+  /**
+   * Guest memory from which code may have been decoded was written (or is about to be, by the caller's store
+   * right after this). *Thread:* any. *Lock:* takes the cache's own.
+   */
+  written(host: number, length: number): void {
+    const last = (host + Math.max(length, 1) - 1) >>> 12;
+    for (let page = host >>> 12; page <= last; page++) {
+      if (this.u8[this.codeMap + page] === 0) continue;
+      const from = Math.max(host, page * 4096) & 4095;
+      const to = page === last ? (host + Math.max(length, 1) - 1) & 4095 : 4095;
+      this.lock.lock();
+      if (this.covers(page, from, to)) this.invalidate(page);
+      this.lock.unlock();
+    }
+  }
+
+  private covers(page: number, from: number, to: number): boolean {
+    const first = this.u32[(this.pageTable >>> 2) + page];
+    for (let d = first; d !== 0; d = this.header(d, HEADER.NEXT)) {
+      const covered = d + TABLE_SIZE + HEADER.COVERED * 4;
+      for (let o = from; o <= to; o++) if ((this.u8[covered + (o >> 3)] >> (o & 7)) & 1) return true;
+    }
+    return false;
+  }
+
+  private invalidate(page: number): void {
+    const { u32, views } = this;
+    const slot = (this.pageTable >>> 2) + page;
+    for (let d = u32[slot]; d !== 0; d = this.header(d, HEADER.NEXT)) {
+      u32.fill(0, d >>> 2, (d + TABLE_SIZE) >>> 2);
+      for (let chunk = this.header(d, HEADER.CHUNKS); chunk !== 0; chunk = u32[chunk >>> 2]) {
+        const count = u32[(chunk >>> 2) + 1];
+        for (let i = 0; i < count; i++) {
+          const record = chunk + CHUNK_HEADER + i * RECORD_SIZE;
+          // pseudo records need no change, and one-way: a handler becomes RELOOKUP
+          Atomics.store(views.u16, (record + RECORD.HANDLER) >>> 1, PSEUDO.RELOOKUP);
+        }
+      }
+    }
+    Atomics.store(u32, slot, 0);
+    Atomics.store(this.u8, this.codeMap + page, 0);
+    this.word(AREA.INVALIDATIONS, this.get(AREA.INVALIDATIONS) + 1);
+  }
+
+  /** Forgets everything; all vCPUs look their code up again. */
+  flushAll(): void {
+    this.hooks.exclusively(() => {
+      this.lock.lock();
+      const pages = (this.firstFree - this.pageTable) >>> 2;
+      this.u32.fill(0, this.pageTable >>> 2, this.firstFree >>> 2);
+      this.u8.fill(0, this.codeMap, this.codeMap + pages);
+      this.word(AREA.TOP, this.firstFree);
+      this.word(AREA.PAGES, 0);
+      this.word(AREA.GENERATION, this.get(AREA.GENERATION) + 1);
+      this.lock.unlock();
+    });
+  }
+}

@@ -1,0 +1,362 @@
+/**
+ * The devices of the `pc` machine and their wiring. Every worker builds its own board over the same shared state;
+ * what differs is who created the timers and who runs their callbacks.
+ */
+import { SpscRing } from '@smp86/atomics-sync';
+import { MainLoop } from '../aio/main-loop.ts';
+import { VCPU_BLOCK_SIZE } from '../cpu/env.ts';
+import { PhysMemory } from '../cpu/sys/phys-memory.ts';
+import { GPE0_BASE, GPE0_LENGTH, Piix4Pm, APM_PORTS, SMI_CMD } from '../hw/acpi/piix4-pm.ts';
+import { DebugExit, debugExitWidth } from '../hw/char/debug-exit.ts';
+import { Uart16550, UART_PORTS } from '../hw/char/uart-16550.ts';
+import type { IoHandler, IrqLine } from '../hw/device.ts';
+import { FW_CFG, FW_CFG_DMA_PORT, FW_CFG_DMA_PORTS, FW_CFG_PORT, FW_CFG_PORTS, FwCfg } from '../hw/fw-cfg.ts';
+import { I8042, I8042_COMMAND, I8042_DATA } from '../hw/input/i8042.ts';
+import { ApicBus } from '../hw/intc/apic-bus.ts';
+import { Gsis } from '../hw/intc/gsi.ts';
+import { I8259 } from '../hw/intc/i8259.ts';
+import { Ioapic, IOAPIC_BASE, IOAPIC_SIZE } from '../hw/intc/ioapic.ts';
+import { Lapic } from '../hw/intc/lapic.ts';
+import { APIC_DEFAULT_BASE, LapicState } from '../hw/intc/lapic-state.ts';
+import { IoBus, MmioBus } from '../hw/io-bus.ts';
+import { I440Fx } from '../hw/pci/i440fx.ts';
+import { PCI_CONFIG_PORT, PCI_CONFIG_PORTS, PciBus, PciConfigPorts } from '../hw/pci/pci.ts';
+import { setUpPci } from '../hw/pci/pci-setup.ts';
+import { Piix3 } from '../hw/pci/piix3.ts';
+import { PORT92, Port92 } from '../hw/port92.ts';
+import { Mc146818 } from '../hw/rtc/mc146818.ts';
+import { Hpet, HPET_BASE, HPET_SIZE } from '../hw/timer/hpet.ts';
+import { I8254 } from '../hw/timer/i8254.ts';
+import { PcSpeaker } from '../hw/timer/pcspk.ts';
+import { ClockSystem } from '../timer/clock.ts';
+import { CLOCK, type ClockType } from '../timer/clock-state.ts';
+import { Bql } from './bql.ts';
+import type { MachineConfig } from './config.ts';
+import { DeviceStates, EVENT, machineLayout, type MachineLayout, MachineControl } from './layout.ts';
+import { VcpuSignals } from './signals.ts';
+
+/** Kinds of requests to the main loop. */
+export const REQUEST = {
+  /** The guest or the host asks for a machine reset. */
+  RESET: 0,
+  POWER_OFF: 1,
+  /** Serial input waits in a ring. */
+  SERIAL_INPUT: 2,
+  POWER_BUTTON: 3,
+  PAUSE: 4,
+  RESUME: 5,
+  QUIT: 6,
+  NMI: 7,
+  /** arg: exit status */
+  DEBUG_EXIT: 8,
+} as const;
+
+export type BoardRole = 'create' | 'main-loop' | 'vcpu';
+
+const COM_PORTS = [0x3f8, 0x2f8, 0x3e8, 0x2e8] as const;
+const COM_IRQS = [4, 3, 4, 3] as const;
+const PIC_MASTER = 0x20;
+const PIC_SLAVE = 0xa0;
+const ELCR = 0x4d0;
+const PIT_PORT = 0x40;
+const SPEAKER_PORT = 0x61;
+const RTC_PORT = 0x70;
+const PIIX_SLOT = 1;
+const RTC_IRQ = 8;
+
+export class Board {
+  readonly buffer: SharedArrayBuffer;
+  readonly config: MachineConfig;
+  readonly layout: MachineLayout;
+  readonly clocks: ClockSystem;
+  readonly mainLoop: MainLoop;
+  readonly bql: Bql;
+  readonly control: ReturnType<typeof MachineControl.at>;
+  readonly signals: readonly VcpuSignals[];
+  readonly lapics: readonly Lapic[];
+  readonly mem: PhysMemory;
+  readonly ports: IoBus;
+  readonly mmio: MmioBus;
+  readonly pic: I8259;
+  readonly ioapic: Ioapic;
+  readonly apicBus: ApicBus;
+  readonly gsis: Gsis;
+  readonly pit: I8254;
+  readonly speaker: PcSpeaker;
+  readonly hpet: Hpet | undefined;
+  readonly rtc: Mc146818;
+  readonly uarts: readonly (Uart16550 | undefined)[];
+  readonly serialIn: readonly SpscRing[];
+  readonly serialOut: readonly SpscRing[];
+  readonly pci: PciBus;
+  readonly i440fx: I440Fx;
+  readonly piix3: Piix3;
+  readonly pm: Piix4Pm;
+  readonly i8042: I8042;
+  readonly port92: Port92;
+  readonly fwCfg: FwCfg;
+  /** The vCPU whose access is being handled: its LAPIC answers at the LAPIC's address. Set by the vCPU loop. */
+  currentCpu = 0;
+  /** Set by the thread that can invalidate decoded code: called for memory that a device wrote. */
+  memoryWritten: (host: number, length: number) => void = () => {};
+  private readonly role: BoardRole;
+  private timerCount = 0;
+
+  constructor(memory: WebAssembly.Memory, config: MachineConfig, role: BoardRole) {
+    const buffer = memory.buffer as unknown as SharedArrayBuffer;
+    this.buffer = buffer;
+    this.config = config;
+    this.role = role;
+    const layout = machineLayout({ cpus: config.cpus, ram: config.ram });
+    this.layout = layout;
+    this.control = MachineControl.at(buffer, layout.control);
+    this.bql = new Bql(buffer, layout.bql);
+    if (role === 'create') {
+      this.clocks = ClockSystem.init(buffer, layout.clocks, {});
+      this.mainLoop = MainLoop.init(this.clocks, layout.mainLoop, { bql: this.bql });
+    } else {
+      this.clocks = ClockSystem.attach(buffer, layout.clocks, {});
+      this.mainLoop = MainLoop.attach(this.clocks, layout.mainLoop, this.bql);
+    }
+    const states = DeviceStates.at(buffer, layout.devices);
+    const virtual = this.clocks.clock(CLOCK.VIRTUAL);
+    const words = new Int32Array(buffer);
+    this.signals = Array.from(
+      { length: config.cpus },
+      (_, i) => new VcpuSignals(words, layout.vcpus + i * VCPU_BLOCK_SIZE),
+    );
+    const reset = (): void => this.mainLoop.post(REQUEST.RESET);
+
+    // --- interrupt controllers ---
+    this.apicBus = new ApicBus(states.apicBus, {
+      picAcknowledge: () => this.bql.with(() => this.pic.acknowledge()),
+      ioapicEoi: (vector) => this.bql.with(() => this.ioapic.eoi(vector)),
+    });
+    this.pic = new I8259(states.pic, { intr: this.apicBus.picLine });
+    this.ioapic = new Ioapic(states.ioapic, {
+      bus: this.apicBus,
+      pic: this.pic,
+      clock: virtual,
+      timer: this.timer('ioapic-service', () => this.ioapic.onTimer()),
+    });
+    this.lapics = Array.from({ length: config.cpus }, (_, i) => {
+      const lapic: Lapic = new Lapic(LapicState.at(buffer, layout.lapics + i * LapicState.size), {
+        bus: this.apicBus,
+        signals: this.signals[i],
+        apicId: i,
+        bsp: i === 0,
+        clock: virtual,
+        timer: this.timer(`lapic-${i}`, () => lapic.onTimer()),
+        tscToNs: (lo: number, hi: number) => this.clocks.virtualAtTick(hi * 2 ** 32 + (lo >>> 0)),
+      });
+      return lapic;
+    });
+    this.gsis = new Gsis(states.gsi, { pic: this.pic, ioapic: this.ioapic });
+    const isa = (irq: number, source = 0): IrqLine => this.gsis.line(irq, source);
+
+    // --- timers ---
+    const pitIrq = isa(0);
+    this.pit = new I8254(states.pit, {
+      clock: virtual,
+      timer: this.timer('pit', () => this.pit.onTimer()),
+      irq: pitIrq,
+    });
+    this.speaker = new PcSpeaker(states.speaker, { clock: virtual, pit: this.pit });
+    let rtcIrq = isa(RTC_IRQ);
+    const hpetTimers = [0, 1, 2].map((n) => this.timer(`hpet-${n}`, () => this.hpet?.onTimer(n)));
+    if (config.hpet) {
+      this.hpet = new Hpet(states.hpet, {
+        clock: virtual,
+        timers: hpetTimers,
+        lines: this.gsis.lines(1),
+        pit: this.pit,
+      });
+      rtcIrq = this.hpet.rtcIrq;
+    }
+    const rtcClock = { host: CLOCK.HOST, rt: CLOCK.REALTIME, vm: CLOCK.VIRTUAL }[config.rtc.clock];
+    this.rtc = new Mc146818(states.rtc, {
+      clock: this.clocks.clock(rtcClock),
+      periodicTimer: this.timer('rtc-periodic', () => this.rtc.onPeriodicTimer(), rtcClock),
+      updateTimer: this.timer('rtc-update', () => this.rtc.onUpdateTimer(), rtcClock),
+      irq: rtcIrq,
+      wake: () => this.pm.rtcAlarm(),
+    });
+
+    // --- character devices ---
+    this.serialOut = layout.serialOut.map((at) => new SpscRing(buffer, at, layout.serialRing));
+    this.serialIn = layout.serialIn.map((at) => new SpscRing(buffer, at, layout.serialRing));
+    this.uarts = COM_PORTS.map((_, i) => {
+      const timeoutTimer = this.timer(`com${i + 1}-timeout`, () => this.uarts[i]?.onTimeout());
+      const transmitTimer = this.timer(`com${i + 1}-transmit`, () => this.uarts[i]?.onTransmit());
+      if (!config.serial[i]) return undefined;
+      return new Uart16550(states.uarts[i], {
+        clock: virtual,
+        timeoutTimer,
+        transmitTimer,
+        irq: isa(COM_IRQS[i], i >> 1),
+        sink: { write: (byte) => this.writeSerial(i, byte) },
+        acceptInput: () => this.mainLoop.post(REQUEST.SERIAL_INPUT),
+      });
+    });
+
+    // --- physical memory ---
+    this.mem = new PhysMemory({
+      buffer,
+      ramBase: layout.ram,
+      ramSize: config.ram,
+      mapBase: layout.physMap,
+      codeMapBase: layout.codeMap,
+      mmio: {
+        read: (lo, hi, size) => this.bql.with(() => this.mmio.read(hi * 2 ** 32 + lo, size)),
+        write: (lo, hi, size, value) => this.bql.with(() => this.mmio.write(hi * 2 ** 32 + lo, size, value)),
+      },
+    });
+    const a20: IrqLine = { set: (level) => this.setA20(level) };
+
+    // --- PCI and what hangs on it ---
+    this.pci = new PciBus(states.pci, { bus: states.bus, mappingChanged: () => this.flushTlbs() });
+    this.i440fx = new I440Fx(states.i440fx, config.ram);
+    this.piix3 = new Piix3(states.piix3, {
+      isaIrqs: Array.from({ length: 16 }, (_, irq) => isa(irq, 2)),
+      reset,
+    });
+    this.pci.router = this.piix3;
+    this.pm = new Piix4Pm(states.pm, {
+      clock: virtual,
+      timer: this.timer('pm', () => this.pm.onTimer()),
+      sci: isa(9),
+      powerOff: () => this.mainLoop.post(REQUEST.POWER_OFF),
+    });
+    this.pci.add(this.i440fx.pci, 0);
+    this.pci.add(this.piix3.pci, PIIX_SLOT, 0);
+    this.pci.add(this.pm.pci, PIIX_SLOT, 3);
+    this.i8042 = new I8042(states.i8042, { keyboardIrq: isa(1), mouseIrq: isa(12), a20, reset });
+    this.port92 = new Port92(states.port92, { a20, reset });
+    const arena = new Uint8Array(buffer, layout.fwCfgArena, layout.fwCfgArenaSize);
+    this.fwCfg = new FwCfg(states.fwCfg, arena, {
+      read: (address, into) => this.dma(address, into, false),
+      write: (address, from) => this.dma(address, from, true),
+    });
+
+    // --- buses ---
+    this.ports = new IoBus(states.bus, this.pci.ports);
+    this.mmio = new MmioBus(states.bus, this.pci.memory);
+    this.registerPorts();
+    const lapicAccess: IoHandler = {
+      read: (offset, size) => this.lapics[this.currentCpu].read(offset, size),
+      write: (offset, size, value) => this.lapics[this.currentCpu].write(offset, size, value),
+    };
+    this.mmio.register(APIC_DEFAULT_BASE, 0x1000, lapicAccess, 4);
+    this.mmio.register(IOAPIC_BASE, IOAPIC_SIZE, this.ioapic, 4);
+    if (this.hpet !== undefined) this.mmio.register(HPET_BASE, HPET_SIZE, this.hpet, 4);
+  }
+
+  private registerPorts(): void {
+    const { ports } = this;
+    ports.register(PIC_MASTER, 2, this.pic.master);
+    ports.register(PIC_SLAVE, 2, this.pic.slave);
+    ports.register(ELCR, 2, this.pic.elcr);
+    ports.register(PIT_PORT, 4, this.pit);
+    ports.register(SPEAKER_PORT, 1, this.speaker);
+    ports.register(RTC_PORT, 2, this.rtc);
+    this.uarts.forEach((uart, i) => {
+      if (uart !== undefined) ports.register(COM_PORTS[i], UART_PORTS, uart);
+    });
+    ports.register(PCI_CONFIG_PORT, PCI_CONFIG_PORTS, new PciConfigPorts(this.pci, this.piix3.resetControl), 4);
+    ports.register(SMI_CMD, APM_PORTS, this.pm.apm);
+    ports.register(GPE0_BASE, GPE0_LENGTH, this.pm.gpe);
+    ports.register(I8042_DATA, 1, this.i8042.data);
+    ports.register(I8042_COMMAND, 1, this.i8042.command);
+    ports.register(PORT92, 1, this.port92);
+    ports.register(FW_CFG_PORT, FW_CFG_PORTS, this.fwCfg.ports, 2);
+    ports.register(FW_CFG_DMA_PORT, FW_CFG_DMA_PORTS, this.fwCfg.dma, 4);
+    for (const device of this.config.debugExits) {
+      const exit = new DebugExit((status) => {
+        this.control.exitStatus.store(status);
+        this.raiseEvent(EVENT.DEBUG_EXIT);
+        this.mainLoop.post(REQUEST.DEBUG_EXIT, status);
+      });
+      ports.register(device.iobase, device.iosize, exit, debugExitWidth(device.iosize));
+    }
+  }
+
+  /** A timer of the main loop. Numbers are given in order, so they are the same in every thread. */
+  private timer(name: string, onExpiry: () => void, clock: ClockType = CLOCK.VIRTUAL) {
+    const callback = this.timerCount++;
+    if (this.role === 'create') return this.clocks.createTimer({ clock, callback, name });
+    if (this.role === 'main-loop') this.clocks.callbacks.register(callback, onExpiry, name);
+    return this.clocks.timer(callback);
+  }
+
+  /** Tells the host thread. *Thread:* any. */
+  raiseEvent(bits: number): void {
+    this.control.events.or(bits);
+    this.control.eventSeq.add(1);
+    this.control.eventSeq.notify();
+  }
+
+  private writeSerial(port: number, byte: number): boolean {
+    if (!this.serialOut[port].writeByte(byte)) return false;
+    // one announcement until the host has looked
+    if ((this.control.serialPending.or(1 << port) & (1 << port)) === 0) this.raiseEvent(0);
+    return true;
+  }
+
+  private setA20(level: boolean): void {
+    this.mem.setA20(level);
+    this.flushTlbs();
+  }
+  private flushTlbs(): void {
+    for (const s of this.signals) s.interrupt(32);
+  }
+
+  /** DMA between guest RAM and `bytes`; false when the range is not RAM. */
+  private dma(address: number, bytes: Uint8Array, write: boolean): boolean {
+    const { mem, layout } = this;
+    if (address < 0 || address + bytes.length > this.config.ram) return false;
+    const host = layout.ram + address;
+    if (write) {
+      mem.views.u8.set(bytes, host);
+      this.memoryWritten(host, bytes.length);
+    } else {
+      bytes.set(mem.views.u8.subarray(host, host + bytes.length));
+    }
+    return true;
+  }
+
+  /** Power-on: contents that outlive a reset. *Thread:* the creating one. */
+  powerOn(rtcSeconds: number, rtcNanoseconds: number): void {
+    this.mem.initMap();
+    this.fwCfg.powerOn();
+    this.fwCfg.addNumber(FW_CFG.NB_CPUS, this.config.cpus, 2);
+    this.fwCfg.addNumber(FW_CFG.MAX_CPUS, this.config.cpus, 2);
+    this.fwCfg.addNumber(FW_CFG.RAM_SIZE, this.config.ram, 8);
+    this.rtc.powerOn(rtcSeconds, rtcNanoseconds, { ramBelow4G: this.config.ram, cpus: this.config.cpus });
+    this.reset();
+  }
+
+  /** Resets every device and does what firmware would. *Lock:* BQL. vCPUs are reset by their threads. */
+  reset(): void {
+    this.apicBus.reset();
+    for (const lapic of this.lapics) lapic.reset();
+    this.pic.reset();
+    this.ioapic.reset();
+    this.gsis.reset();
+    this.hpet?.reset();
+    this.pit.reset();
+    this.speaker.reset();
+    this.rtc.reset();
+    for (const uart of this.uarts) uart?.reset();
+    this.pci.reset();
+    this.i440fx.reset();
+    this.piix3.reset();
+    this.pm.reset();
+    this.i8042.reset();
+    this.port92.reset();
+    this.fwCfg.reset();
+    setUpPci(this.pci, this.ports);
+    this.pm.setUp();
+    this.i8042.setUp();
+    this.setA20(true);
+  }
+}

@@ -1,0 +1,17 @@
+/** What the worker threads need to know of a machine. Plain data: it travels in `workerData`. */
+export interface MachineConfig {
+  readonly cpus: number;
+  readonly sockets: number;
+  readonly cores: number;
+  readonly threads: number;
+  /** Bytes. */
+  readonly ram: number;
+  readonly hpet: boolean;
+  readonly acpi: boolean;
+  readonly rtc: { readonly clock: 'host' | 'rt' | 'vm' };
+  /** Which of COM1–COM4 exist. */
+  readonly serial: readonly boolean[];
+  readonly debugExits: readonly { readonly iobase: number; readonly iosize: number }[];
+  readonly cpu: { readonly model: 'qemu64' | 'max'; readonly features: Readonly<Record<string, boolean>> };
+  readonly accel: 'multi' | 'single';
+}

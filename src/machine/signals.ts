@@ -1,0 +1,49 @@
+/**
+ * Waking and interrupting a vCPU from any thread, without a lock.
+ *
+ * Protocol of sleep and kick. The vCPU reads `kickSeq`, then looks at every reason to run (interruptRequest,
+ * stopRequested, workPending, halted); finding none it waits on `kickSeq` with the value read. A kicker first makes
+ * the reason visible (atomic or), then sets `exitRequest`, then bumps `kickSeq`, then notifies. All are
+ * sequentially consistent: either the vCPU sees the reason, or its wait finds `kickSeq` changed.
+ */
+import { CpuEnv, EXIT, INTERRUPT } from '../cpu/env.ts';
+import type { CpuSignals } from '../hw/device.ts';
+
+const OFF = {
+  exitRequest: CpuEnv.offsetOf('exitRequest') >>> 2,
+  interruptRequest: CpuEnv.offsetOf('interruptRequest') >>> 2,
+  kickSeq: CpuEnv.offsetOf('kickSeq') >>> 2,
+  sipiVector: CpuEnv.offsetOf('sipiVector') >>> 2,
+} as const;
+
+/** *Thread:* any. *Lock:* none. */
+export class VcpuSignals implements CpuSignals {
+  private readonly words: Int32Array<SharedArrayBuffer>;
+  private readonly at: number;
+
+  constructor(words: Int32Array<SharedArrayBuffer>, base: number) {
+    this.words = words;
+    this.at = base >>> 2;
+  }
+  kick(): void {
+    const { words, at } = this;
+    Atomics.or(words, at + OFF.exitRequest, EXIT.KICK);
+    Atomics.add(words, at + OFF.kickSeq, 1);
+    Atomics.notify(words, at + OFF.kickSeq);
+  }
+  interrupt(bits: number): void {
+    const old = Atomics.or(this.words, this.at + OFF.interruptRequest, bits);
+    // a request that is already there has been announced, and is looked at after it is cleared
+    if ((old & bits) !== bits) this.kick();
+  }
+  clearInterrupt(bits: number): void {
+    Atomics.and(this.words, this.at + OFF.interruptRequest, ~bits);
+  }
+  init(): void {
+    this.interrupt(INTERRUPT.INIT);
+  }
+  sipi(vector: number): void {
+    Atomics.store(this.words, this.at + OFF.sipiVector, vector);
+    this.interrupt(INTERRUPT.SIPI);
+  }
+}

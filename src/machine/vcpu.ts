@@ -1,0 +1,436 @@
+/**
+ * One vCPU's execution: decoded-code lookups, interrupts and exceptions between stretches of generated code.
+ * Several of these can live in one worker (thread=single).
+ */
+import { viewsOf } from '@smp86/atomics-sync';
+import { DECODE } from '../cpu/decode/insn.ts';
+import { nameId, NAMES } from '../cpu/decode/table.ts';
+import { INTERRUPT, REASON, SCRATCH_OFFSET, VCPU_BLOCK_SIZE } from '../cpu/env.ts';
+import { CpuEnv } from '../cpu/env.ts';
+import { FLAG } from '../cpu/flags.ts';
+import type { Semantics } from '../cpu/sem/ins.ts';
+import { Cpu, type CpuOptions } from '../cpu/sys/cpu.ts';
+import { deliver, deliverRaised, interrupt, KIND, nmi } from '../cpu/sys/exceptions.ts';
+import { SCRATCH_DATA_SIZE, dropWriteEntriesOf } from '../cpu/sys/mmu.ts';
+import { resetCpu, startupCpu } from '../cpu/sys/reset.ts';
+import { SEG_WORDS, VEC, W_CODE_PAGE, W_CODE_SIZE, W_EFLAGS, W_INHIBIT, W_IP, W_SEGS } from '../cpu/sys/words.ts';
+import { CodeCache } from '../cpu/tier0/code-cache.ts';
+import { callHelper, type Helper } from '../cpu/tier0/helper-call.ts';
+import type { HandlerSet } from '../cpu/tier0/handlers.ts';
+import { PSEUDO, RECORD_SIZE } from '../cpu/tier0/record.ts';
+import { type HelperTraits, Translator } from '../cpu/tier0/translate.ts';
+import type { Tier0Imports } from '../cpu/tier0/build.ts';
+import type { Board } from './board.ts';
+import type { Exclusive } from './exclusive.ts';
+
+const I = {
+  exitRequest: CpuEnv.offsetOf('exitRequest') >>> 2,
+  interruptRequest: CpuEnv.offsetOf('interruptRequest') >>> 2,
+  halted: CpuEnv.offsetOf('halted') >>> 2,
+  waitForSipi: CpuEnv.offsetOf('waitForSipi') >>> 2,
+  sipiVector: CpuEnv.offsetOf('sipiVector') >>> 2,
+  stopRequested: CpuEnv.offsetOf('stopRequested') >>> 2,
+  kickSeq: CpuEnv.offsetOf('kickSeq') >>> 2,
+  codeDesc: CpuEnv.offsetOf('codeDesc') >>> 2,
+} as const;
+/** Records of one-shot code, after the slow paths' data in the scratch area. */
+const ONE_SHOT = SCRATCH_OFFSET + Math.ceil(SCRATCH_DATA_SIZE / 64) * 64 + 64;
+const CS_WORD = W_SEGS + 1 * SEG_WORDS;
+const MAX_INSN = 16;
+
+/** Why `execute` came back. */
+export type Pause = 'stop' | 'halted' | 'shutdown' | 'yield';
+
+/** What the vCPUs of one worker share: translator, code cache, generated code. */
+export class VcpuWorker {
+  readonly board: Board;
+  readonly exclusive: Exclusive;
+  readonly translator: Translator;
+  readonly codeCache: CodeCache;
+  readonly vcpus: Vcpu[] = [];
+  readonly helpers: (Helper | undefined)[];
+  private readonly byBase = new Map<number, Vcpu>();
+  run: (env: number, record: number) => number = () => REASON.HALT;
+
+  constructor(
+    board: Board,
+    exclusive: Exclusive,
+    handlers: HandlerSet,
+    semantics: readonly Semantics[],
+    helpers: Readonly<Record<string, Helper>>,
+    traits: HelperTraits,
+  ) {
+    this.board = board;
+    this.exclusive = exclusive;
+    this.translator = new Translator(handlers, semantics, traits);
+    this.helpers = NAMES.map((name) => helpers[name]);
+    const { layout, buffer } = board;
+    const cache = { base: layout.codeCache, size: layout.codeCacheSize, codeMap: layout.codeMap };
+    this.codeCache = new CodeCache(buffer, cache, this.translator, {
+      pageBecomesCode: (hostPage) => this.pageBecomesCode(hostPage),
+      exclusively: (body) => this.exclusively(body),
+    });
+    board.memoryWritten = (host, length) => this.codeCache.written(host, length);
+  }
+
+  private get selfIndex(): number {
+    return this.board.currentCpu;
+  }
+  private pageBecomesCode(hostPage: number): void {
+    const { board, exclusive } = this;
+    const self = this.selfIndex;
+    exclusive.start(self);
+    for (let i = 0; i < board.config.cpus; i++) {
+      dropWriteEntriesOf(board.buffer, board.layout.vcpus + i * VCPU_BLOCK_SIZE, (hostPage << 12) >>> 0);
+    }
+    exclusive.end(self);
+  }
+  private exclusively(body: () => void): void {
+    const self = this.selfIndex;
+    this.exclusive.start(self);
+    body();
+    for (let i = 0; i < this.board.config.cpus; i++) this.dropCodeEntries(i);
+    this.exclusive.end(self);
+  }
+  private dropCodeEntries(index: number): void {
+    dropCodeEntriesOf(this.board.buffer, this.board.layout.vcpus + index * VCPU_BLOCK_SIZE);
+  }
+
+  add(vcpu: Vcpu): void {
+    this.vcpus.push(vcpu);
+    this.byBase.set(vcpu.cpu.base, vcpu);
+  }
+  /** Functions that the tier 0 module imports. */
+  imports(): Tier0Imports {
+    // the common case of one vCPU in a worker needs no look-up
+    const cpuOf = (env: number): Cpu => (this.vcpus.length === 1 ? this.vcpus[0] : this.byBase.get(env)!).cpu;
+    return {
+      slowLoad: (env, size) => cpuOf(env).mmu.slowLoad(size),
+      slowStore: (env, size) => cpuOf(env).mmu.slowStore(size),
+      rmwBegin: (env, size) => cpuOf(env).mmu.rmwBegin(size),
+      rmwCommit: (env, size) => cpuOf(env).mmu.rmwCommit(size),
+      helper: (env, id, size) => this.helpers[id]!(cpuOf(env), size),
+      helperRecord: (env, record) => callHelper(cpuOf(env), record, this.helpers),
+      exclusive: (_env, begin) => {
+        if (begin) this.exclusive.start(this.selfIndex);
+        else this.exclusive.end(this.selfIndex);
+      },
+    };
+  }
+}
+
+import { CODE_TLB_ENTRIES, MMU, TLB_INVALID, TLB_SET, tlbSetOffset } from '../cpu/env.ts';
+/** Makes a vCPU look all its code up again. The vCPU stands still. */
+function dropCodeEntriesOf(buffer: SharedArrayBuffer, base: number): void {
+  const { u32 } = viewsOf(buffer);
+  for (let set = 0; set < MMU.COUNT; set++) {
+    const first = (base + tlbSetOffset(set) + TLB_SET.CODE) >>> 2;
+    for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) u32[t] = TLB_INVALID;
+  }
+}
+
+/** *Thread:* the worker that runs it. */
+export class Vcpu {
+  readonly cpu: Cpu;
+  readonly index: number;
+  private readonly worker: VcpuWorker;
+  private readonly board: Board;
+  private readonly i32: Int32Array<SharedArrayBuffer>;
+  private readonly w: number;
+  private readonly crossing = new Uint8Array(MAX_INSN * 2);
+  /** Set when the machine's vCPUs are told to stop for good. */
+  shutdown = false;
+
+  constructor(worker: VcpuWorker, index: number, options: Omit<CpuOptions, 'buffer' | 'base'>) {
+    this.worker = worker;
+    this.board = worker.board;
+    this.index = index;
+    const base = this.board.layout.vcpus + index * VCPU_BLOCK_SIZE;
+    this.cpu = new Cpu({ ...options, buffer: this.board.buffer, base });
+    this.i32 = this.cpu.i32;
+    this.w = this.cpu.w;
+    worker.add(this);
+  }
+
+  private word(index: number): number {
+    return Atomics.load(this.i32, this.w + index);
+  }
+  get halted(): boolean {
+    return this.word(I.halted) !== 0;
+  }
+  /** Is there anything to run or to look at? */
+  get idle(): boolean {
+    if (this.word(I.stopRequested) !== 0) return false;
+    return this.word(I.halted) !== 0 && !this.wakes();
+  }
+  /** Would a halted vCPU wake? */
+  private wakes(): boolean {
+    const request = this.word(I.interruptRequest);
+    if (request === 0) return false;
+    if ((request & ~INTERRUPT.HARD) !== 0) {
+      if (this.word(I.waitForSipi) !== 0) return (request & (INTERRUPT.INIT | INTERRUPT.SIPI | INTERRUPT.TLB_FLUSH)) !== 0;
+      return true;
+    }
+    return this.word(I.waitForSipi) === 0 && (this.cpu.get(W_EFLAGS) & FLAG.IF) !== 0;
+  }
+
+  /** Sleeps until kicked, when there is nothing to do. */
+  sleep(): void {
+    const seq = this.word(I.kickSeq);
+    if (!this.idle) return;
+    Atomics.wait(this.i32, this.w + I.kickSeq, seq);
+  }
+
+  /**
+   * Executes guest code until the vCPU halts, is asked to stop, or shuts down. With `once` it also comes back
+   * after a kick (round robin).
+   */
+  execute(once = false): Pause {
+    const { worker, index, i32, w } = this;
+    this.board.currentCpu = index;
+    worker.exclusive.execStart(index);
+    try {
+      let first = true;
+      for (;;) {
+        Atomics.store(i32, w + I.exitRequest, 0);
+        if (this.word(I.stopRequested) !== 0) return 'stop';
+        if (!first && once) return 'yield';
+        worker.exclusive.execEnd(index);
+        worker.exclusive.execStart(index);
+        if (Atomics.load(i32, w + I.interruptRequest) !== 0) this.takeRequests();
+        if (this.word(I.halted) !== 0) return 'halted';
+        if (!this.runUntilExit()) return 'shutdown';
+        first = false;
+        if (this.word(I.halted) !== 0) return 'halted';
+      }
+    } finally {
+      worker.exclusive.execEnd(index);
+    }
+  }
+
+  /** Runs generated code until a kick, a halt, or an event that interrupts must be looked at for. False: triple fault. */
+  private runUntilExit(): boolean {
+    const { cpu, worker } = this;
+    const { base } = cpu;
+    for (;;) {
+      const special = cpu.get(W_INHIBIT) !== 0 || (cpu.get(W_EFLAGS) & FLAG.TF) !== 0;
+      if (special) return this.step();
+      const reason = worker.run(base, 0);
+      switch (reason) {
+        case REASON.KICK:
+          return true;
+        case REASON.LOOKUP:
+          if (!this.lookup()) return this.raised();
+          if (Atomics.load(this.i32, this.w + I.exitRequest) !== 0) return true;
+          if (this.interruptible()) return true;
+          break;
+        case REASON.EXCEPTION:
+          if (!this.raised()) return false;
+          if (this.interruptible()) return true;
+          break;
+        case REASON.HALT:
+          Atomics.store(this.i32, this.w + I.halted, 1);
+          return true;
+        case REASON.SPECIAL:
+          return this.special();
+        default:
+          return true;
+      }
+    }
+  }
+  /** A request waits that can be taken now. */
+  private interruptible(): boolean {
+    const request = Atomics.load(this.i32, this.w + I.interruptRequest);
+    if (request === 0) return false;
+    return (request & ~INTERRUPT.HARD) !== 0 || (this.cpu.get(W_EFLAGS) & FLAG.IF) !== 0;
+  }
+
+  /** Delivers the exception that is set. False: triple fault. */
+  private raised(): boolean {
+    return deliverRaised(this.cpu) || this.tripleFault();
+  }
+  private tripleFault(): boolean {
+    return false;
+  }
+  private special(): boolean {
+    return this.tripleFault();
+  }
+
+  /** One instruction, with interrupts held off: after STI or MOV SS, and with TF. */
+  private step(): boolean {
+    const { cpu, worker } = this;
+    const trap = (cpu.get(W_EFLAGS) & FLAG.TF) !== 0;
+    cpu.set(W_INHIBIT, 0);
+    const record = this.oneShot(PSEUDO.STOP);
+    if (record < 0) return this.raised();
+    const reason = worker.run(cpu.base, record);
+    switch (reason) {
+      case REASON.EXCEPTION:
+        return this.raised();
+      case REASON.SPECIAL:
+        return this.special();
+      case REASON.HALT:
+        Atomics.store(this.i32, this.w + I.halted, 1);
+        break;
+    }
+    if (trap) {
+      cpu.env.dr[6] |= 0x4000n;
+      return deliver(cpu, VEC.DB, -1, KIND.TRAP) || this.tripleFault();
+    }
+    return true;
+  }
+
+  /** Makes the code at ip known to the code TLB, or runs it once when it crosses a page. False: exception set. */
+  private lookup(): boolean {
+    const { cpu, worker } = this;
+    const { u32 } = cpu;
+    const { w } = this;
+    const lo = (u32[w + W_IP] + u32[w + CS_WORD]) >>> 0;
+    const hi = this.linearHigh(lo);
+    const host = cpu.mmu.fetchTranslate(lo, hi);
+    if (host < 0) return false;
+    worker.codeCache.reserve();
+    const { desc, record } = worker.codeCache.lookup(host, u32[w + W_CODE_SIZE]);
+    if (record === 0) {
+      const oneShot = this.oneShot(PSEUDO.CONTINUE);
+      if (oneShot < 0) return false;
+      return this.runOnce(oneShot);
+    }
+    // taking the lock may have flushed: install for what is mapped now
+    const again = cpu.mmu.fetchTranslate(lo, hi);
+    if (again !== host) return again >= 0;
+    const entry = this.codeEntry(lo);
+    if (u32[entry] === (lo & ~4095) >>> 0) u32[entry + 2] = desc;
+    return true;
+  }
+  private linearHigh(lo: number): number {
+    const { u32 } = this.cpu;
+    const { w } = this;
+    if (u32[w + W_CODE_SIZE] !== 2) return 0;
+    // CS.base is 0 in 64-bit code
+    void lo;
+    return u32[w + W_IP + 1];
+  }
+  private codeEntry(lo: number): number {
+    const set = this.cpu.u32[this.w + W_TLB_SET_WORD];
+    return this.w + ((set + TLB_SET.CODE) >>> 2) + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
+  }
+
+  /** Runs one-shot code that ends with CONTINUE. False: exception set (or worse, which the caller's next turn finds). */
+  private runOnce(record: number): boolean {
+    const { cpu, worker } = this;
+    const reason = worker.run(cpu.base, record);
+    switch (reason) {
+      case REASON.EXCEPTION:
+        return false;
+      case REASON.HALT:
+        Atomics.store(this.i32, this.w + I.halted, 1);
+        Atomics.or(this.i32, this.w + I.exitRequest, 1);
+        return true;
+      case REASON.LOOKUP:
+      case REASON.KICK:
+      case REASON.BUDGET:
+        return true;
+      default:
+        this.shutdown = true;
+        return true;
+    }
+  }
+
+  /** Translates the instruction at ip alone. Gives its record, or -1 with an exception set. */
+  private oneShot(end: number): number {
+    const { cpu, worker } = this;
+    const { u32, u8 } = cpu;
+    const { w } = this;
+    const lo = (u32[w + W_IP] + u32[w + CS_WORD]) >>> 0;
+    const hi = this.linearHigh(lo);
+    const host = cpu.mmu.fetchTranslate(lo, hi);
+    if (host < 0) return -1;
+    const offset = lo & 4095;
+    const codeSize = u32[w + W_CODE_SIZE];
+    const inPage = Math.min(4096 - offset, MAX_INSN);
+    const { translator } = worker;
+    let length = translator.single(u8, host, inPage, offset, codeSize, end);
+    if (length === DECODE.MORE) {
+      const bytes = this.crossing;
+      bytes.set(u8.subarray(host, host + inPage));
+      const nextLo = ((lo & ~4095) + 4096) >>> 0;
+      const nextHi = nextLo === 0 && codeSize === 2 ? (hi + 1) >>> 0 : hi;
+      const second = cpu.mmu.fetchTranslate(nextLo, nextHi);
+      if (second < 0) return -1;
+      bytes.set(u8.subarray(second, second + MAX_INSN), inPage);
+      length = translator.single(bytes, 0, inPage + MAX_INSN, offset, codeSize, end);
+    }
+    const at = cpu.base + ONE_SHOT;
+    u8.set(translator.buffer.subarray(0, translator.count * RECORD_SIZE), at);
+    u32[w + W_CODE_PAGE] = (lo & ~4095) >>> 0;
+    u32[w + W_CODE_PAGE + 1] = hi;
+    u32[w + I.codeDesc] = 0;
+    return at;
+  }
+
+  // --- requests from other threads ---
+
+  private takeRequests(): void {
+    const { cpu, i32, w } = this;
+    const request = Atomics.load(i32, w + I.interruptRequest);
+    const signals = this.board.signals[this.index];
+    if (request & INTERRUPT.TLB_FLUSH) {
+      signals.clearInterrupt(INTERRUPT.TLB_FLUSH);
+      cpu.mmu.flushAll();
+    }
+    if (request & INTERRUPT.INIT) {
+      signals.clearInterrupt(INTERRUPT.INIT | INTERRUPT.SIPI);
+      this.init();
+      return;
+    }
+    if (request & INTERRUPT.SIPI) {
+      signals.clearInterrupt(INTERRUPT.SIPI);
+      if (this.word(I.waitForSipi) !== 0) {
+        startupCpu(cpu, this.word(I.sipiVector));
+        Atomics.store(i32, w + I.waitForSipi, 0);
+        Atomics.store(i32, w + I.halted, 0);
+      }
+    }
+    if (this.word(I.waitForSipi) !== 0) return;
+    if (cpu.get(W_INHIBIT) !== 0) return;
+    if (request & INTERRUPT.SMI) signals.clearInterrupt(INTERRUPT.SMI);
+    if (request & INTERRUPT.NMI && cpu.env.nmiMasked === 0) {
+      signals.clearInterrupt(INTERRUPT.NMI);
+      Atomics.store(i32, w + I.halted, 0);
+      this.shutdown ||= !nmi(cpu);
+      return;
+    }
+    if (request & INTERRUPT.HARD && (cpu.get(W_EFLAGS) & FLAG.IF) !== 0) {
+      const vector = this.board.lapics[this.index].acknowledge();
+      if (vector >= 0) {
+        Atomics.store(i32, w + I.halted, 0);
+        this.shutdown ||= !interrupt(cpu, vector);
+      }
+    }
+  }
+
+  /** INIT: registers as after RESET but for the FPU and caches; an AP then waits for its SIPI. */
+  private init(): void {
+    const { cpu, i32, w, index } = this;
+    resetCpu(cpu, true);
+    this.board.bql.with(() => this.board.lapics[index].init());
+    const waits = index === 0 ? 0 : 1;
+    Atomics.store(i32, w + I.waitForSipi, waits);
+    Atomics.store(i32, w + I.halted, waits);
+  }
+
+  /** Machine reset: power-on state; APs wait for their SIPI. *Thread:* vCPU, all of them stopped. */
+  reset(): void {
+    const { cpu, i32, w, index } = this;
+    resetCpu(cpu, false);
+    Atomics.store(i32, w + I.interruptRequest, 0);
+    const waits = index === 0 ? 0 : 1;
+    Atomics.store(i32, w + I.waitForSipi, waits);
+    Atomics.store(i32, w + I.halted, waits);
+    this.shutdown = false;
+  }
+}
+
+const W_TLB_SET_WORD = CpuEnv.offsetOf('tlbSet') >>> 2;
+export { nameId };
