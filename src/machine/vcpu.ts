@@ -4,11 +4,20 @@
  */
 import { viewsOf } from '@smp86/atomics-sync';
 import { DECODE } from '../cpu/decode/insn.ts';
-import { nameId, NAMES } from '../cpu/decode/table.ts';
-import { INTERRUPT, REASON, SCRATCH_OFFSET, VCPU_BLOCK_SIZE } from '../cpu/env.ts';
-import { CpuEnv } from '../cpu/env.ts';
+import { NAMES } from '../cpu/decode/table.ts';
+import {
+  CODE_TLB_ENTRIES,
+  CpuEnv,
+  INTERRUPT,
+  MMU,
+  REASON,
+  SCRATCH_OFFSET,
+  TLB_INVALID,
+  TLB_SET,
+  tlbSetOffset,
+  VCPU_BLOCK_SIZE,
+} from '../cpu/env.ts';
 import { FLAG } from '../cpu/flags.ts';
-import type { Semantics } from '../cpu/sem/ins.ts';
 import { Cpu, type CpuOptions } from '../cpu/sys/cpu.ts';
 import { deliver, deliverRaised, interrupt, KIND, nmi } from '../cpu/sys/exceptions.ts';
 import { SCRATCH_DATA_SIZE, dropWriteEntriesOf } from '../cpu/sys/mmu.ts';
@@ -16,7 +25,7 @@ import { resetCpu, startupCpu } from '../cpu/sys/reset.ts';
 import { SEG_WORDS, VEC, W_CODE_PAGE, W_CODE_SIZE, W_EFLAGS, W_INHIBIT, W_IP, W_SEGS } from '../cpu/sys/words.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { callHelper, type Helper } from '../cpu/tier0/helper-call.ts';
-import type { HandlerSet } from '../cpu/tier0/handlers.ts';
+import type { HandlerTable } from '../cpu/tier0/handlers.ts';
 import { PSEUDO, RECORD_SIZE } from '../cpu/tier0/record.ts';
 import { type HelperTraits, Translator } from '../cpu/tier0/translate.ts';
 import type { Tier0Imports } from '../cpu/tier0/build.ts';
@@ -55,14 +64,13 @@ export class VcpuWorker {
   constructor(
     board: Board,
     exclusive: Exclusive,
-    handlers: HandlerSet,
-    semantics: readonly Semantics[],
+    handlers: HandlerTable,
     helpers: Readonly<Record<string, Helper>>,
     traits: HelperTraits,
   ) {
     this.board = board;
     this.exclusive = exclusive;
-    this.translator = new Translator(handlers, semantics, traits);
+    this.translator = new Translator(handlers, traits);
     this.helpers = NAMES.map((name) => helpers[name]);
     const { layout, buffer } = board;
     const cache = { base: layout.codeCache, size: layout.codeCacheSize, codeMap: layout.codeMap };
@@ -119,7 +127,6 @@ export class VcpuWorker {
   }
 }
 
-import { CODE_TLB_ENTRIES, MMU, TLB_INVALID, TLB_SET, tlbSetOffset } from '../cpu/env.ts';
 /** Makes a vCPU look all its code up again. The vCPU stands still. */
 function dropCodeEntriesOf(buffer: SharedArrayBuffer, base: number): void {
   const { u32 } = viewsOf(buffer);
@@ -433,4 +440,3 @@ export class Vcpu {
 }
 
 const W_TLB_SET_WORD = CpuEnv.offsetOf('tlbSet') >>> 2;
-export { nameId };

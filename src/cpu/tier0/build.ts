@@ -162,9 +162,9 @@ function helperHandler(m: ModuleBuilder, imports: Imports): FuncRef {
 
 /** The instruction's code, after the check that its unit asks for. */
 function emitForm(ins: Tier0Ins, form: HandlerForm): void {
-  const { unit, emit } = form.semantics;
-  if (unit !== undefined) emitFpuCheck(ins, unit);
-  emit(ins);
+  const { semantics } = form;
+  if (semantics.unit !== undefined) emitFpuCheck(ins, semantics.unit);
+  semantics.emit(ins);
 }
 
 function coldHandler(m: ModuleBuilder, form: HandlerForm, runtime: Runtime): FuncRef {

@@ -67,13 +67,24 @@ function formsOf(s: Semantics, hot: ReadonlySet<string>): HandlerForm[] {
   return out;
 }
 
+/** What a semantics says about itself, without its code. */
+export type SemanticsTraits = Omit<Semantics, 'emit'>;
+
+/** What decoding needs to know of the handlers: plain data, so that a worker gets it without the semantics. */
+export interface HandlerTable {
+  readonly numbers: ReadonlyMap<string, number>;
+  readonly semantics: readonly SemanticsTraits[];
+}
+
 /** The set of handlers: hot ones first, so that they are dense cases of the main loop's switch. */
 export class HandlerSet {
   readonly hot: readonly HandlerForm[];
   readonly cold: readonly HandlerForm[];
-  private readonly numbers = new Map<string, number>();
+  readonly numbers = new Map<string, number>();
+  private readonly semantics: readonly Semantics[];
 
   constructor(semantics: readonly Semantics[], hotKeys: Iterable<string>) {
+    this.semantics = semantics;
     const wanted = new Set(hotKeys);
     const all = semantics.flatMap((s) => formsOf(s, wanted));
     this.hot = all.filter((h) => h.hot);
@@ -85,9 +96,8 @@ export class HandlerSet {
       this.numbers.set(h.key, PSEUDO.COUNT + i);
     });
   }
-  /** The handler's number, or -1. */
-  find(key: string): number {
-    return this.numbers.get(key) ?? -1;
+  table(): HandlerTable {
+    return { numbers: this.numbers, semantics: this.semantics.map(({ emit: _, ...traits }) => traits) };
   }
   /** Name of a handler number, for logs and profiles. */
   nameOf(number: number): string {

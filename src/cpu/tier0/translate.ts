@@ -8,8 +8,7 @@ import { BASE_RIP, DECODE, Insn, OPERAND, PREFIX } from '../decode/insn.ts';
 import { NAMES, nameId, ROWS } from '../decode/table.ts';
 import { CpuEnv, Segment, XMM_STRIDE } from '../env.ts';
 import { ARITHMETIC } from '../flags.ts';
-import type { Semantics } from '../sem/ins.ts';
-import { handlerKey, type HandlerSet } from './handlers.ts';
+import { handlerKey, type HandlerTable, type SemanticsTraits } from './handlers.ts';
 import { HELPER, HELPER_OPERAND, PSEUDO, RECORD, RECORD_SIZE, SLOTS } from './record.ts';
 
 const SLOT = {
@@ -52,8 +51,8 @@ export class Translator {
   readonly buffer = new Uint8Array(MAX_RECORDS * RECORD_SIZE);
   private readonly view = new DataView(this.buffer.buffer);
   private readonly insn = new Insn();
-  private readonly handlers: HandlerSet;
-  private readonly semantics = new Map<string, Semantics>();
+  private readonly handlers: HandlerTable;
+  private readonly semantics = new Map<string, SemanticsTraits>();
   private readonly helpers: HelperTraits;
   /** Keys that no handler exists for, for the coverage test and the log. */
   readonly missing = new Set<string>();
@@ -67,14 +66,16 @@ export class Translator {
   /** Bytes covered by the last run, from its first offset. */
   length = 0;
   private codeSize = 2;
+  /** Handler number → that of the variant that sets no flags. */
+  private readonly deadForm = new Map<number, number>();
   private readonly keyCache = new Map<string, number>();
   /** Per instruction of the run: record number of its handler and what it does to the flags, for the liveness pass. */
   private readonly flagRecords: { record: number; dead: number; kills: boolean; transparent: boolean }[] = [];
 
-  constructor(handlers: HandlerSet, semantics: readonly Semantics[], helpers: HelperTraits) {
+  constructor(handlers: HandlerTable, helpers: HelperTraits) {
     this.handlers = handlers;
     this.helpers = helpers;
-    for (const s of semantics) {
+    for (const s of handlers.semantics) {
       // several rows may share a name (MMX and SSE forms): forms tell them apart in the key
       if (!this.semantics.has(s.name)) this.semantics.set(s.name, s);
     }
@@ -199,7 +200,7 @@ export class Translator {
   }
 
   /** Number of the handler for `insn`, or -1. */
-  private findHandler(name: string, kinds: string, semantics: Semantics): number {
+  private findHandler(name: string, kinds: string, semantics: SemanticsTraits): number {
     const { insn } = this;
     const { sizes } = semantics;
     const cacheKey = `${name} ${kinds} ${insn.opSize} ${insn.addrSize} ${insn.cond} ${insn.rep} ${insn.lock} ${insn.prefixes & PREFIX.W} ${insn.memOperand >= 0 ? insn.size[insn.memOperand] : 0}`;
@@ -219,14 +220,15 @@ export class Translator {
             ? 8
             : 4;
     const lock = (insn.lock !== 0 || name === 'xchg') && insn.memOperand === 0 && semantics.lockable === true;
-    const number = this.handlers.find(
-      handlerKey(name, size, kinds, {
-        cond: semantics.conditional ? insn.cond : undefined,
-        addressSize: semantics.addressSizes ? insn.addrSize : undefined,
-        rep: semantics.reps ? insn.rep : 0,
-        lock,
-      }),
-    );
+    const key = handlerKey(name, size, kinds, {
+      cond: semantics.conditional ? insn.cond : undefined,
+      addressSize: semantics.addressSizes ? insn.addrSize : undefined,
+      rep: semantics.reps ? insn.rep : 0,
+      lock,
+    });
+    const number = this.handlers.numbers.get(key) ?? -1;
+    const dead = this.handlers.numbers.get(`${key}.nf`);
+    if (dead !== undefined) this.deadForm.set(number, dead);
     this.keyCache.set(cacheKey, number);
     return number;
   }
@@ -414,7 +416,7 @@ export class Translator {
 
   // --- dead flags ---
 
-  private noteFlags(handler: number, semantics: Semantics | undefined, kinds: string): void {
+  private noteFlags(handler: number, semantics: SemanticsTraits | undefined, kinds: string): void {
     const { insn } = this;
     const row = ROWS[insn.row];
     const touchesMemory = kinds.includes('m') || handler < 0 || semantics?.reps !== undefined;
@@ -422,7 +424,7 @@ export class Translator {
     const opaque = touchesMemory || kinds.includes('j') || NO_FALL_THROUGH.has(NAMES[insn.name]) || !PURE.has(semantics?.name ?? '');
     let dead = -1;
     if (semantics?.setsAllFlags === true && handler >= 0) {
-      dead = this.handlers.find(`${this.handlers.nameOf(handler)}.nf`);
+      dead = this.deadForm.get(handler) ?? -1;
     }
     this.flagRecords.push({
       record: this.count - 1,
