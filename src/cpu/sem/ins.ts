@@ -96,6 +96,12 @@ export interface Ins {
   /** Stores to the low `size` bytes of an x or q register (the rest is kept) or to memory. */
   writeLow(n: number, value: Expr, size: number): void;
 
+  // --- x87 ---
+  /** i32: the number (0..7) of operand `n`, an 's'. */
+  stIndex(n: number): Expr;
+  /** i64: this instruction's pointer (offset in CS); not bound. */
+  instructionIp(): Expr;
+
   // --- env words ---
   envLoad(kind: 'i32' | 'i64' | 'i32_8u' | 'i32_16u' | 'v128', offset: number): Expr;
   envStore(size: number, offset: number, value: Expr): void;
@@ -137,6 +143,12 @@ export function signExtend(value: Expr, fromSize: number, size: number): Expr {
   return size < 4 ? wide.low(size * 8) : wide;
 }
 
+/**
+ * The unit an instruction belongs to when it is not an integer one: decides what is checked before it
+ * (fpu-check.ts). `x87-nowait`: control instructions that do not report waiting exceptions.
+ */
+export type FpuUnit = 'x87' | 'x87-nowait' | 'fwait' | 'mmx' | 'sse';
+
 /** What a semantics function declares beside its body. */
 export interface Semantics {
   /** The decoder's instruction name. */
@@ -155,5 +167,6 @@ export interface Semantics {
   readonly reps?: readonly number[];
   /** Sets arithmetic flags, all of them unconditionally and without reading any: a variant with dead flags is worth having. */
   readonly setsAllFlags?: boolean;
+  readonly unit?: FpuUnit;
   readonly emit: (ins: Ins) => void;
 }

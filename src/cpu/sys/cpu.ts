@@ -3,7 +3,7 @@
  * object holds views on it and the vCPU's connections. One per vCPU, in the thread that runs it.
  */
 import { viewsOf, type Views } from '@smp86/atomics-sync';
-import { CpuEnv, SCRATCH_OFFSET, SEG, type CpuEnvView } from '../env.ts';
+import { CpuEnv, MMU, SCRATCH_OFFSET, SEG, tlbSetOffset, type CpuEnvView } from '../env.ts';
 import { FLAG } from '../flags.ts';
 import type { CpuModel } from './cpuid.ts';
 import { Mmu } from './mmu.ts';
@@ -35,7 +35,8 @@ import {
   W_STACK_SIZE,
   W_TLB_SET,
 } from './words.ts';
-import { MMU, tlbSetOffset } from '../env.ts';
+
+const W_INTERRUPT_REQUEST = CpuEnv.offsetOf('interruptRequest') >>> 2;
 
 /** Port I/O. Sizes 1, 2, 4; values unsigned. Takes the BQL itself where a device needs it. */
 export interface IoBus {
@@ -108,8 +109,8 @@ export class Cpu {
   onModeChange: () => void;
   /** A pair of words for hooks that return 64 bits. */
   readonly pair = new Uint32Array(2);
-  /** The monitored linear address of MONITOR, if armed. */
-  monitorArmed = false;
+  /** Bits of DR6 for a debug trap after the current instruction (debug.ts). */
+  pendingDebug = 0;
   /** Wasm address of the scratch area. */
   readonly scratchArea: number;
 
@@ -261,6 +262,21 @@ export class Cpu {
           ? MMU.KERNEL_AC
           : MMU.KERNEL;
     u32[w + W_TLB_SET] = tlbSetOffset(index);
+  }
+
+  /**
+   * To be called after EFLAGS was loaded: derives the MMU index, and leaves generated code where an interrupt
+   * may be taken now or a single step is asked for.
+   */
+  flagsLoaded(): void {
+    this.updateMmuIndex();
+    const flags = this.u32[this.w + W_EFLAGS];
+    if (
+      (flags & FLAG.TF) !== 0 ||
+      ((flags & FLAG.IF) !== 0 && Atomics.load(this.i32, this.w + W_INTERRUPT_REQUEST) !== 0)
+    ) {
+      this.mmu.kickSelf();
+    }
   }
 
   // --- exceptions ---
