@@ -22,17 +22,7 @@ import {
 } from './words.ts';
 
 const CR0_KNOWN =
-  CR0.PE |
-  CR0.MP |
-  CR0.EM |
-  CR0.TS |
-  CR0.ET |
-  CR0.NE |
-  CR0.WP |
-  CR0.AM |
-  CR0.NW |
-  CR0.CD |
-  CR0.PG;
+  CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.ET | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG;
 /** Bits that translations or their rights depend on. */
 const CR0_MMU = CR0.PG | CR0.WP | CR0.PE;
 const CR4_MMU = CR4.PSE | CR4.PAE | CR4.PGE | CR4.PCIDE | CR4.SMEP | CR4.SMAP;

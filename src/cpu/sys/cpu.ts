@@ -84,6 +84,15 @@ export interface CpuOptions {
   codeCache: CodeCacheHook;
   /** Code size, stack size, privilege, paging or address-space changed: look code up afresh. */
   onModeChange?: () => void;
+  /** Between `exclusive(true)` and `exclusive(false)` all other vCPUs stand still. Absent: there are none. */
+  exclusive?: (begin: boolean) => void;
+  /** Source of RDRAND and RDSEED: an unsigned 32-bit number. Absent: the host's generator. */
+  random?: () => number;
+}
+
+const randomWord = new Uint32Array(1);
+function hostRandom(): number {
+  return crypto.getRandomValues(randomWord)[0];
 }
 
 /** *Thread:* vCPU. */
@@ -107,6 +116,8 @@ export class Cpu {
   readonly codeCache: CodeCacheHook;
   readonly mmu: Mmu;
   onModeChange: () => void;
+  exclusive: (begin: boolean) => void;
+  random: () => number;
   /** A pair of words for hooks that return 64 bits. */
   readonly pair = new Uint32Array(2);
   /** Bits of DR6 for a debug trap after the current instruction (debug.ts). */
@@ -131,6 +142,8 @@ export class Cpu {
     this.model = options.model;
     this.codeCache = options.codeCache;
     this.onModeChange = options.onModeChange ?? (() => {});
+    this.exclusive = options.exclusive ?? (() => {});
+    this.random = options.random ?? hostRandom;
     this.scratchArea = options.base + SCRATCH_OFFSET;
     this.mmu = new Mmu(this);
   }

@@ -151,9 +151,7 @@ export function noteIo(cpu: Cpu, port: number, size: number): void {
 
 /** True while the loop must run single instructions: TF, an enabled breakpoint, or a debug trap pending. */
 export function debugActive(cpu: Cpu): boolean {
-  return (
-    (cpu.get(W_EFLAGS) & FLAG.TF) !== 0 || (dr(cpu, 7) & DR7_ENABLES) !== 0 || cpu.pendingDebug !== 0
-  );
+  return (cpu.get(W_EFLAGS) & FLAG.TF) !== 0 || (dr(cpu, 7) & DR7_ENABLES) !== 0 || cpu.pendingDebug !== 0;
 }
 
 /** Before an instruction: true when a breakpoint on it fires; the #DB (a fault) is then set. RF lets one instruction pass. */

@@ -4,7 +4,17 @@
 import { MMU } from '../env.ts';
 import type { Cpu } from './cpu.ts';
 import { ACCESS } from './page-walk.ts';
-import { ATTR, SEG_ATTR, SEG_BASE, SEG_LIMIT, SEG_SELECTOR, VEC, W_GDT_BASE, W_GDT_LIMIT, W_LDTR } from './words.ts';
+import {
+  ATTR,
+  SEG_ATTR,
+  SEG_BASE,
+  SEG_LIMIT,
+  SEG_SELECTOR,
+  VEC,
+  W_GDT_BASE,
+  W_GDT_LIMIT,
+  W_LDTR,
+} from './words.ts';
 
 /** Result of reading a descriptor. */
 export const READ = {

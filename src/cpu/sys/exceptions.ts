@@ -74,8 +74,7 @@ export function deliver(cpu: Cpu, vector: number, error: number, kind: number): 
       return false;
     }
     const double =
-      exception &&
-      ((isContributory(current) && isContributory(next)) || (current === VEC.PF && nextSerious));
+      exception && ((isContributory(current) && isContributory(next)) || (current === VEC.PF && nextSerious));
     kind = KIND.FAULT;
     if (double) {
       current = VEC.DF;
@@ -122,13 +121,7 @@ function returnWord(kind: number): number {
 
 /** Flags cleared on entry to a handler; interrupt gates clear IF too. */
 function enterFlags(cpu: Cpu, interruptGate: boolean): void {
-  cpu.u32[cpu.w + W_EFLAGS] &= ~(
-    FLAG.TF |
-    FLAG.VM |
-    FLAG.RF |
-    FLAG.NT |
-    (interruptGate ? FLAG.IF : 0)
-  );
+  cpu.u32[cpu.w + W_EFLAGS] &= ~(FLAG.TF | FLAG.VM | FLAG.RF | FLAG.NT | (interruptGate ? FLAG.IF : 0));
 }
 
 /** SDM 3A 20.1.4: the vector table holds far pointers, error codes are not pushed. */

@@ -52,7 +52,14 @@ export function codeOffsetOk(cpu: Cpu, d: Descriptor, lo: number, hi: number): b
 }
 
 /** Makes a code descriptor CS at privilege `cpl`, and goes to an offset in it. */
-export function enterCode(cpu: Cpu, selector: number, d: Descriptor, cpl: number, lo: number, hi: number): void {
+export function enterCode(
+  cpu: Cpu,
+  selector: number,
+  d: Descriptor,
+  cpl: number,
+  lo: number,
+  hi: number,
+): void {
   setSegment(cpu, cpu.segWord(SEG.CS), (selector & 0xfffc) | cpl, d);
   cpu.set(W_CPL, cpl);
   cpu.setIp(lo, hi);
@@ -114,7 +121,9 @@ function taskTarget(cpu: Cpu, selector: number, source: number): number {
       return switchTask(cpu, selector, source, cpu.get(W_NEXT_IP), 0) ? STATUS.LOOKUP : STATUS.EXCEPTION;
     case TYPE.TASK_GATE:
       if (!target.present) return cpu.raise(VEC.NP, error);
-      return switchTask(cpu, target.gateSelector, source, cpu.get(W_NEXT_IP), 0) ? STATUS.LOOKUP : STATUS.EXCEPTION;
+      return switchTask(cpu, target.gateSelector, source, cpu.get(W_NEXT_IP), 0)
+        ? STATUS.LOOKUP
+        : STATUS.EXCEPTION;
     default:
       return cpu.raiseGp(error);
   }

@@ -10,17 +10,7 @@ import { codeOffsetOk, enterCode, leaveToOuter, outerStack, returnTarget } from 
 import { IMPLICIT, loadReal, loadV86 } from './segments.ts';
 import { itemHi, itemLo, Stack } from './stack.ts';
 import { SWITCH, switchTask } from './tasks.ts';
-import {
-  REG,
-  SEG_BASE,
-  SEG_LIMIT,
-  STATUS,
-  W_CPL,
-  W_EFLAGS,
-  W_NEXT_IP,
-  W_NMI_MASKED,
-  W_TR,
-} from './words.ts';
+import { REG, SEG_BASE, SEG_LIMIT, STATUS, W_CPL, W_EFLAGS, W_NEXT_IP, W_NMI_MASKED, W_TR } from './words.ts';
 
 const code = new Descriptor();
 const stack = new Stack();

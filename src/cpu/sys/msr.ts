@@ -74,10 +74,10 @@ const MCG_CTL_P = 1 << 8;
 
 /** AMD registers that read as 0 and ignore writes: performance counters, SYSCFG, TOP_MEM, NB_CFG, VM_CR, OSVW, LS/IC/DC/DE/BU_CFG … */
 const AMD_ZERO: ReadonlySet<number> = new Set([
-  0xc0010000, 0xc0010001, 0xc0010002, 0xc0010003, 0xc0010004, 0xc0010005, 0xc0010006, 0xc0010007,
-  0xc0010010, 0xc0010016, 0xc0010017, 0xc0010018, 0xc0010019, 0xc001001a, 0xc001001d, 0xc001001f,
-  0xc0010055, 0xc0010058, 0xc0010111, 0xc0010112, 0xc0010113, 0xc0010114, 0xc0010117, 0xc0010140,
-  0xc0010141, 0xc0011020, 0xc0011021, 0xc0011022, 0xc0011023, 0xc0011029, 0xc001102a, 0xc001102c,
+  0xc0010000, 0xc0010001, 0xc0010002, 0xc0010003, 0xc0010004, 0xc0010005, 0xc0010006, 0xc0010007, 0xc0010010,
+  0xc0010016, 0xc0010017, 0xc0010018, 0xc0010019, 0xc001001a, 0xc001001d, 0xc001001f, 0xc0010055, 0xc0010058,
+  0xc0010111, 0xc0010112, 0xc0010113, 0xc0010114, 0xc0010117, 0xc0010140, 0xc0010141, 0xc0011020, 0xc0011021,
+  0xc0011022, 0xc0011023, 0xc0011029, 0xc001102a, 0xc001102c,
 ]);
 
 const APIC_BASE_BSP = 1 << 8;
@@ -268,9 +268,7 @@ function acceptable(cpu: Cpu, index: number, lo: number, hi: number): boolean {
   if (index >= MSR.MTRR_FIX64K && index < MSR.MTRR_FIX4K + 8) return memoryTypes(lo, hi, false);
   if (index >= MSR.MTRR_VAR && index < MSR.MTRR_VAR_END) {
     if ((hi & (cpu.model.reservedHigh | 0xfff00000)) !== 0) return false;
-    return (index & 1) !== 0
-      ? (lo & 0x7ff) === 0
-      : (lo & 0xf00) === 0 && memoryType(lo & 255, false);
+    return (index & 1) !== 0 ? (lo & 0x7ff) === 0 : (lo & 0xf00) === 0 && memoryType(lo & 255, false);
   }
   if (index >= MSR.MC0_CTL && index < MSR.MC0_CTL + MC_BANKS * 4) {
     const part = (index - MSR.MC0_CTL) & 3;
@@ -325,8 +323,7 @@ export function writeMsr(cpu: Cpu, index: number, lo: number, hi: number): boole
 
 function writeEfer(cpu: Cpu, lo: number, hi: number): boolean {
   const m = cpu.model;
-  const known =
-    (m.syscall ? EFER.SCE : 0) | (m.longMode ? EFER.LME | EFER.LMA : 0) | (m.nx ? EFER.NXE : 0);
+  const known = (m.syscall ? EFER.SCE : 0) | (m.longMode ? EFER.LME | EFER.LMA : 0) | (m.nx ? EFER.NXE : 0);
   if (hi !== 0 || (lo & ~known) !== 0) return false;
   const old = cpu.get(W_EFER);
   if (((old ^ lo) & EFER.LME) !== 0 && (cpu.get(W_CR0) & CR0.PG) !== 0) return false;

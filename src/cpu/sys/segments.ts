@@ -311,11 +311,7 @@ export function verify(cpu: Cpu, write: boolean): number {
   if (!cpu.protectedNotV86()) return cpu.raiseUd();
   const result = inspect(cpu, cpu.op(0) & 0xffff, false);
   if (result === READ.FAULT) return STATUS.EXCEPTION;
-  setFlag(
-    cpu,
-    FLAG.ZF,
-    result === READ.OK && d.segment && (write ? d.writableData : d.readable),
-  );
+  setFlag(cpu, FLAG.ZF, result === READ.OK && d.segment && (write ? d.writableData : d.readable));
   return STATUS.NEXT;
 }
 
