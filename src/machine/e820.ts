@@ -15,7 +15,7 @@ export const ACPI_SIZE = 0x1_0000;
 /** MP floating pointer and configuration table. */
 export const MP_BASE = 0xf_0000;
 export const MP_SIZE = 0x8000;
-/** Free for an SMBIOS table. */
+/** SMBIOS entry point and structures. */
 export const SMBIOS_BASE = 0xf_8000;
 export const SMBIOS_SIZE = 0x8000;
 export const TABLES_END = 0x10_0000;

@@ -3,8 +3,9 @@
  * words of the BIOS data area that say where conventional memory ends. E0000–FFFFF must be RAM.
  */
 import { buildAcpiTables, type AcpiOptions, type AcpiTables } from './acpi-tables.ts';
-import { CONVENTIONAL_END, EBDA_BASE, MP_BASE } from './e820.ts';
+import { CONVENTIONAL_END, EBDA_BASE, MP_BASE, SMBIOS_BASE } from './e820.ts';
 import { buildMpTable, type MpOptions } from './mp-table.ts';
+import { buildSmbios, type SmbiosOptions } from './smbios.ts';
 
 /** BIOS data area: segment of the extended BIOS data area, kilobytes of conventional memory. */
 const BDA_EBDA_SEGMENT = 0x40e;
@@ -13,6 +14,7 @@ const BDA_MEMORY_KB = 0x413;
 export interface FirmwareTableOptions extends AcpiOptions, MpOptions {
   /** False: `-no-acpi`, the guest has the MP table alone. */
   readonly acpi?: boolean;
+  readonly smbios?: SmbiosOptions;
 }
 
 /**
@@ -26,6 +28,7 @@ export function placeFirmwareTables(ram: Uint8Array, options: FirmwareTableOptio
   // the first byte of the EBDA is its size in kilobytes
   view.setUint8(EBDA_BASE, (CONVENTIONAL_END - EBDA_BASE) >> 10);
   ram.set(buildMpTable(options), MP_BASE);
+  if (options.smbios !== undefined) ram.set(buildSmbios(options.smbios), SMBIOS_BASE);
   if (options.acpi === false) return undefined;
   const tables = buildAcpiTables(options);
   ram.set(tables.bytes, tables.base);

@@ -5,9 +5,17 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { buildAcpiTables, checksum, type AcpiTables } from '../../src/machine/acpi-tables.ts';
 import * as aml from '../../src/machine/aml.ts';
-import { ACPI_BASE, ACPI_SIZE, memoryMap, MemoryMapError, MP_BASE } from '../../src/machine/e820.ts';
+import {
+  ACPI_BASE,
+  ACPI_SIZE,
+  memoryMap,
+  MemoryMapError,
+  MP_BASE,
+  SMBIOS_BASE,
+} from '../../src/machine/e820.ts';
 import { placeFirmwareTables } from '../../src/machine/firmware-tables.ts';
 import { buildMpTable } from '../../src/machine/mp-table.ts';
+import { buildSmbios } from '../../src/machine/smbios.ts';
 
 const ids = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 const text = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
@@ -190,6 +198,26 @@ describe('MP table', () => {
     // slot 3, INTA#: PIRQC, IRQ 11
     expect(entries).toContainEqual([3, 0, 0x0d, 0, 0, 3 << 2, 0, 11]);
   });
+});
+
+test('the SMBIOS entry point covers its structures and its checksums hold', () => {
+  const bytes = buildSmbios({ version: '1.0' });
+  const view = new DataView(bytes.buffer);
+  expect([text(bytes.subarray(0, 4)), text(bytes.subarray(16, 21))]).toEqual(['_SM_', '_DMI_']);
+  expect([checksum(bytes.subarray(0, 31)), checksum(bytes.subarray(16, 31))]).toEqual([0, 0]);
+  expect([view.getUint32(24, true), view.getUint16(22, true)]).toEqual([SMBIOS_BASE + 32, bytes.length - 32]);
+  const found: number[][] = [];
+  for (let at = 32; at < bytes.length;) {
+    found.push([bytes[at], bytes[at + 1]]);
+    at += bytes[at + 1];
+    while (bytes[at] !== 0 || bytes[at + 1] !== 0) at++;
+    at += 2;
+  }
+  expect(found).toEqual([
+    [0, 24],
+    [1, 27],
+    [127, 4],
+  ]);
 });
 
 describe('memory map', () => {

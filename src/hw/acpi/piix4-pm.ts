@@ -7,7 +7,7 @@
  */
 import { array, f64, struct, u16, u8, type ViewOf } from '@smp86/atomics-sync';
 import type { Clock, IoHandler, IrqLine, Timer } from '../device.ts';
-import { PCI, PciFunction, PciFunctionState } from '../pci/pci.ts';
+import { PCI, PCI_STATUS, PciFunction, PciFunctionState } from '../pci/pci.ts';
 
 /** Where `setUp` puts PMBASE, and the ports of the fixed blocks there. */
 export const PM_BASE = 0x600;
@@ -109,6 +109,7 @@ export class Piix4Pm {
       revision: 3,
       subsystemVendor: 0x1af4,
       subsystem: 0x1100,
+      status: PCI_STATUS.DEVSEL_MEDIUM | PCI_STATUS.FAST_BACK_TO_BACK,
       interruptPin: 1,
     };
     const pci = new PciFunction(state.pci, identity, [], {

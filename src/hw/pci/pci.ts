@@ -29,9 +29,14 @@ export const PCI = {
   INTERRUPT_PIN: 0x3d,
 } as const;
 export const PCI_COMMAND = { IO: 1, MEMORY: 2, MASTER: 4, SERR: 0x100, INTX_DISABLE: 0x400 } as const;
-export const PCI_STATUS = { INTERRUPT: 0x08, CAPABILITIES: 0x10 } as const;
+export const PCI_STATUS = {
+  INTERRUPT: 0x08,
+  CAPABILITIES: 0x10,
+  FAST_BACK_TO_BACK: 0x80,
+  DEVSEL_MEDIUM: 0x200,
+} as const;
 const STATUS_W1C = 0xf900;
-const COMMAND_WRITABLE = 0x0547;
+const COMMAND_WRITABLE = 0x0507;
 const HEADER_MULTIFUNCTION = 0x80;
 const CONFIG_SIZE = 256;
 const BARS = 6;
@@ -56,6 +61,8 @@ export interface PciIdentity {
   readonly subsystem?: number;
   /** 0: none, 1–4: INTA#–INTD#. */
   readonly interruptPin?: number;
+  /** Status after reset: DEVSEL timing, fast back-to-back. */
+  readonly status?: number;
   /** Set on function 0 of a slot with several functions. */
   readonly multifunction?: boolean;
 }
@@ -133,8 +140,9 @@ export class PciFunction {
     this.setDefault(PCI.INTERRUPT_PIN, 1, identity.interruptPin ?? 0);
     this.setWritable(PCI.COMMAND, 2, COMMAND_WRITABLE);
     this.setClearable(PCI.STATUS, 2, STATUS_W1C);
-    this.setWritable(PCI.CACHE_LINE, 2, 0xffff);
-    if ((identity.interruptPin ?? 0) !== 0) this.setWritable(PCI.INTERRUPT_LINE, 1, 0xff);
+    this.setWritable(PCI.CACHE_LINE, 1, 0xff);
+    this.setWritable(PCI.INTERRUPT_LINE, 1, 0xff);
+    this.setDefault(PCI.STATUS, 2, identity.status ?? 0);
     for (const bar of bars) this.#declareBar(bar);
   }
 
@@ -175,7 +183,7 @@ export class PciFunction {
     this.setDefault(at, 1, id);
     if (this.#lastCapability === 0) {
       this.setDefault(PCI.CAPABILITIES, 1, at);
-      this.setDefault(PCI.STATUS, 2, PCI_STATUS.CAPABILITIES);
+      this.#image[PCI.STATUS] |= PCI_STATUS.CAPABILITIES;
     } else {
       this.setDefault(this.#lastCapability + 1, 1, at);
     }

@@ -5,7 +5,7 @@
  */
 import { struct, u16, u8, type ViewOf } from '@smp86/atomics-sync';
 import type { IoHandler, IrqLine } from '../device.ts';
-import { PciFunction, PciFunctionState, type PirqRouter } from './pci.ts';
+import { PCI_STATUS, PciFunction, PciFunctionState, type PirqRouter } from './pci.ts';
 
 const IORT = 0x4c;
 const XBCS = 0x4e;
@@ -59,6 +59,7 @@ export class Piix3 implements PirqRouter {
       classCode: 0x060100,
       subsystemVendor: 0x1af4,
       subsystem: 0x1100,
+      status: PCI_STATUS.DEVSEL_MEDIUM,
       multifunction: true,
     };
     const pci = new PciFunction(state.pci, identity, [], {

@@ -146,7 +146,7 @@ export class Mc146818 implements IoHandler {
     this.reset();
   }
 
-  #fillCmos({ ramBelow4G, ramAbove4G = 0, cpus, bootOrder = 'c' }: CmosOptions): void {
+  #fillCmos({ ramBelow4G, ramAbove4G = 0, cpus, bootOrder = 'cad' }: CmosOptions): void {
     const { cmos } = this.#s;
     const word = (at: number, value: number): void => {
       const limited = Math.max(0, Math.min(value, 0xffff));
