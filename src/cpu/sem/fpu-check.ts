@@ -35,12 +35,7 @@ export function emitFpuCheck(ins: Ins, kind: FpuUnit): void {
       if (kind === 'x87') checkPending(ins);
       break;
     case 'fwait':
-      f.if(
-        cr0(CR0_MP | CR0_TS).eq(CR0_MP | CR0_TS),
-        () => ins.raise(DEVICE_NOT_AVAILABLE),
-        undefined,
-        false,
-      );
+      f.if(cr0(CR0_MP | CR0_TS).eq(CR0_MP | CR0_TS), () => ins.raise(DEVICE_NOT_AVAILABLE), undefined, false);
       checkPending(ins);
       break;
     case 'mmx':

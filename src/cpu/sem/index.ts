@@ -1,12 +1,15 @@
-/** All semantics of the integer core. */
+/** All semantics, by unit. */
+import type { ModuleBuilder } from '../../wasm/index.ts';
 import { ALU_SEMANTICS } from './alu.ts';
 import { BIT_SEMANTICS } from './bits.ts';
 import { CONTROL_SEMANTICS } from './control.ts';
 import type { Semantics } from './ins.ts';
+import { MISC_SEMANTICS } from './misc.ts';
 import { MULDIV_SEMANTICS } from './muldiv.ts';
 import { SHIFT_SEMANTICS } from './shift.ts';
 import { STACK_SEMANTICS } from './stack.ts';
 import { STRING_SEMANTICS } from './string.ts';
+import { makeX87Semantics } from './x87.ts';
 
 export const INTEGER_SEMANTICS: readonly Semantics[] = [
   ...ALU_SEMANTICS,
@@ -16,4 +19,10 @@ export const INTEGER_SEMANTICS: readonly Semantics[] = [
   ...STACK_SEMANTICS,
   ...CONTROL_SEMANTICS,
   ...STRING_SEMANTICS,
+  ...MISC_SEMANTICS,
 ];
+
+/** Everything there is semantics for; functions that semantics call are added to `m`. */
+export function allSemantics(_m: ModuleBuilder): Semantics[] {
+  return [...INTEGER_SEMANTICS, ...makeX87Semantics()];
+}
