@@ -4,7 +4,7 @@
  */
 import { SpscRing } from '@smp86/atomics-sync';
 import { MainLoop } from '../aio/main-loop.ts';
-import { VCPU_BLOCK_SIZE } from '../cpu/env.ts';
+import { CpuEnv, VCPU_BLOCK_SIZE } from '../cpu/env.ts';
 import { PhysMemory } from '../cpu/sys/phys-memory.ts';
 import { GPE0_BASE, GPE0_LENGTH, Piix4Pm, APM_PORTS, SMI_CMD } from '../hw/acpi/piix4-pm.ts';
 import { DebugExit, debugExitWidth } from '../hw/char/debug-exit.ts';
@@ -53,6 +53,7 @@ export const REQUEST = {
 
 export type BoardRole = 'create' | 'main-loop' | 'vcpu';
 
+const STOP_REQUESTED = CpuEnv.offsetOf('stopRequested') >>> 2;
 const COM_PORTS = [0x3f8, 0x2f8, 0x3e8, 0x2e8] as const;
 const COM_IRQS = [4, 3, 4, 3] as const;
 const PIC_MASTER = 0x20;
@@ -293,6 +294,23 @@ export class Board {
     this.control.events.or(bits);
     this.control.eventSeq.add(1);
     this.control.eventSeq.notify();
+  }
+
+  /** Asks every vCPU to stop; they start stopped. */
+  stopVcpus(): void {
+    const words = this.mem.views.i32;
+    for (let i = 0; i < this.config.cpus; i++) {
+      Atomics.store(words, ((this.layout.vcpus + i * VCPU_BLOCK_SIZE) >>> 2) + STOP_REQUESTED, 1);
+      this.signals[i].kick();
+    }
+  }
+  /** Withdraws the stop requests. */
+  startVcpus(): void {
+    const words = this.mem.views.i32;
+    for (let i = 0; i < this.config.cpus; i++) {
+      Atomics.store(words, ((this.layout.vcpus + i * VCPU_BLOCK_SIZE) >>> 2) + STOP_REQUESTED, 0);
+      this.signals[i].kick();
+    }
   }
 
   private writeSerial(port: number, byte: number): boolean {

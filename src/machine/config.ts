@@ -2,6 +2,7 @@
 export interface MachineConfig {
   readonly cpus: number;
   readonly sockets: number;
+  readonly dies: number;
   readonly cores: number;
   readonly threads: number;
   /** Bytes. */
@@ -14,4 +15,12 @@ export interface MachineConfig {
   readonly debugExits: readonly { readonly iobase: number; readonly iosize: number }[];
   readonly cpu: { readonly model: 'qemu64' | 'max'; readonly features: Readonly<Record<string, boolean>> };
   readonly accel: 'multi' | 'single';
+  /** A reset ends the machine. */
+  readonly noReboot: boolean;
+}
+
+/** The CPU model in `-cpu` syntax. */
+export function modelSpec(config: MachineConfig): string {
+  const features = Object.entries(config.cpu.features).map(([name, on]) => `${on ? '+' : '-'}${name}`);
+  return [config.cpu.model, ...features].join(',');
 }

@@ -37,6 +37,7 @@ export interface MemoryConfig {
 export const SERIAL_PORTS = 4;
 const SERIAL_RING = 65536;
 const FW_CFG_ARENA = 65536;
+const BOOT_STATE_SIZE = 16384;
 const PAGE = 65536;
 
 /** Run states, in `MachineControl.runState`. */
@@ -100,6 +101,8 @@ export interface MachineLayout {
   readonly codeMap: number;
   readonly devices: number;
   readonly lapics: number;
+  /** A length word, then the BootState as JSON. Written by the main loop while all vCPUs are stopped. */
+  readonly bootState: number;
   readonly fwCfgArena: number;
   readonly fwCfgArenaSize: number;
   /** Guest to host, then host to guest, per port. */
@@ -130,6 +133,7 @@ export function machineLayout(config: MemoryConfig): MachineLayout {
   const physMap = place(PhysMap.size);
   const devices = place(Devices.size);
   const lapics = place(LapicState.size * config.cpus);
+  const bootState = place(BOOT_STATE_SIZE);
   const fwCfgArena = place(FW_CFG_ARENA);
   const ring = SpscRing.bytesFor(SERIAL_RING);
   const serialOut = Array.from({ length: SERIAL_PORTS }, () => place(ring));
@@ -150,6 +154,7 @@ export function machineLayout(config: MemoryConfig): MachineLayout {
     codeMap,
     devices,
     lapics,
+    bootState,
     fwCfgArena,
     fwCfgArenaSize: FW_CFG_ARENA,
     serialOut,

@@ -4,7 +4,6 @@
  */
 import { viewsOf } from '@smp86/atomics-sync';
 import { DECODE } from '../cpu/decode/insn.ts';
-import { NAMES } from '../cpu/decode/table.ts';
 import {
   CODE_TLB_ENTRIES,
   CpuEnv,
@@ -19,9 +18,10 @@ import {
 } from '../cpu/env.ts';
 import { FLAG } from '../cpu/flags.ts';
 import { Cpu, type CpuOptions } from '../cpu/sys/cpu.ts';
+import { debugActive, debugTrap, instructionBreakpoint } from '../cpu/sys/debug.ts';
 import { deliver, deliverRaised, interrupt, KIND, nmi } from '../cpu/sys/exceptions.ts';
 import { SCRATCH_DATA_SIZE, dropWriteEntriesOf } from '../cpu/sys/mmu.ts';
-import { resetCpu, startupCpu } from '../cpu/sys/reset.ts';
+import { init, powerOn, startUp } from '../cpu/sys/reset.ts';
 import { SEG_WORDS, VEC, W_CODE_PAGE, W_CODE_SIZE, W_EFLAGS, W_INHIBIT, W_IP, W_SEGS } from '../cpu/sys/words.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { callHelper, type Helper } from '../cpu/tier0/helper-call.ts';
@@ -57,7 +57,7 @@ export class VcpuWorker {
   readonly translator: Translator;
   readonly codeCache: CodeCache;
   readonly vcpus: Vcpu[] = [];
-  readonly helpers: (Helper | undefined)[];
+  readonly helpers: readonly (Helper | undefined)[];
   private readonly byBase = new Map<number, Vcpu>();
   run: (env: number, record: number) => number = () => REASON.HALT;
 
@@ -65,13 +65,13 @@ export class VcpuWorker {
     board: Board,
     exclusive: Exclusive,
     handlers: HandlerTable,
-    helpers: Readonly<Record<string, Helper>>,
+    helpers: readonly (Helper | undefined)[],
     traits: HelperTraits,
   ) {
     this.board = board;
     this.exclusive = exclusive;
     this.translator = new Translator(handlers, traits);
-    this.helpers = NAMES.map((name) => helpers[name]);
+    this.helpers = helpers;
     const { layout, buffer } = board;
     const cache = { base: layout.codeCache, size: layout.codeCacheSize, codeMap: layout.codeMap };
     this.codeCache = new CodeCache(buffer, cache, this.translator, {
@@ -181,6 +181,24 @@ export class Vcpu {
     return this.word(I.waitForSipi) === 0 && (this.cpu.get(W_EFLAGS) & FLAG.IF) !== 0;
   }
 
+  get stopRequested(): boolean {
+    return this.word(I.stopRequested) !== 0;
+  }
+  /** Sleeps until kicked, unless the stop request is withdrawn meanwhile. */
+  waitForKick(): void {
+    const seq = this.word(I.kickSeq);
+    if (!this.stopRequested || this.board.control.quit.load() !== 0) return;
+    Atomics.wait(this.i32, this.w + I.kickSeq, seq);
+  }
+  /** Sleeps until a stop is requested: after a triple fault, until the machine resets. */
+  waitForStop(): void {
+    while (!this.stopRequested && this.board.control.quit.load() === 0) {
+      const seq = this.word(I.kickSeq);
+      if (this.stopRequested) return;
+      Atomics.wait(this.i32, this.w + I.kickSeq, seq);
+    }
+  }
+
   /** Sleeps until kicked, when there is nothing to do. */
   sleep(): void {
     const seq = this.word(I.kickSeq);
@@ -206,7 +224,7 @@ export class Vcpu {
         worker.exclusive.execStart(index);
         if (Atomics.load(i32, w + I.interruptRequest) !== 0) this.takeRequests();
         if (this.word(I.halted) !== 0) return 'halted';
-        if (!this.runUntilExit()) return 'shutdown';
+        if (this.shutdown || !this.runUntilExit()) return 'shutdown';
         first = false;
         if (this.word(I.halted) !== 0) return 'halted';
       }
@@ -220,8 +238,7 @@ export class Vcpu {
     const { cpu, worker } = this;
     const { base } = cpu;
     for (;;) {
-      const special = cpu.get(W_INHIBIT) !== 0 || (cpu.get(W_EFLAGS) & FLAG.TF) !== 0;
-      if (special) return this.step();
+      if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) return this.step();
       const reason = worker.run(base, 0);
       switch (reason) {
         case REASON.KICK:
@@ -239,7 +256,7 @@ export class Vcpu {
           Atomics.store(this.i32, this.w + I.halted, 1);
           return true;
         case REASON.SPECIAL:
-          return this.special();
+          return false;
         default:
           return true;
       }
@@ -254,36 +271,28 @@ export class Vcpu {
 
   /** Delivers the exception that is set. False: triple fault. */
   private raised(): boolean {
-    return deliverRaised(this.cpu) || this.tripleFault();
-  }
-  private tripleFault(): boolean {
-    return false;
-  }
-  private special(): boolean {
-    return this.tripleFault();
+    return deliverRaised(this.cpu);
   }
 
-  /** One instruction, with interrupts held off: after STI or MOV SS, and with TF. */
+  /** One instruction, with interrupts held off: after STI or MOV SS, and while a debug condition may arise. */
   private step(): boolean {
     const { cpu, worker } = this;
+    const debugging = debugActive(cpu);
     const trap = (cpu.get(W_EFLAGS) & FLAG.TF) !== 0;
     cpu.set(W_INHIBIT, 0);
+    if (debugging && instructionBreakpoint(cpu)) return this.raised();
     const record = this.oneShot(PSEUDO.STOP);
     if (record < 0) return this.raised();
-    const reason = worker.run(cpu.base, record);
-    switch (reason) {
+    switch (worker.run(cpu.base, record)) {
       case REASON.EXCEPTION:
         return this.raised();
       case REASON.SPECIAL:
-        return this.special();
+        return false;
       case REASON.HALT:
         Atomics.store(this.i32, this.w + I.halted, 1);
         break;
     }
-    if (trap) {
-      cpu.env.dr[6] |= 0x4000n;
-      return deliver(cpu, VEC.DB, -1, KIND.TRAP) || this.tripleFault();
-    }
+    if (debugging && debugTrap(cpu, trap)) return deliver(cpu, VEC.DB, -1, KIND.TRAP);
     return true;
   }
 
@@ -394,7 +403,7 @@ export class Vcpu {
     if (request & INTERRUPT.SIPI) {
       signals.clearInterrupt(INTERRUPT.SIPI);
       if (this.word(I.waitForSipi) !== 0) {
-        startupCpu(cpu, this.word(I.sipiVector));
+        startUp(cpu, this.word(I.sipiVector));
         Atomics.store(i32, w + I.waitForSipi, 0);
         Atomics.store(i32, w + I.halted, 0);
       }
@@ -420,7 +429,7 @@ export class Vcpu {
   /** INIT: registers as after RESET but for the FPU and caches; an AP then waits for its SIPI. */
   private init(): void {
     const { cpu, i32, w, index } = this;
-    resetCpu(cpu, true);
+    init(cpu);
     this.board.bql.with(() => this.board.lapics[index].init());
     const waits = index === 0 ? 0 : 1;
     Atomics.store(i32, w + I.waitForSipi, waits);
@@ -430,7 +439,10 @@ export class Vcpu {
   /** Machine reset: power-on state; APs wait for their SIPI. *Thread:* vCPU, all of them stopped. */
   reset(): void {
     const { cpu, i32, w, index } = this;
-    resetCpu(cpu, false);
+    cpu.env.index = index;
+    cpu.env.apicId = index;
+    cpu.env.bsp = index === 0 ? 1 : 0;
+    powerOn(cpu);
     Atomics.store(i32, w + I.interruptRequest, 0);
     const waits = index === 0 ? 0 : 1;
     Atomics.store(i32, w + I.waitForSipi, waits);

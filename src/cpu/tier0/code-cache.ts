@@ -29,6 +29,13 @@ const CHUNK_HEADER = RECORD_SIZE;
 /** Shared words at the start of the area. */
 const AREA = { TOP: 0, GENERATION: 1, PAGES: 2, INVALIDATIONS: 3, LOCK: 64 } as const;
 
+const PAGE_TABLE = 128;
+
+/** Wasm address of the first byte for descriptors and chunks: after the page table. */
+function firstFree(buffer: SharedArrayBuffer, layout: CodeCacheLayout): number {
+  return layout.base + PAGE_TABLE + Math.ceil(buffer.byteLength / 4096) * 4;
+}
+
 /** Areas of the machine's memory that the cache uses. */
 export interface CodeCacheLayout {
   /** The cache's own area: header, page table, descriptors and chunks. */
@@ -70,13 +77,13 @@ export class CodeCache {
     this.lock = new Mutex(buffer, layout.base + AREA.LOCK);
     this.hooks = hooks;
     this.translator = translator;
-    this.pageTable = layout.base + 128;
-    this.firstFree = this.pageTable + Math.ceil(buffer.byteLength / 4096) * 4;
+    this.pageTable = layout.base + PAGE_TABLE;
+    this.firstFree = firstFree(buffer, layout);
   }
 
   /** Sets up the area. Once per machine, before any vCPU runs. */
-  init(): void {
-    this.word(AREA.TOP, this.firstFree);
+  static init(buffer: SharedArrayBuffer, layout: CodeCacheLayout): void {
+    viewsOf(buffer).u32[(layout.base >>> 2) + AREA.TOP] = firstFree(buffer, layout);
   }
   private word(index: number, value: number): void {
     this.u32[(this.base >>> 2) + index] = value;

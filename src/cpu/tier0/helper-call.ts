@@ -20,8 +20,8 @@ function readSlot(cpu: Cpu, slot: number, size: number, word: number): void {
     u32[word] = u32[at >>> 2];
     u32[word + 1] = u32[(at >>> 2) + 1];
   } else if (size === 4) u32[word] = u32[at >>> 2];
-  else if (size === 2) u32[word] = cpu.u16[at >>> 1];
-  else u32[word] = cpu.u8[at];
+  // byte instructions done here (IN, OUT) have DX as an operand too
+  else u32[word] = cpu.u16[at >>> 1];
 }
 
 function readMemory(cpu: Cpu, size: number, word: number): boolean {
@@ -83,15 +83,15 @@ export function callHelper(cpu: Cpu, record: number, helpers: readonly (Helper |
   u32[scratch + SCRATCH_REP * 2] = (extra >>> 4) & 3;
   u32[scratch + SCRATCH_ADDRESS_SIZE * 2] = 1 << (extra >>> 6);
   const status = helper(cpu, size);
-  if (status !== STATUS.NEXT || (fields & HELPER.RESULT) === 0) return status;
+  if ((fields & HELPER.RESULT) === 0 || (status !== STATUS.NEXT && status !== STATUS.LOOKUP)) return status;
   const lo = u32[scratch + 8];
   const hi = u32[scratch + 9];
   if ((fields & OPERAND_MASK) === HELPER_OPERAND.REGISTER) {
     cpu.writeReg(u16[half + (RECORD.SLOT0 >>> 1)] >>> 3, size, lo, hi);
-    return STATUS.NEXT;
+    return status;
   }
   cpu.set64(W_SLOW_ADDR, addressLo, addressHi);
   cpu.env.slowValue = (BigInt(hi) << 32n) | BigInt(lo);
   const width = (fields & OPERAND_MASK) === HELPER_OPERAND.WORD ? 2 : size;
-  return cpu.mmu.slowStore(width) < 0 ? STATUS.EXCEPTION : STATUS.NEXT;
+  return cpu.mmu.slowStore(width) < 0 ? STATUS.EXCEPTION : status;
 }

@@ -5,7 +5,7 @@
  */
 import { decode } from '../decode/decoder.ts';
 import { BASE_RIP, DECODE, Insn, OPERAND, PREFIX } from '../decode/insn.ts';
-import { NAMES, nameId, ROWS } from '../decode/table.ts';
+import { NAMES, ROWS } from '../decode/table.ts';
 import { CpuEnv, Segment, XMM_STRIDE } from '../env.ts';
 import { ARITHMETIC } from '../flags.ts';
 import { handlerKey, type HandlerTable, type SemanticsTraits } from './handlers.ts';
@@ -33,6 +33,8 @@ export interface HelperTraits {
   addressOnly(name: string): boolean;
   /** The helper leaves a value for operand 0. */
   hasResult(name: string): boolean;
+  /** The helper's number. */
+  id(name: string): number;
 }
 
 /** Instructions after which the next one in memory is never executed directly. */
@@ -52,7 +54,7 @@ export class Translator {
   private readonly view = new DataView(this.buffer.buffer);
   private readonly insn = new Insn();
   private readonly handlers: HandlerTable;
-  private readonly semantics = new Map<string, SemanticsTraits>();
+  private readonly semantics = new Map<string, SemanticsTraits[]>();
   private readonly helpers: HelperTraits;
   /** Keys that no handler exists for, for the coverage test and the log. */
   readonly missing = new Set<string>();
@@ -76,8 +78,10 @@ export class Translator {
     this.handlers = handlers;
     this.helpers = helpers;
     for (const s of handlers.semantics) {
-      // several rows may share a name (MMX and SSE forms): forms tell them apart in the key
-      if (!this.semantics.has(s.name)) this.semantics.set(s.name, s);
+      // several may share a name (MMX and SSE): their forms tell them apart
+      const same = this.semantics.get(s.name);
+      if (same === undefined) this.semantics.set(s.name, [s]);
+      else same.push(s);
     }
   }
 
@@ -258,8 +262,8 @@ export class Translator {
     this.mark(offset);
     this.instructions--; // the sequence number of the records below
     const semanticName = this.semanticName(name);
-    const semantics = this.semantics.get(semanticName);
     const kinds = this.kindsOf();
+    const semantics = this.semantics.get(semanticName)?.find((s) => s.forms.includes(kinds));
     const handler = semantics === undefined ? -1 : this.findHandler(semanticName, kinds, semantics);
     const isString = semantics?.reps !== undefined;
     const memory = insn.memOperand >= 0 ? this.addressOf(name, offset) : undefined;
@@ -356,12 +360,14 @@ export class Translator {
 
   /** An instruction done by TypeScript, or #UD when there is none of that name. */
   private helper(
-    name: string,
+    instruction: string,
     kinds: string,
     offset: number,
     memory: { base: number; index: number; scale: number; disp: number } | undefined,
   ): void {
     const { insn, view } = this;
+    const far = (instruction === 'callf' || instruction === 'jmpf') && insn.memOperand === 0;
+    const name = far ? `${instruction}_mem` : instruction;
     if (!this.helpers.has(name)) {
       this.missing.add(`${name}.${insn.opSize}.${kinds}`);
       this.record(PSEUDO.UNDEFINED, offset, insn.length);
@@ -383,7 +389,9 @@ export class Translator {
           slot(n);
           break;
         case OPERAND.IMM:
-          operand = HELPER_OPERAND.IMMEDIATE;
+          // ENTER's two immediates travel as a far pointer's parts do
+          if (name === 'enter') operand = n === 0 ? HELPER_OPERAND.FAR : HELPER_OPERAND.NONE;
+          else operand = HELPER_OPERAND.IMMEDIATE;
           break;
         case OPERAND.FAR:
           operand = HELPER_OPERAND.FAR;
@@ -402,9 +410,9 @@ export class Translator {
     }
     if (this.helpers.hasResult(name)) fields |= HELPER.RESULT;
     if (memory !== undefined) this.putAddress(at, memory);
-    view.setUint16(at + RECORD.SLOT2, nameId(name), true);
+    view.setUint16(at + RECORD.SLOT2, this.helpers.id(name), true);
     view.setUint16(at + RECORD.SLOT3, fields, true);
-    if (insn.kind[0] === OPERAND.FAR || (insn.count > 1 && insn.imm2 !== 0)) {
+    if (insn.kind[0] === OPERAND.FAR || name === 'enter') {
       view.setInt32(at + RECORD.IMM, insn.immLo, true);
       view.setInt32(at + RECORD.IMM + 4, insn.imm2, true);
     } else {

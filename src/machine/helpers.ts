@@ -1,0 +1,41 @@
+/** All instructions done in TypeScript, numbered, with what the translator must know of each. */
+import { NAMES } from '../cpu/decode/table.ts';
+import { STATE_HELPERS } from '../cpu/fpu/state-helpers.ts';
+import { MISC_ADDRESS_ONLY, MISC_HAS_RESULT, MISC_HELPERS } from '../cpu/sem/misc-helpers.ts';
+import { HELPERS } from '../cpu/sys/helpers.ts';
+import type { Helper } from '../cpu/tier0/helper-call.ts';
+import type { HelperTraits } from '../cpu/tier0/translate.ts';
+
+/** By name: the decoder's, and `callf_mem`, `jmpf_mem`. */
+export const ALL_HELPERS: Readonly<Record<string, Helper>> = { ...HELPERS, ...STATE_HELPERS, ...MISC_HELPERS };
+
+/** Helpers by number. The decoder's names come first, so that a name's number is its `nameId`. */
+const HELPER_NAMES = [...NAMES, 'callf_mem', 'jmpf_mem'];
+const IDS = new Map(HELPER_NAMES.map((name, i) => [name, i]));
+
+export function helperId(name: string): number {
+  const id = IDS.get(name);
+  if (id === undefined) throw new Error(`no helper ${name}`);
+  return id;
+}
+export function helperTable(): (Helper | undefined)[] {
+  return HELPER_NAMES.map((name) => ALL_HELPERS[name]);
+}
+
+const ADDRESS_ONLY = new Set([
+  ...'lgdt lidt sgdt sidt invlpg invpcid bound callf_mem jmpf_mem lds les lss lfs lgs'.split(' '),
+  ...Object.keys(STATE_HELPERS),
+  ...MISC_ADDRESS_ONLY,
+]);
+const HAS_RESULT = new Set([
+  ...'sldt str smsw mov_from_sreg mov_from_cr mov_from_dr lar lsl rdfsbase rdgsbase rdpid in'.split(' '),
+  ...'arpl lds les lss lfs lgs'.split(' '),
+  ...MISC_HAS_RESULT,
+]);
+
+export const HELPER_TRAITS: HelperTraits = {
+  has: (name) => name in ALL_HELPERS,
+  addressOnly: (name) => ADDRESS_ONLY.has(name),
+  hasResult: (name) => HAS_RESULT.has(name),
+  id: helperId,
+};

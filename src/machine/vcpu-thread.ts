@@ -1,0 +1,116 @@
+/** What a vCPU worker does: builds its board and vCPUs, then executes until told to quit. */
+import { registerMemory, setOwnerId } from '@smp86/atomics-sync';
+import { Cpu, type ApicHooks } from '../cpu/sys/cpu.ts';
+import { CpuModel } from '../cpu/sys/cpuid.ts';
+import type { Lapic } from '../hw/intc/lapic.ts';
+import { lapicMsrNeedsLock } from '../hw/intc/lapic-state.ts';
+import { Board, REQUEST } from './board.ts';
+import { applyBootState, readBootState } from './boot-state.ts';
+import { modelSpec } from './config.ts';
+import { Exclusive } from './exclusive.ts';
+import { HELPER_TRAITS, helperTable } from './helpers.ts';
+import type { VcpuData } from './messages.ts';
+import { tierUp } from './tier-up.ts';
+import { Vcpu, VcpuWorker } from './vcpu.ts';
+
+const MSR_APIC_BASE = 0x1b;
+const MSR_TSC_DEADLINE = 0x6e0;
+
+export class VcpuThread {
+  private readonly board: Board;
+  private readonly vcpus: readonly Vcpu[];
+  private readonly resetsSeen: number[] = [];
+
+  constructor(data: VcpuData) {
+    registerMemory(data.memory);
+    setOwnerId(2 + data.indices[0]);
+    const board = new Board(data.memory, data.config, 'vcpu');
+    this.board = board;
+    const { layout } = board;
+    const exclusive = new Exclusive(board.buffer, layout.exclusive, layout.vcpus, data.config.cpus);
+    const worker = new VcpuWorker(board, exclusive, data.table, helperTable(), HELPER_TRAITS);
+    const model = new CpuModel(modelSpec(data.config), data.config);
+    this.vcpus = data.indices.map(
+      (index) =>
+        new Vcpu(worker, index, {
+          mem: board.mem,
+          ports: {
+            read: (port, size) => board.bql.with(() => board.ports.read(port, size)),
+            write: (port, size, value) => board.bql.with(() => board.ports.write(port, size, value)),
+          },
+          apic: apicHooks(board, board.lapics[index], () => this.cpu(index)),
+          clock: { readTsc: (out) => board.clocks.readTsc(out) },
+          model,
+          codeCache: worker.codeCache,
+          exclusive: (begin) => (begin ? exclusive.start(index) : exclusive.end(index)),
+        }),
+    );
+    const instance = new WebAssembly.Instance(data.module, { env: { memory: data.memory, ...worker.imports() } });
+    worker.run = instance.exports.run as (env: number, record: number) => number;
+    tierUp(worker.run);
+  }
+  private cpu(index: number): Cpu {
+    return this.vcpus.find((v) => v.index === index)!.cpu;
+  }
+
+  /** Executes until the machine quits. One vCPU: sleeps when it is idle. */
+  run(): void {
+    if (this.vcpus.length !== 1) throw new Error('one vCPU a worker');
+    const vcpu = this.vcpus[0];
+    const { control } = this.board;
+    while (control.quit.load() === 0) {
+      if (vcpu.stopRequested) {
+        this.park(vcpu);
+        continue;
+      }
+      this.prepare(vcpu);
+      switch (vcpu.execute()) {
+        case 'halted':
+          vcpu.sleep();
+          break;
+        case 'shutdown':
+          this.board.mainLoop.post(REQUEST.RESET);
+          vcpu.waitForStop();
+          break;
+      }
+    }
+  }
+
+  /** Applies a machine reset that happened since this vCPU last ran. */
+  private prepare(vcpu: Vcpu): void {
+    const resets = this.board.control.resets.load();
+    if (this.resetsSeen[vcpu.index] === resets) return;
+    this.resetsSeen[vcpu.index] = resets;
+    vcpu.reset();
+    if (vcpu.index !== 0) return;
+    const state = readBootState(this.board.buffer, this.board.layout.bootState);
+    if (state !== undefined) applyBootState(vcpu.cpu, state);
+  }
+
+  private park(vcpu: Vcpu): void {
+    const { stoppedCpus, quit } = this.board.control;
+    stoppedCpus.add(1);
+    stoppedCpus.notify();
+    while (vcpu.stopRequested && quit.load() === 0) vcpu.waitForKick();
+    stoppedCpus.add(-1);
+  }
+}
+
+function apicHooks(board: Board, lapic: Lapic, cpu: () => Cpu): ApicHooks {
+  const locked = <T>(index: number, body: () => T): T => (lapicMsrNeedsLock(index) ? board.bql.with(body) : body());
+  return {
+    readMsr: (index, out) => locked(index, () => lapic.readMsr(index, out)),
+    writeMsr: (index, lo, hi) => locked(index, () => lapic.writeMsr(index, lo, hi)),
+    readTscDeadline: (out) => void locked(MSR_TSC_DEADLINE, () => lapic.readMsr(MSR_TSC_DEADLINE, out)),
+    writeTscDeadline: (lo, hi) => void locked(MSR_TSC_DEADLINE, () => lapic.writeMsr(MSR_TSC_DEADLINE, lo, hi)),
+    tscChanged: () => board.bql.with(() => lapic.tscChanged()),
+    getCr8: () => lapic.getCr8(),
+    setCr8: (value) => lapic.setCr8(value),
+    apicBaseChanged: () => {
+      const base = cpu().env.apicBase;
+      const lo = Number(base & 0xffffffffn);
+      const hi = Number(base >> 32n);
+      board.bql.with(() => lapic.writeMsr(MSR_APIC_BASE, lo, hi));
+    },
+  };
+}
