@@ -3,7 +3,6 @@
  * TypeScript"). Conventions beyond those:
  *
  * - Of an operand that is a segment, control or debug register, the operand word holds its number.
- * - Operand words of operands that an instruction does not have are 0 (RETF without an immediate).
  * - CALLF and JMPF through memory are `callf_mem` and `jmpf_mem`: the far pointer is at slowAddr.
  * - A result that goes to operand 0 is left in scratch[4] whether operand 0 is a register or memory; the caller
  *   stores it. LDS, LES, LFS, LGS, LSS: also with STATUS.LOOKUP.
@@ -11,13 +10,12 @@
  *   size in bytes. Other string instructions are not done here.
  * - Helpers read and write `env.regs`, `env.eflags` and the lazy flags directly.
  */
-import { randomFillSync } from 'node:crypto';
 import { SEG } from '../env.ts';
-import { ARITHMETIC, FLAG } from '../flags.ts';
+import { FLAG } from '../flags.ts';
 import * as control from './control-registers.ts';
 import type { Cpu } from './cpu.ts';
 import * as debug from './debug.ts';
-import { getEflags, setEflags } from './eflags.ts';
+import { getEflags } from './eflags.ts';
 import { deliver, KIND } from './exceptions.ts';
 import { callFar, jmpFar, retFar } from './far-transfer.ts';
 import * as io from './io.ts';
@@ -26,7 +24,20 @@ import { rdmsr, wrmsr } from './msr.ts';
 import * as segments from './segments.ts';
 import * as stackOps from './stack-ops.ts';
 import * as system from './syscall.ts';
-import { CR4, REG, SEG_BASE, STATUS, VEC, W_APIC_BASE, W_CR0, W_CR4, W_LDTR, W_TR } from './words.ts';
+import {
+  CR4,
+  REG,
+  SEG_BASE,
+  STATUS,
+  VEC,
+  W_APIC_BASE,
+  W_CR0,
+  W_CR4,
+  W_IP,
+  W_LDTR,
+  W_NEXT_IP,
+  W_TR,
+} from './words.ts';
 
 /** A helper instruction: operand size in bytes to a STATUS. *Thread:* vCPU. Never throws for what a guest does. */
 export type Helper = (cpu: Cpu, size: number) => number;
@@ -71,6 +82,24 @@ function callfMem(cpu: Cpu, size: number): number {
   if (size === 2) return callFar(cpu, block16[1], block16[0], 0, size);
   if (size === 4) return callFar(cpu, block16[2], block32[0], 0, size);
   return callFar(cpu, block16[4], block32[0], block32[1], size);
+}
+
+const RETF_IMMEDIATE = 0xca;
+
+/** RETF; whether it has an immediate is seen in its bytes: CA lo hi, or CB after prefixes. */
+function retf(cpu: Cpu, size: number): number {
+  let release = 0;
+  const nextLo = cpu.get(W_NEXT_IP);
+  if (((nextLo - cpu.get(W_IP)) | 0) >= 3) {
+    const wide = cpu.code64();
+    const at = nextLo - 3;
+    const base = wide ? 0 : cpu.u32[cpu.segWord(SEG.CS) + SEG_BASE];
+    const hi = wide ? (cpu.get(W_NEXT_IP + 1) - (at < 0 ? 1 : 0)) >>> 0 : 0;
+    const host = cpu.mmu.fetchTranslate((at + base) >>> 0, hi);
+    if (host < 0) return STATUS.EXCEPTION;
+    if (cpu.u8[host] === RETF_IMMEDIATE) release = cpu.op(0) & 0xffff;
+  }
+  return retFar(cpu, release, size);
 }
 
 /** BOUND: signed index in operand 0, the pair of bounds at slowAddr. */
@@ -126,50 +155,6 @@ function mwait(cpu: Cpu): number {
   return cpu.reg(REG.CX) > 1 ? cpu.raiseGp(0) : STATUS.NEXT;
 }
 
-const MASK64 = 0xffffffffffffffffn;
-
-/** DIV with a 128-bit dividend. Operand 0 is the divisor. */
-function div(cpu: Cpu): number {
-  const regs = cpu.env.regs;
-  const divisor = cpu.env.scratch[0];
-  if (divisor === 0n) return cpu.raise(VEC.DE, -1);
-  const dividend = (regs[REG.DX] << 64n) | regs[REG.AX];
-  const quotient = dividend / divisor;
-  if (quotient > MASK64) return cpu.raise(VEC.DE, -1);
-  regs[REG.AX] = quotient;
-  regs[REG.DX] = dividend % divisor;
-  return STATUS.NEXT;
-}
-
-/** IDIV with a 128-bit dividend. */
-function idiv(cpu: Cpu): number {
-  const regs = cpu.env.regs;
-  const divisor = BigInt.asIntN(64, cpu.env.scratch[0]);
-  if (divisor === 0n) return cpu.raise(VEC.DE, -1);
-  const dividend = BigInt.asIntN(128, (regs[REG.DX] << 64n) | regs[REG.AX]);
-  const quotient = dividend / divisor;
-  if (quotient !== BigInt.asIntN(64, quotient)) return cpu.raise(VEC.DE, -1);
-  regs[REG.AX] = BigInt.asUintN(64, quotient);
-  regs[REG.DX] = BigInt.asUintN(64, dividend % divisor);
-  return STATUS.NEXT;
-}
-
-const random = new Uint32Array(1024);
-let randomLeft = 0;
-
-/** RDRAND, RDSEED: from the host's generator; CF is 1, the other arithmetic flags 0. */
-function rdrand(cpu: Cpu, size: number): number {
-  if (randomLeft < 2) {
-    randomFillSync(random);
-    randomLeft = random.length;
-  }
-  randomLeft -= 2;
-  const lo = random[randomLeft];
-  cpu.setResult(size === 2 ? lo & 0xffff : lo, size === 8 ? random[randomLeft + 1] : 0);
-  setEflags(cpu, (getEflags(cpu) & ~ARITHMETIC) | FLAG.CF);
-  return STATUS.NEXT;
-}
-
 const undefinedOpcode: Helper = (cpu) => cpu.raiseUd();
 
 /** Every helper by name. */
@@ -178,7 +163,7 @@ export const HELPERS: Readonly<Record<string, Helper>> = {
   jmpf_mem: jmpfMem,
   callf: (cpu, size) => callFar(cpu, cpu.op(1), cpu.op(0), 0, size),
   callf_mem: callfMem,
-  retf: (cpu, size) => retFar(cpu, cpu.op(0) & 0xffff, size),
+  retf,
   iret,
   int,
   int3: (cpu) => softwareInterrupt(cpu, VEC.BP),
@@ -246,8 +231,6 @@ export const HELPERS: Readonly<Record<string, Helper>> = {
   hlt,
   monitor,
   mwait,
-  rdrand,
-  rdseed: rdrand,
 
   syscall: system.syscall,
   sysret: system.sysret,
@@ -263,7 +246,4 @@ export const HELPERS: Readonly<Record<string, Helper>> = {
   out: io.portOut,
   ins: (cpu, size) => io.portString(cpu, size, true),
   outs: (cpu, size) => io.portString(cpu, size, false),
-
-  div,
-  idiv,
 };

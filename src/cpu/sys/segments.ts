@@ -141,10 +141,7 @@ export function loadSegmentAndShadow(cpu: Cpu, seg: number, selector: number): n
   return STATUS.LOOKUP;
 }
 
-/**
- * LDS, LES, LFS, LGS, LSS: far pointer at slowAddr; the offset is the result, which generated code writes to
- * operand 0 also when the status is LOOKUP.
- */
+/** LDS, LES, LFS, LGS, LSS: far pointer at slowAddr; the offset is the result, also with status LOOKUP. */
 export function loadFarPointer(cpu: Cpu, seg: number, size: number): number {
   const mmu = cpu.mmu;
   if (!mmu.readBlock(cpu.addrLo, cpu.addrHi, size + 2, mmu.index())) return STATUS.EXCEPTION;
@@ -318,11 +315,12 @@ export function verify(cpu: Cpu, write: boolean): number {
 /** ARPL: raises the RPL of operand 0 to that of operand 1. */
 export function arpl(cpu: Cpu): number {
   if (!cpu.protectedNotV86()) return cpu.raiseUd();
-  const destination = cpu.op(0) & 0xffff;
+  // the operand has 16 bits; what the caller read above them goes back unchanged
+  const destination = cpu.op(0);
   const rpl = cpu.op(1) & 3;
   const raise = (destination & 3) < rpl;
   setFlag(cpu, FLAG.ZF, raise);
-  cpu.setResult(raise ? (destination & 0xfffc) | rpl : destination, 0);
+  cpu.setResult(raise ? (destination & ~3) | rpl : destination, 0);
   return STATUS.NEXT;
 }
 
