@@ -126,7 +126,7 @@ export class Board {
       { length: config.cpus },
       (_, i) => new VcpuSignals(words, layout.vcpus + i * VCPU_BLOCK_SIZE),
     );
-    const reset = (): void => this.mainLoop.post(REQUEST.RESET);
+    const reset = (): void => this.requestEnd(REQUEST.RESET);
 
     // --- interrupt controllers ---
     this.apicBus = new ApicBus(states.apicBus, {
@@ -226,7 +226,7 @@ export class Board {
       clock: virtual,
       timer: this.timer('pm', () => this.pm.onTimer()),
       sci: isa(9),
-      powerOff: () => this.mainLoop.post(REQUEST.POWER_OFF),
+      powerOff: () => this.requestEnd(REQUEST.POWER_OFF),
     });
     this.pci.add(this.i440fx.pci, 0);
     this.pci.add(this.piix3.pci, PIIX_SLOT, 0);
@@ -275,7 +275,7 @@ export class Board {
       const exit = new DebugExit((status) => {
         this.control.exitStatus.store(status);
         this.raiseEvent(EVENT.DEBUG_EXIT);
-        this.mainLoop.post(REQUEST.DEBUG_EXIT, status);
+        this.requestEnd(REQUEST.DEBUG_EXIT, status);
       });
       ports.register(device.iobase, device.iosize, exit, debugExitWidth(device.iosize));
     }
@@ -296,13 +296,19 @@ export class Board {
     this.control.eventSeq.notify();
   }
 
+  /** The guest asked for a reset or the end: the vCPU that did stops after its instruction, the main loop does the rest. */
+  private requestEnd(kind: number, arg = 0): void {
+    if (this.role === 'vcpu') this.stopVcpu(this.currentCpu);
+    this.mainLoop.post(kind, arg);
+  }
+  private stopVcpu(index: number): void {
+    Atomics.store(this.mem.views.i32, ((this.layout.vcpus + index * VCPU_BLOCK_SIZE) >>> 2) + STOP_REQUESTED, 1);
+    this.signals[index].kick();
+  }
+
   /** Asks every vCPU to stop; they start stopped. */
   stopVcpus(): void {
-    const words = this.mem.views.i32;
-    for (let i = 0; i < this.config.cpus; i++) {
-      Atomics.store(words, ((this.layout.vcpus + i * VCPU_BLOCK_SIZE) >>> 2) + STOP_REQUESTED, 1);
-      this.signals[i].kick();
-    }
+    for (let i = 0; i < this.config.cpus; i++) this.stopVcpu(i);
   }
   /** Withdraws the stop requests. */
   startVcpus(): void {
