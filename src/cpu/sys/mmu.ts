@@ -289,9 +289,9 @@ export class Mmu {
     if (size === PAGE.HUGE) {
       this.#hugeRegions[this.#hugeHash(lo, hi)] = 1;
     } else {
-      // a 4 MiB page is two regions
       this.#largeRegions[this.#regionHash(lo, hi)] = 1;
-      this.#largeRegions[this.#regionHash(lo ^ 0x200000, hi)] = 1;
+      // a 4 MiB page is two regions
+      if (size === PAGE.LARGE_4M) this.#largeRegions[this.#regionHash(lo ^ 0x200000, hi)] = 1;
     }
   }
 

@@ -27,7 +27,7 @@ export const PTE = {
 } as const;
 
 /** How large the page is that a walk ended at. */
-export const PAGE = { SMALL: 0, LARGE: 1, HUGE: 2 } as const;
+export const PAGE = { SMALL: 0, LARGE: 1, HUGE: 2, LARGE_4M: 3 } as const;
 
 const OK = 0;
 const FAULT = 1;
@@ -238,7 +238,7 @@ export class PageWalk {
         return this.#fault(PF.P | PF.RSVD);
       }
       this.#hi = high;
-      return this.#leaf(at, 0, this.#lo, 0, lo, 0x3fffff, PAGE.LARGE, cr4);
+      return this.#leaf(at, 0, this.#lo, 0, lo, 0x3fffff, PAGE.LARGE_4M, cr4);
     }
     if (!this.#setBits(at, 0, PTE.A)) return AGAIN;
     const rights = this.#lo;
