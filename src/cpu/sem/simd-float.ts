@@ -21,6 +21,7 @@ export const MXCSR = {
   DAZ: 1 << 6,
   /** Mask bits are the flags shifted by this. */
   MASK_SHIFT: 7,
+  OM: 1 << 10,
   UM: 1 << 11,
   RC_SHIFT: 13, RC: 3 << 13,
   FTZ: 1 << 15,
@@ -89,12 +90,7 @@ function returnInvalid(f: FuncBuilder, env: Expr, single: Expr): void {
 }
 /** NaN operands: returns from the function. */
 function handleNaNs(f: FuncBuilder, fns: SimdFunctions, env: Expr, a: Expr, b: Expr, single: Expr): void {
-  f.if(
-    isNaN64(a).or(isNaN64(b)),
-    () => f.ret(fns.call(f, 'fpNaN', env, a, b, single)),
-    undefined,
-    false,
-  );
+  f.if(isNaN64(a).or(isNaN64(b)), () => f.ret(fns.call(f, 'fpNaN', env, a, b, single)), undefined, false);
 }
 /** Replaces a denormal by zero under DAZ. */
 function denormalsAreZeros(f: FuncBuilder, fns: SimdFunctions, env: Expr, a: Local, single: Expr): void {
@@ -255,10 +251,17 @@ export const FLOAT_CORE: SharedFunctions = {
       f.if(m.and(mask(shift)).ne(0), () => note(f, env, MXCSR.PE));
       const most = single.select(i32(127), i32(1023));
       const infinity = f.copy(single.select(i64(0x7f800000), i64(INFINITY)));
-      f.if(e.gtS(most), () => {
-        note(f, env, MXCSR.OE | MXCSR.PE);
-        f.ret(signed.or(way.eq(2).select(infinity.sub(1), infinity)));
-      }, undefined, false); // prettier-ignore
+      f.if(
+        e.gtS(most),
+        () => {
+          // unmasked, the result is inexact only if its significand is
+          const masked = mxcsr(env).and(MXCSR.OM);
+          note(f, env, masked.select(i32(MXCSR.OE | MXCSR.PE), i32(MXCSR.OE)));
+          f.ret(signed.or(way.eq(2).select(infinity.sub(1), infinity)));
+        },
+        undefined,
+        false,
+      );
       const field = e.sub(least).i64u().shl(fractionBits);
       f.ret(signed.or(q.add(field)));
     },
@@ -277,7 +280,9 @@ export const FLOAT_CORE: SharedFunctions = {
       noteDenormals(f, env, single, a, b);
       f.if(isInfinite(a), () => f.ret(narrowExact(a, single)));
       f.if(isInfinite(b), () => f.ret(narrowExact(b, single)));
-      const down = mxcsr(env).and(MXCSR.RC).eq(1 << MXCSR.RC_SHIFT);
+      const down = mxcsr(env)
+        .and(MXCSR.RC)
+        .eq(1 << MXCSR.RC_SHIFT);
       const zero = (sign: Expr): void => f.ret(sign.i64u().shl(single.select(i64(31), i64(63))));
       f.if(isZero(a).and(isZero(b)), () => {
         zero(a.eq(b).select(signBit(a), down));
@@ -342,7 +347,12 @@ export const FLOAT_CORE: SharedFunctions = {
       denormalsAreZeros(f, fns, env, a, single);
       denormalsAreZeros(f, fns, env, b, single);
       const sign = f.copy(a.xor(b).and(SIGN));
-      f.if(isZero(a).and(isZero(b)).or(isInfinite(a).and(isInfinite(b))), () => returnInvalid(f, env, single));
+      f.if(
+        isZero(a)
+          .and(isZero(b))
+          .or(isInfinite(a).and(isInfinite(b))),
+        () => returnInvalid(f, env, single),
+      );
       f.if(isZero(b).and(isInfinite(a).eqz()), () => {
         note(f, env, MXCSR.ZE);
         f.ret(narrowExact(sign.or(INFINITY), single));
@@ -391,8 +401,14 @@ function isDefault(env: Expr): Expr {
 /** Bits of a nonzero number below the smallest normal one, by the type of `bits`. */
 export function denormalBits(bits: Expr): Expr {
   return bits.type === 'i64'
-    ? bits.shl(1).sub(1).ltU((1n << 53n) - 1n)
-    : bits.shl(1).sub(1).ltU((1 << 24) - 1);
+    ? bits
+        .shl(1)
+        .sub(1)
+        .ltU((1n << 53n) - 1n)
+    : bits
+        .shl(1)
+        .sub(1)
+        .ltU((1 << 24) - 1);
 }
 function infinityOf(x: Expr): Expr {
   return x.type === 'f32' ? f32(Infinity) : f64(Infinity);
@@ -405,7 +421,9 @@ export function absolute(x: Expr): Expr {
 }
 /** Finite and above the smallest normal number: neither overflow nor underflow can have happened. */
 export function isOrdinary(x: Expr): Expr {
-  return absolute(x).gtS(leastOf(x)).and(absolute(x).ltS(infinityOf(x)));
+  return absolute(x)
+    .gtS(leastOf(x))
+    .and(absolute(x).ltS(infinityOf(x)));
 }
 export function isFinite(x: Expr): Expr {
   return absolute(x).ltS(infinityOf(x));
@@ -425,7 +443,10 @@ const quickAdd =
     const r = f.copy(x.add(y));
     // below 2^100 or 2^1000: no intermediate of 2Sum overflows
     const limit = r.type === 'f32' ? f32(2 ** 100) : f64(2 ** 1000);
-    const quick = absolute(r).ltS(limit).and(denormalBits(a).or(denormalBits(b)).eqz()).and(isDefault(env));
+    const quick = absolute(r)
+      .ltS(limit)
+      .and(denormalBits(a).or(denormalBits(b)).eqz())
+      .and(isDefault(env));
     f.if(quick, () => {
       // 2Sum: the exact error of the addition
       const virtual = f.copy(r.sub(x));
@@ -437,7 +458,9 @@ const quickAdd =
 
 /** Conditions common to multiplication and division. */
 function ordinaryOperands(env: Expr, a: Local, b: Local, r: Expr): Expr {
-  return isOrdinary(r).and(denormalBits(a).or(denormalBits(b)).eqz()).and(isDefault(env));
+  return isOrdinary(r)
+    .and(denormalBits(a).or(denormalBits(b)).eqz())
+    .and(isDefault(env));
 }
 function biased(bits: Expr): Expr {
   return bits.shrU(52).and(0x7ff);
@@ -454,7 +477,10 @@ const quickMul: Lane = (f, _fns, env, a, b) => {
   f.if(ordinaryOperands(env, a, b, r), () => {
     if (r.type === 'f32') return finishQuick(f, env, promoted(r).ne(promoted(x).mul(promoted(y))), r);
     const bits = f.copy(bitsOf(r));
-    const shift = biased(bits).sub(biased(a)).sub(biased(b)).add(1023 + 52);
+    const shift = biased(bits)
+      .sub(biased(a))
+      .sub(biased(b))
+      .add(1023 + 52);
     const product = significand64(a).mul(significand64(b));
     finishQuick(f, env, product.ne(significand64(bits).shl(shift)), r);
   });
@@ -470,7 +496,10 @@ const quickDiv: Lane = (f, _fns, env, a, b) => {
   f.if(ordinaryOperands(env, a, b, r), () => {
     if (r.type === 'f32') return finishQuick(f, env, promoted(r).mul(promoted(y)).ne(promoted(x)), r);
     const bits = f.copy(bitsOf(r));
-    const shift = biased(a).sub(biased(b)).sub(biased(bits)).add(1023 + 52);
+    const shift = biased(a)
+      .sub(biased(b))
+      .sub(biased(bits))
+      .add(1023 + 52);
     const product = significand64(bits).mul(significand64(b));
     finishQuick(f, env, product.ne(significand64(a).shl(shift)), r);
   });
