@@ -9,7 +9,7 @@ import { PhysMemory } from '../cpu/sys/phys-memory.ts';
 import { GPE0_BASE, GPE0_LENGTH, Piix4Pm, APM_PORTS, SMI_CMD } from '../hw/acpi/piix4-pm.ts';
 import { DebugExit, debugExitWidth } from '../hw/char/debug-exit.ts';
 import { Uart16550, UART_PORTS } from '../hw/char/uart-16550.ts';
-import type { IoHandler, IrqLine } from '../hw/device.ts';
+import type { IoHandler, IrqLine, Timer } from '../hw/device.ts';
 import { FW_CFG, FW_CFG_DMA_PORT, FW_CFG_DMA_PORTS, FW_CFG_PORT, FW_CFG_PORTS, FwCfg } from '../hw/fw-cfg.ts';
 import { I8042, I8042_COMMAND, I8042_DATA } from '../hw/input/i8042.ts';
 import { ApicBus } from '../hw/intc/apic-bus.ts';
@@ -62,6 +62,8 @@ const ELCR = 0x4d0;
 const PIT_PORT = 0x40;
 const SPEAKER_PORT = 0x61;
 const RTC_PORT = 0x70;
+/** ns */
+const TURN = 1e8;
 const PIIX_SLOT = 1;
 const RTC_IRQ = 8;
 
@@ -96,6 +98,7 @@ export class Board {
   readonly i8042: I8042;
   readonly port92: Port92;
   readonly fwCfg: FwCfg;
+  private readonly turnTimer: Timer;
   /** The vCPU whose access is being handled: its LAPIC answers at the LAPIC's address. Set by the vCPU loop. */
   currentCpu = 0;
   /** Set by the thread that can invalidate decoded code: called for memory that a device wrote. */
@@ -122,10 +125,8 @@ export class Board {
     const states = DeviceStates.at(buffer, layout.devices);
     const virtual = this.clocks.clock(CLOCK.VIRTUAL);
     const words = new Int32Array(buffer);
-    this.signals = Array.from(
-      { length: config.cpus },
-      (_, i) => new VcpuSignals(words, layout.vcpus + i * VCPU_BLOCK_SIZE),
-    );
+    const bases = Array.from({ length: config.cpus }, (_, i) => layout.vcpus + i * VCPU_BLOCK_SIZE);
+    this.signals = bases.map((base) => new VcpuSignals(words, base, config.accel === 'single' ? bases : [base]));
     const reset = (): void => this.requestEnd(REQUEST.RESET);
 
     // --- interrupt controllers ---
@@ -181,6 +182,12 @@ export class Board {
       updateTimer: this.timer('rtc-update', () => this.rtc.onUpdateTimer(), rtcClock),
       irq: rtcIrq,
       wake: () => this.pm.rtcAlarm(),
+    });
+
+    // thread=single: a turn ends after this long, when there are others (QEMU's TCG_KICK_PERIOD)
+    this.turnTimer = this.timer('round-robin', () => {
+      this.turnTimer.mod(virtual.now() + TURN);
+      this.signals[0].kick();
     });
 
     // --- character devices ---
@@ -312,6 +319,7 @@ export class Board {
   }
   /** Withdraws the stop requests. */
   startVcpus(): void {
+    if (this.config.accel === 'single' && this.config.cpus > 1) this.turnTimer.modAnticipate(this.clocks.now(CLOCK.VIRTUAL) + TURN);
     const words = this.mem.views.i32;
     for (let i = 0; i < this.config.cpus; i++) {
       Atomics.store(words, ((this.layout.vcpus + i * VCPU_BLOCK_SIZE) >>> 2) + STOP_REQUESTED, 0);

@@ -3,11 +3,18 @@ import { NAMES } from '../cpu/decode/table.ts';
 import { STATE_HELPERS } from '../cpu/fpu/state-helpers.ts';
 import { MISC_ADDRESS_ONLY, MISC_HAS_RESULT, MISC_HELPERS } from '../cpu/sem/misc-helpers.ts';
 import { HELPERS } from '../cpu/sys/helpers.ts';
+import { STATUS } from '../cpu/sys/words.ts';
 import type { Helper } from '../cpu/tier0/helper-call.ts';
 import type { HelperTraits } from '../cpu/tier0/translate.ts';
 
+/** PAUSE ends the turn where vCPUs share a worker: what the guest waits for may be another one's to do. */
+const pause: Helper = (cpu) => {
+  cpu.mmu.kickSelf();
+  return STATUS.NEXT;
+};
+
 /** By name: the decoder's, and `callf_mem`, `jmpf_mem`. */
-export const ALL_HELPERS: Readonly<Record<string, Helper>> = { ...HELPERS, ...STATE_HELPERS, ...MISC_HELPERS };
+export const ALL_HELPERS: Readonly<Record<string, Helper>> = { ...HELPERS, ...STATE_HELPERS, ...MISC_HELPERS, pause };
 
 /** Helpers by number. The decoder's names come first, so that a name's number is its `nameId`. */
 const HELPER_NAMES = [...NAMES, 'callf_mem', 'jmpf_mem'];
@@ -33,9 +40,13 @@ const HAS_RESULT = new Set([
   ...MISC_HAS_RESULT,
 ]);
 
+/** For a worker with one vCPU. */
 export const HELPER_TRAITS: HelperTraits = {
+  prefers: () => false,
   has: (name) => name in ALL_HELPERS,
   addressOnly: (name) => ADDRESS_ONLY.has(name),
   hasResult: (name) => HAS_RESULT.has(name),
   id: helperId,
 };
+/** For a worker that runs several in turn. */
+export const YIELDING_TRAITS: HelperTraits = { ...HELPER_TRAITS, prefers: (name) => name === 'pause' };

@@ -75,7 +75,10 @@ export class Machine {
     const machine = new Machine(board, workers);
     try {
       const threads = [start('main-loop', { memory, config, boot })];
-      for (let i = 0; i < config.cpus; i++) threads.push(start('vcpu', { memory, config, module, table, indices: [i] }));
+      const all = Array.from({ length: config.cpus }, (_, i) => i);
+      for (const indices of config.accel === 'single' ? [all] : all.map((i) => [i])) {
+        threads.push(start('vcpu', { memory, config, module, table, indices }));
+      }
       await Promise.all(threads);
     } catch (error) {
       await machine.terminate();

@@ -5,6 +5,9 @@
  * stopRequested, workPending, halted); finding none it waits on `kickSeq` with the value read. A kicker first makes
  * the reason visible (atomic or), then sets `exitRequest`, then bumps `kickSeq`, then notifies. All are
  * sequentially consistent: either the vCPU sees the reason, or its wait finds `kickSeq` changed.
+ *
+ * With thread=single one worker runs all vCPUs in turn and sleeps on the first one's `kickSeq`: a kick for any of
+ * them makes the one that is running leave, whichever that is.
  */
 import { CpuEnv, EXIT, INTERRUPT } from '../cpu/env.ts';
 import type { CpuSignals } from '../hw/device.ts';
@@ -20,16 +23,20 @@ const OFF = {
 export class VcpuSignals implements CpuSignals {
   private readonly words: Int32Array<SharedArrayBuffer>;
   private readonly at: number;
+  /** First words of the vCPUs that a kick makes leave, and of the one whose `kickSeq` their thread sleeps on. */
+  private readonly together: readonly number[];
 
-  constructor(words: Int32Array<SharedArrayBuffer>, base: number) {
+  /** `together`: bases of all vCPUs that share this one's worker. */
+  constructor(words: Int32Array<SharedArrayBuffer>, base: number, together: readonly number[] = [base]) {
     this.words = words;
     this.at = base >>> 2;
+    this.together = together.map((b) => b >>> 2);
   }
   kick(): void {
-    const { words, at } = this;
-    Atomics.or(words, at + OFF.exitRequest, EXIT.KICK);
-    Atomics.add(words, at + OFF.kickSeq, 1);
-    Atomics.notify(words, at + OFF.kickSeq);
+    const { words, together } = this;
+    for (const at of together) Atomics.or(words, at + OFF.exitRequest, EXIT.KICK);
+    Atomics.add(words, together[0] + OFF.kickSeq, 1);
+    Atomics.notify(words, together[0] + OFF.kickSeq);
   }
   interrupt(bits: number): void {
     const old = Atomics.or(this.words, this.at + OFF.interruptRequest, bits);

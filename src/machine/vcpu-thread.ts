@@ -8,10 +8,10 @@ import { Board, REQUEST } from './board.ts';
 import { applyBootState, readBootState } from './boot-state.ts';
 import { modelSpec } from './config.ts';
 import { Exclusive } from './exclusive.ts';
-import { HELPER_TRAITS, helperTable } from './helpers.ts';
+import { HELPER_TRAITS, helperTable, YIELDING_TRAITS } from './helpers.ts';
 import type { VcpuData } from './messages.ts';
 import { tierUp } from './tier-up.ts';
-import { Vcpu, VcpuWorker } from './vcpu.ts';
+import { type Pause, Vcpu, VcpuWorker } from './vcpu.ts';
 
 const MSR_APIC_BASE = 0x1b;
 const MSR_TSC_DEADLINE = 0x6e0;
@@ -28,7 +28,7 @@ export class VcpuThread {
     this.board = board;
     const { layout } = board;
     const exclusive = new Exclusive(board.buffer, layout.exclusive, layout.vcpus, data.config.cpus);
-    const worker = new VcpuWorker(board, exclusive, data.table, helperTable(), HELPER_TRAITS);
+    const worker = new VcpuWorker(board, exclusive, data.table, helperTable(), data.indices.length > 1 ? YIELDING_TRAITS : HELPER_TRAITS);
     const model = new CpuModel(modelSpec(data.config), data.config);
     this.vcpus = data.indices.map(
       (index) =>
@@ -53,27 +53,48 @@ export class VcpuThread {
     return this.vcpus.find((v) => v.index === index)!.cpu;
   }
 
-  /** Executes until the machine quits. One vCPU: sleeps when it is idle. */
+  /** Executes until the machine quits. */
   run(): void {
-    if (this.vcpus.length !== 1) throw new Error('one vCPU a worker');
-    const vcpu = this.vcpus[0];
+    if (this.vcpus.length === 1) this.runOne(this.vcpus[0]);
+    else this.runInTurn();
+  }
+
+  private runOne(vcpu: Vcpu): void {
     const { control } = this.board;
     while (control.quit.load() === 0) {
-      if (vcpu.stopRequested) {
-        this.park(vcpu);
+      if (vcpu.stopRequested) this.park([vcpu]);
+      else if (this.turn(vcpu, false) === 'halted') vcpu.sleep();
+    }
+  }
+
+  /** Round robin: each vCPU runs until it halts or is kicked. Sleeps when all are idle. */
+  private runInTurn(): void {
+    const { control } = this.board;
+    const [first] = this.vcpus;
+    while (control.quit.load() === 0) {
+      if (this.vcpus.every((v) => v.stopRequested)) {
+        this.park(this.vcpus);
         continue;
       }
-      this.prepare(vcpu);
-      switch (vcpu.execute()) {
-        case 'halted':
-          vcpu.sleep();
-          break;
-        case 'shutdown':
-          this.board.mainLoop.post(REQUEST.RESET);
-          vcpu.waitForStop();
-          break;
+      const seq = first.kickSequence;
+      let ran = false;
+      for (const vcpu of this.vcpus) {
+        if (vcpu.stopRequested || vcpu.idle) continue;
+        ran = true;
+        this.turn(vcpu, true);
       }
+      if (!ran) first.sleepUnlessKicked(seq);
     }
+  }
+
+  private turn(vcpu: Vcpu, once: boolean): Pause {
+    this.prepare(vcpu);
+    const pause = vcpu.execute(once);
+    if (pause === 'shutdown') {
+      vcpu.requestStop();
+      this.board.mainLoop.post(REQUEST.RESET);
+    }
+    return pause;
   }
 
   /** Applies a machine reset that happened since this vCPU last ran. */
@@ -87,12 +108,16 @@ export class VcpuThread {
     if (state !== undefined) applyBootState(vcpu.cpu, state);
   }
 
-  private park(vcpu: Vcpu): void {
+  /** Counts the vCPUs as stopped until they may go on. */
+  private park(vcpus: readonly Vcpu[]): void {
     const { stoppedCpus, quit } = this.board.control;
-    stoppedCpus.add(1);
+    stoppedCpus.add(vcpus.length);
     stoppedCpus.notify();
-    while (vcpu.stopRequested && quit.load() === 0) vcpu.waitForKick();
-    stoppedCpus.add(-1);
+    while (vcpus.every((v) => v.stopRequested) && quit.load() === 0) {
+      const seq = vcpus[0].kickSequence;
+      if (vcpus.every((v) => v.stopRequested) && quit.load() === 0) vcpus[0].sleepUnlessKicked(seq);
+    }
+    stoppedCpus.add(-vcpus.length);
   }
 }
 

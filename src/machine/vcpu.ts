@@ -184,26 +184,21 @@ export class Vcpu {
   get stopRequested(): boolean {
     return this.word(I.stopRequested) !== 0;
   }
-  /** Sleeps until kicked, unless the stop request is withdrawn meanwhile. */
-  waitForKick(): void {
-    const seq = this.word(I.kickSeq);
-    if (!this.stopRequested || this.board.control.quit.load() !== 0) return;
-    Atomics.wait(this.i32, this.w + I.kickSeq, seq);
+  requestStop(): void {
+    Atomics.store(this.i32, this.w + I.stopRequested, 1);
   }
-  /** Sleeps until a stop is requested: after a triple fault, until the machine resets. */
-  waitForStop(): void {
-    while (!this.stopRequested && this.board.control.quit.load() === 0) {
-      const seq = this.word(I.kickSeq);
-      if (this.stopRequested) return;
-      Atomics.wait(this.i32, this.w + I.kickSeq, seq);
-    }
+  /** To be read before deciding to sleep. */
+  get kickSequence(): number {
+    return this.word(I.kickSeq);
+  }
+  sleepUnlessKicked(seq: number): void {
+    Atomics.wait(this.i32, this.w + I.kickSeq, seq);
   }
 
   /** Sleeps until kicked, when there is nothing to do. */
   sleep(): void {
-    const seq = this.word(I.kickSeq);
-    if (!this.idle) return;
-    Atomics.wait(this.i32, this.w + I.kickSeq, seq);
+    const seq = this.kickSequence;
+    if (this.idle) this.sleepUnlessKicked(seq);
   }
 
   /**

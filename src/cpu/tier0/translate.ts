@@ -33,6 +33,8 @@ export interface HelperTraits {
   addressOnly(name: string): boolean;
   /** The helper leaves a value for operand 0. */
   hasResult(name: string): boolean;
+  /** Is the helper to be used although there is generated code for the instruction? */
+  prefers(name: string): boolean;
   /** The helper's number. */
   id(name: string): number;
 }
@@ -264,7 +266,7 @@ export class Translator {
     const semanticName = this.semanticName(name);
     const kinds = this.kindsOf();
     const semantics = this.semantics.get(semanticName)?.find((s) => s.forms.includes(kinds));
-    const handler = semantics === undefined ? -1 : this.findHandler(semanticName, kinds, semantics);
+    const handler = semantics === undefined || this.helpers.prefers(name) ? -1 : this.findHandler(semanticName, kinds, semantics);
     const isString = semantics?.reps !== undefined;
     const memory = insn.memOperand >= 0 ? this.addressOf(name, offset) : undefined;
     if (handler >= 0) {
