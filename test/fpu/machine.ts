@@ -89,6 +89,7 @@ export class TestMachine {
     const module = buildTier0({ memoryPages: PAGES, semantics: allSemantics, helperId: nameId });
     this.translator = new Translator(module.handlers.table(), {
       id: nameId,
+      prefers: () => false,
       has: (name) => helpers[name] !== undefined,
       addressOnly: (name) => X87_ADDRESS_ONLY.has(name) || MISC_ADDRESS_ONLY.has(name),
       hasResult: (name) => MISC_HAS_RESULT.has(name),

@@ -40,11 +40,14 @@ export function emitFpuCheck(ins: Ins, kind: FpuUnit): void {
       break;
     case 'mmx':
     case 'sse': {
+      // one name may have MMX and SSE forms: the registers tell them apart
+      const mmx = ins.kinds.includes('q') || (kind === 'mmx' && !ins.kinds.includes('x'));
+      const sse = ins.kinds.includes('x') || !mmx;
       const off = cr0(CR0_EM);
       const noSse = ins.envLoad('i32', CR4).and(CR4_OSFXSR).eqz();
-      f.if(kind === 'sse' ? off.or(noSse) : off, () => ins.raise(INVALID_OPCODE), undefined, false);
+      f.if(sse ? off.or(noSse) : off, () => ins.raise(INVALID_OPCODE), undefined, false);
       f.if(cr0(CR0_TS), () => ins.raise(DEVICE_NOT_AVAILABLE), undefined, false);
-      if (kind === 'mmx' || ins.kinds.includes('q')) checkPending(ins);
+      if (mmx) checkPending(ins);
       break;
     }
   }

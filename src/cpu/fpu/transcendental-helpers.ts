@@ -1,0 +1,2 @@
+import type { Helper } from '../sem/misc-helpers.ts';
+export const TRANSCENDENTAL_HELPERS: Readonly<Record<string, Helper>> = {};
