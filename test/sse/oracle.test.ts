@@ -12,8 +12,8 @@ const SIMD_EXCEPTION = 19;
 const GENERAL_PROTECTION = 13;
 
 /** States tried per form; several immediates of one instruction share them. */
-const PER_FORM = Number(process.env.SSE_CASES ?? 600);
-const PER_IMMEDIATE = Math.max(20, PER_FORM / 8);
+const PER_FORM = Number(process.env.SSE_CASES ?? 400);
+const PER_IMMEDIATE = Math.max(20, PER_FORM >> 3);
 
 const reason = missing();
 if (reason !== undefined) process.stdout.write(`SIMD oracle tests skipped: ${reason}\n`);

@@ -383,12 +383,13 @@ const DOT: SharedFunctions = {
       });
       const stage = (): void => f.if(fns.call(f, 'fpFinish', env), () => f.ret(zero128()), undefined, false);
       stage();
-      const low = f.copy(fns.call(f, 'laneAdd32', env, products[0], products[1]));
-      const high = f.copy(fns.call(f, 'laneAdd32', env, products[2], products[3]));
+      // which NaN of two wins differs from lane to lane: found on Intel processors
+      const add = (x: Expr, y: Expr): Expr => f.copy(fns.call(f, 'laneAdd32', env, x, y));
+      const pairs = products.map((p, i) => add(products[i ^ 1], p));
       stage();
-      const sum = f.copy(fns.call(f, 'laneAdd32', env, low, high));
+      const sums = pairs.map((p, i) => add(p, pairs[i ^ 2]));
       stage();
-      f.ret(build(f, PS, (i) => imm.shrU(i).and(1).select(sum, zero)));
+      f.ret(build(f, PS, (i) => imm.shrU(i).and(1).select(sums[i], zero)));
     },
   },
   dppd: {
@@ -406,9 +407,9 @@ const DOT: SharedFunctions = {
       });
       const stage = (): void => f.if(fns.call(f, 'fpFinish', env), () => f.ret(zero128()), undefined, false);
       stage();
-      const sum = f.copy(fns.call(f, 'laneAdd64', env, products[0], products[1]));
+      const sums = products.map((p, i) => f.copy(fns.call(f, 'laneAdd64', env, p, products[i ^ 1])));
       stage();
-      f.ret(build(f, PD, (i) => imm.shrU(i).and(1).select(sum, i64(0))));
+      f.ret(build(f, PD, (i) => imm.shrU(i).and(1).select(sums[i], i64(0))));
     },
   },
 };
