@@ -274,7 +274,7 @@ describe('MSRs', () => {
 });
 
 describe('CPUID', () => {
-  const state = { apicId: 3, osxsave: false, apicEnabled: true };
+  const state = { apicId: 3, osxsave: false, xcr0: 1, apicEnabled: true };
   function leaf(model: CpuModel, l: number, sub = 0, s = state): number[] {
     const out = new Uint32Array(4);
     model.cpuid(l, sub, s, out);
@@ -323,7 +323,7 @@ describe('CPUID', () => {
   test('the APIC bit follows IA32_APIC_BASE, OSXSAVE CR4', () => {
     const m = new CpuModel('max');
     expect((leaf(m, 1)[3] >>> 9) & 1).toBe(1);
-    const off = leaf(m, 1, 0, { apicId: 0, osxsave: true, apicEnabled: false });
+    const off = leaf(m, 1, 0, { apicId: 0, osxsave: true, xcr0: 3, apicEnabled: false });
     expect([(off[3] >>> 9) & 1, (off[2] >>> 27) & 1]).toEqual([0, 1]);
   });
 
@@ -359,6 +359,26 @@ describe('CPUID', () => {
       for (const feature of ['avx', 'avx2', 'svm', 'xsave', 'vme', 'la57'])
         expect(m.has(feature), feature).toBe(false);
     }
+  });
+
+  test('XSAVE, where asked for, has its leaf and its register', () => {
+    const m = new CpuModel('max,+xsave,+xsaveopt');
+    expect(leaf(m, 0xd)).toEqual([3, 576, 576, 0]);
+    expect(leaf(m, 0xd, 1)).toEqual([1, 0, 0, 0]);
+    expect(leaf(new CpuModel('max'), 0xd)).toEqual([0, 0, 0, 0]);
+    const b = makeBench('max,+xsave');
+    protectedMode(b, 0);
+    expect(run(b, HELPERS.xsetbv, 4)).toBe(STATUS.EXCEPTION);
+    expect(raised(b)).toEqual([VEC.UD, -1]);
+    expect(toCr(b, 4, CR4.OSXSAVE)).toBe(STATUS.LOOKUP);
+    b.cpu.env.regs[2] = 0n;
+    b.cpu.env.regs[0] = 3n;
+    expect(run(b, HELPERS.xsetbv, 4)).toBe(STATUS.LOOKUP);
+    b.cpu.env.regs[0] = 7n;
+    expect(run(b, HELPERS.xsetbv, 4)).toBe(STATUS.EXCEPTION);
+    expect(raised(b)).toEqual([VEC.GP, 0]);
+    run(b, HELPERS.xgetbv, 4);
+    expect(b.cpu.env.regs[0]).toBe(3n);
   });
 
   test('max is an x86-64-v2 CPU', () => {

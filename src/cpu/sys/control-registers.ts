@@ -266,12 +266,14 @@ export function xgetbv(cpu: Cpu): number {
   return STATUS.NEXT;
 }
 
-/** XSETBV: x87 and SSE state. */
+/** XSETBV. */
 export function xsetbv(cpu: Cpu): number {
   if ((cpu.get(W_CR4) & CR4.OSXSAVE) === 0) return cpu.raiseUd();
   if (cpu.cpl !== 0 || cpu.reg(1) !== 0) return cpu.raiseGp(0);
   const lo = cpu.reg(0);
-  if (cpu.reg(2) !== 0 || (lo & ~3) !== 0 || (lo & 1) === 0) return cpu.raiseGp(0);
+  if (cpu.reg(2) !== 0 || (lo & ~cpu.model.xcr0Known) !== 0 || (lo & 1) === 0) return cpu.raiseGp(0);
+  // AVX state needs SSE's
+  if ((lo & 6) === 4) return cpu.raiseGp(0);
   cpu.set64(W_XCR0, lo, 0);
   cpu.onModeChange();
   return leave(cpu);

@@ -19,7 +19,9 @@ export const WORD = {
   A7D: 7,
   /** Leaf 6 EAX. */
   P6A: 8,
-  COUNT: 9,
+  /** Leaf 0Dh, subleaf 1 EAX. */
+  XSA: 9,
+  COUNT: 10,
 } as const;
 
 /** Names by word and bit; a bit with an empty name has none. Alternative names are separated by '|'. */
@@ -33,6 +35,7 @@ const NAMES: readonly (readonly string[])[] = [
   '. . avx512-4vnniw avx512-4fmaps fsrm . . . avx512-vp2intersect . md-clear . . . serialize . tsx-ldtrk . . arch-lbr . . amx-bf16 avx512-fp16 amx-tile amx-int8 spec-ctrl stibp flush-l1d arch-capabilities core-capability ssbd',
   '. . . . . . . . invtsc . . . . . . . . . . . . . . . . . . . . . . .',
   '. . arat . . . . . . . . . . . . . . . . . . . . . . . . . . . . .',
+  'xsaveopt xsavec xgetbv1 xsaves . . . . . . . . . . . . . . . . . . . . . . . . . . . .',
 ].map((line) => line.split(' ').map((name) => (name === '.' ? '' : name)));
 
 const byName = new Map<string, { word: number; bit: number }>();
@@ -67,6 +70,7 @@ function words(names: string): Uint32Array {
 export const IMPLEMENTED = words(`
   fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush acpi mmx fxsr sse sse2 ss ht
   pni ssse3 cx16 sse4.1 sse4.2 x2apic movbe popcnt tsc-deadline rdrand hypervisor monitor pcid
+  pclmulqdq aes xsave xsaveopt xsavec
   syscall nx mmxext pdpe1gb rdtscp lm
   lahf-lm cmp-legacy abm 3dnowprefetch
   fsgsbase tsc-adjust bmi1 smep bmi2 erms invpcid rdseed adx smap
@@ -88,7 +92,7 @@ export interface ModelDefinition {
 const PENTIUM_PRO = 'fpu de pse tsc msr mce cx8 pge cmov pat fxsr mmx sse sse2 pae sep apic';
 
 /** What `max` leaves out although it is implemented: costs time and brings a guest nothing here. */
-const NOT_IN_MAX = words('monitor pcid ht cmp-legacy ss');
+const NOT_IN_MAX = words('monitor pcid ht cmp-legacy ss xsave xsaveopt xsavec');
 
 /** CPU models by QEMU's names. */
 export const MODELS: Readonly<Record<string, ModelDefinition>> = {

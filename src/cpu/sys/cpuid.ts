@@ -45,6 +45,7 @@ export interface CpuidState {
   readonly apicId: number;
   /** CR4.OSXSAVE, and IA32_APIC_BASE.EN. */
   readonly osxsave: boolean;
+  readonly xcr0: number;
   readonly apicEnabled: boolean;
 }
 
@@ -87,6 +88,8 @@ export class CpuModel {
   readonly rdpid: boolean;
   readonly monitor: boolean;
   readonly xsave: boolean;
+  /** Bits that XCR0 may have: x87, SSE, AVX. */
+  readonly xcr0Known: number;
   readonly x2apic: boolean;
   readonly tscDeadline: boolean;
   readonly tscAdjust: boolean;
@@ -180,6 +183,7 @@ export class CpuModel {
     this.rdpid = has('rdpid');
     this.monitor = has('monitor');
     this.xsave = has('xsave');
+    this.xcr0Known = has('avx') ? 7 : 3;
     this.x2apic = has('x2apic');
     this.tscDeadline = has('tsc-deadline');
     this.tscAdjust = has('tsc-adjust');
@@ -263,6 +267,9 @@ export class CpuModel {
           out[3] = words[WORD.S7D];
         }
         break;
+      case 0xd:
+        if (this.xsave) this.#xstate(sub, state.xcr0, out);
+        break;
       case 0xb:
       case 0x1f:
         this.#topologyTo(leaf, sub, state.apicId, out);
@@ -294,6 +301,23 @@ export class CpuModel {
     out[1] = 63 | ((c.ways - 1) << 22);
     out[2] = c.sets - 1;
     out[3] = 1;
+  }
+
+  /** Leaf 0Dh: XSAVE areas (SDM 1 13.2). AVX's 256 bytes follow the legacy area and the header. */
+  #xstate(sub: number, xcr0: number, out: Uint32Array): void {
+    const avx = this.has('avx');
+    const size = (mask: number): number => 576 + ((mask & 4) !== 0 ? 256 : 0);
+    if (sub === 0) {
+      out[0] = this.xcr0Known;
+      out[1] = size(xcr0);
+      out[2] = size(this.xcr0Known);
+    } else if (sub === 1) {
+      out[0] = this.words[WORD.XSA];
+      if (this.has('xsavec')) out[1] = size(xcr0);
+    } else if (sub === 2 && avx) {
+      out[0] = 256;
+      out[1] = 576;
+    }
   }
 
   /** Leaves 0Bh and 1Fh: extended topology (SDM 3A 9.9). */

@@ -37,6 +37,7 @@ import {
   W_LDTR,
   W_NEXT_IP,
   W_TR,
+  W_XCR0,
 } from './words.ts';
 
 /** A helper instruction: operand size in bytes to a STATUS. *Thread:* vCPU. Never throws for what a guest does. */
@@ -114,11 +115,12 @@ function bound(cpu: Cpu, size: number): number {
 }
 
 const cpuidOut = new Uint32Array(4);
-const cpuidState = { apicId: 0, osxsave: false, apicEnabled: false };
+const cpuidState = { apicId: 0, osxsave: false, xcr0: 1, apicEnabled: false };
 
 function cpuid(cpu: Cpu): number {
   cpuidState.apicId = cpu.env.apicId;
   cpuidState.osxsave = (cpu.get(W_CR4) & CR4.OSXSAVE) !== 0;
+  cpuidState.xcr0 = cpu.get(W_XCR0);
   cpuidState.apicEnabled = (cpu.get(W_APIC_BASE) & (1 << 11)) !== 0;
   cpu.model.cpuid(cpu.reg(REG.AX), cpu.reg(REG.CX), cpuidState, cpuidOut);
   cpu.setReg(REG.AX, cpuidOut[0], 0);
