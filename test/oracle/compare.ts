@@ -1,0 +1,180 @@
+/** Compares two outcomes of a case, and describes a difference. */
+import { decode } from '../../src/cpu/decode/decoder.ts';
+import { formatInsn } from '../../src/cpu/decode/format.ts';
+import { Insn } from '../../src/cpu/decode/insn.ts';
+import { registerName } from '../../src/cpu/decode/format.ts';
+import { FLAG } from '../../src/cpu/flags.ts';
+import { type Case, FX, linearAddress, type Outcome, type Patch, SELECTOR_NAMES, TIMEOUT } from './format.ts';
+
+const PAGE_FAULT = 14;
+const ALIGNMENT_CHECK = 17;
+const MASK32 = 0xffffffffn;
+const FLAG_NAMES: readonly (readonly [number, string])[] = [
+  [FLAG.CF, 'cf'],
+  [FLAG.PF, 'pf'],
+  [FLAG.AF, 'af'],
+  [FLAG.ZF, 'zf'],
+  [FLAG.SF, 'sf'],
+  [FLAG.OF, 'of'],
+  [FLAG.DF, 'df'],
+  [FLAG.TF, 'tf'],
+  [FLAG.NT, 'nt'],
+  [FLAG.RF, 'rf'],
+  [FLAG.AC, 'ac'],
+  [FLAG.ID, 'id'],
+  [FLAG.IOPL, 'iopl'],
+  [FLAG.IF, 'if'],
+];
+
+/** One field that differs: the host's value and the emulator's. */
+export interface Difference {
+  readonly field: string;
+  readonly host: string;
+  readonly guest: string;
+}
+
+function hex(v: bigint | number): string {
+  return v.toString(16);
+}
+function bytesText(b: Uint8Array): string {
+  return Array.from(b, (x) => x.toString(16).padStart(2, '0')).join(' ');
+}
+export function flagsText(f: number): string {
+  return FLAG_NAMES.filter(([bit]) => f & bit)
+    .map(([, name]) => name)
+    .join(' ');
+}
+
+/** True when the host's outcome says nothing about the instruction. */
+export function inconclusive(host: Outcome): boolean {
+  return host.trap === TIMEOUT || host.trap === ALIGNMENT_CHECK || (host.rflags & FLAG.AC) !== 0;
+}
+
+export function compare(c: Case, host: Outcome, guest: Outcome): Difference[] {
+  const out: Difference[] = [];
+  const note = (field: string, h: string, g: string): void => void out.push({ field, host: h, guest: g });
+  if (host.trap !== guest.trap) note('trap', String(host.trap), String(guest.trap));
+  else {
+    // Linux says "protection" for every user access to the upper half
+    const upper = host.trap === PAGE_FAULT && host.cr2 >> 63n === 1n;
+    const mask = upper ? ~1 : ~0;
+    if ((host.error & mask) !== (guest.error & mask)) note('error', hex(host.error), hex(guest.error));
+    if (host.trap === PAGE_FAULT && host.cr2 !== guest.cr2) note('cr2', hex(host.cr2), hex(guest.cr2));
+  }
+  if (host.rip !== guest.rip) note('rip', hex(host.rip), hex(guest.rip));
+  const count = c.mode32 ? 8 : 16;
+  const mask = c.mode32 ? MASK32 : ~0n;
+  for (let r = 0; r < count; r++) {
+    if ((c.ignoredRegs >> r) & 1) continue;
+    if (((host.regs[r] ^ guest.regs[r]) & mask) === 0n) continue;
+    note(registerName(r, c.mode32 ? 4 : 8, false), hex(host.regs[r]), hex(guest.regs[r]));
+  }
+  const flags = ~c.undefinedFlags;
+  if ((host.rflags ^ guest.rflags) & flags) {
+    note('flags', flagsText(host.rflags & flags), flagsText(guest.rflags & flags));
+  }
+  for (let s = 0; s < 6; s++) {
+    if (host.selectors[s] !== guest.selectors[s])
+      note(SELECTOR_NAMES[s], hex(host.selectors[s]), hex(guest.selectors[s]));
+  }
+  if (!c.mode32) {
+    if (host.fsBase !== guest.fsBase) note('fs base', hex(host.fsBase), hex(guest.fsBase));
+    if (host.gsBase !== guest.gsBase) note('gs base', hex(host.gsBase), hex(guest.gsBase));
+  }
+  compareFx(host.fx, guest.fx, note);
+  compareMemory(host.runs, guest.runs, note);
+  return out;
+}
+
+function compareFx(
+  host: Uint8Array,
+  guest: Uint8Array,
+  note: (f: string, h: string, g: string) => void,
+): void {
+  const h = new DataView(host.buffer, host.byteOffset);
+  const g = new DataView(guest.buffer, guest.byteOffset);
+  const word = (name: string, at: number): void => {
+    if (h.getUint16(at, true) !== g.getUint16(at, true))
+      note(name, hex(h.getUint16(at, true)), hex(g.getUint16(at, true)));
+  };
+  word('fcw', FX.FCW);
+  word('fsw', FX.FSW);
+  word('ftw', FX.FTW);
+  word('mxcsr', FX.MXCSR);
+  const register = (name: string, at: number, size: number): void => {
+    for (let i = 0; i < size; i++) {
+      if (host[at + i] === guest[at + i]) continue;
+      return note(name, reversed(host, at, size), reversed(guest, at, size));
+    }
+  };
+  for (let i = 0; i < 8; i++) register(`st${i}`, FX.ST + i * 16, 10);
+  for (let i = 0; i < 16; i++) register(`xmm${i}`, FX.XMM + i * 16, 16);
+}
+function reversed(b: Uint8Array, at: number, size: number): string {
+  return Array.from(b.subarray(at, at + size), (x) => x.toString(16).padStart(2, '0'))
+    .reverse()
+    .join('');
+}
+
+function compareMemory(
+  host: readonly Patch[],
+  guest: readonly Patch[],
+  note: (f: string, h: string, g: string) => void,
+): void {
+  let same = host.length === guest.length;
+  for (let i = 0; same && i < host.length; i++) {
+    same = host[i].offset === guest[i].offset && Buffer.compare(host[i].bytes, guest[i].bytes) === 0;
+  }
+  if (same) return;
+  const text = (runs: readonly Patch[]): string =>
+    runs.map((r) => `[${hex(linearAddress(r.offset))}] ${bytesText(r.bytes.subarray(0, 40))}`).join('; ');
+  const only = (a: readonly Patch[], b: readonly Patch[]): Patch[] =>
+    a.filter((x) => !b.some((y) => x.offset === y.offset && Buffer.compare(x.bytes, y.bytes) === 0));
+  note('memory', text(only(host, guest)), text(only(guest, host)));
+}
+
+const insn = new Insn();
+
+/** The case's instructions, one a line. */
+export function disassembly(c: Case): string[] {
+  const code = new Uint8Array(c.codeLength + 16).fill(0xcc);
+  code.set(c.patches[0].bytes);
+  const lines: string[] = [];
+  for (let at = 0; at < c.codeLength;) {
+    const length = decode(code, at, 16, c.mode32 ? 1 : 2, insn);
+    const n = length > 0 ? length : 1;
+    const text = length > 0 ? formatInsn(insn, BigInt(c.rip + at)) : '(bad)';
+    lines.push(`${hex(c.rip + at)}: ${bytesText(code.subarray(at, at + n)).padEnd(30)} ${text}`);
+    at += n;
+  }
+  return lines;
+}
+
+/** The case with its inputs, and both outcomes where they differ. */
+export function report(c: Case, differences: readonly Difference[], host: Outcome): string {
+  const count = c.mode32 ? 8 : 16;
+  const regs = Array.from(
+    { length: count },
+    (_, r) => `${registerName(r, c.mode32 ? 4 : 8, false)}=${hex(c.regs[r])}`,
+  );
+  const lines = [
+    `${c.name} (${c.mode32 ? '32' : '64'}-bit)`,
+    ...disassembly(c).map((l) => `    ${l}`),
+    `  in:  ${regs.join(' ')} flags=${flagsText(c.rflags)} fs=${hex(c.fsBase)} gs=${hex(c.gsBase)}`,
+    ...c.patches.slice(1).map((p) => `       [${hex(linearAddress(p.offset))}] ${bytesText(p.bytes)}`),
+    ...(c.fx ? fxLines(c.fx) : []),
+    `  host: trap ${host.trap} error ${hex(host.error)} rip ${hex(host.rip)}`,
+    ...differences.map((d) => `  ${d.field.padEnd(7)} host ${d.host}\n          emul ${d.guest}`),
+  ];
+  return lines.join('\n');
+}
+function fxLines(fx: Uint8Array): string[] {
+  const v = new DataView(fx.buffer, fx.byteOffset);
+  const st = Array.from({ length: 8 }, (_, i) => reversed(fx, FX.ST + i * 16, 10)).join(' ');
+  const xmm = Array.from({ length: 16 }, (_, i) => reversed(fx, FX.XMM + i * 16, 16)).join(' ');
+  return [
+    `       fcw=${hex(v.getUint16(0, true))} fsw=${hex(v.getUint16(2, true))} ftw=${hex(fx[4])} mxcsr=${hex(v.getUint32(24, true))}`,
+    `       st ${st}`,
+    `       xmm ${xmm}`,
+  ];
+}

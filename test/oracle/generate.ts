@@ -1,0 +1,544 @@
+/** Makes cases: one instruction of a given row and form, or a sequence of instructions of any rows. */
+import { decode } from '../../src/cpu/decode/decoder.ts';
+import { Insn } from '../../src/cpu/decode/insn.ts';
+import { METHOD } from '../../src/cpu/decode/row.ts';
+import type { Row } from '../../src/cpu/decode/table.ts';
+import { FLAG } from '../../src/cpu/flags.ts';
+import {
+  type Address,
+  encode,
+  type Fields,
+  type Form,
+  formsOf,
+  immediateSizes,
+  isDirect,
+  methodOf,
+  operandSize,
+  randomRegister,
+} from './encode.ts';
+import {
+  type Case,
+  CODE,
+  DATA,
+  defaultFx,
+  FX,
+  HIGH,
+  IMAGE_SIZE,
+  imageOffset,
+  PAGE,
+  type Patch,
+  STACK,
+} from './format.ts';
+import { newFx, randomMmx, randomSse, randomX87 } from './fp-values.ts';
+import {
+  implicitRegisters,
+  landing,
+  operandAddress,
+  operandBytes,
+  selector,
+  codeSelector,
+  branchTarget,
+  stackBytes,
+  stackPointer,
+} from './prepare.ts';
+import type { Rng } from './rng.ts';
+import { classOf } from './rows.ts';
+
+const ARITHMETIC = FLAG.CF | FLAG.PF | FLAG.AF | FLAG.ZF | FLAG.SF | FLAG.OF;
+const FILL = 0xcc;
+const SYSTEM_CALL = 0x80;
+const MASK32 = 0xffffffffn;
+
+/** The image before a case: code pages of INT3, data pages of a pattern. */
+export function baseImage(rng: Rng): Uint8Array {
+  const image = new Uint8Array(IMAGE_SIZE);
+  image.fill(FILL, 0, 2 * PAGE);
+  image.set(rng.bytes(IMAGE_SIZE - 2 * PAGE), 2 * PAGE);
+  return image;
+}
+
+const insn = new Insn();
+
+/** The row that our decoder finds for the bytes, or -1. */
+export function decodedRow(bytes: Uint8Array, mode32: boolean): number {
+  const padded = new Uint8Array(32);
+  padded.set(bytes);
+  const length = decode(padded, 0, 32, mode32 ? 1 : 2, insn);
+  return length === bytes.length ? insn.row : -1;
+}
+
+const SEGMENT_BYTES_32 = [0x26, 0x36, 0x3e];
+const FS = 0x64;
+const GS = 0x65;
+
+function u64(v: bigint): bigint {
+  return BigInt.asUintN(64, v);
+}
+
+interface Bases {
+  fs: bigint;
+  gs: bigint;
+}
+
+/** Chooses an address form for `target` and sets registers so that it is reached. */
+function addressFor(rng: Rng, form: Form, target: bigint, regs: BigUint64Array, bases: Bases): Address {
+  const { mode32 } = form;
+  let segment = 0;
+  if (mode32) {
+    if (rng.once(12)) segment = rng.pick(SEGMENT_BYTES_32);
+  } else if (rng.once(8)) segment = rng.once(2) ? FS : GS;
+  else if (rng.once(30)) segment = rng.pick([0x26, 0x2e, 0x36, 0x3e]);
+  const segmentBase = segment === FS ? bases.fs : segment === GS ? bases.gs : 0n;
+  const wanted = u64(target - segmentBase);
+  let override = rng.once(mode32 ? 40 : 10);
+  if (!mode32 && override && wanted > MASK32) override = false;
+  const mask = mode32 ? (override ? 0xffffn : MASK32) : override ? MASK32 : (1n << 64n) - 1n;
+  const garbage = (v: bigint): bigint => {
+    if (mode32) return override ? (v & 0xffffn) | (BigInt(rng.u32()) & 0xffff0000n) : v & MASK32;
+    return override ? (v & MASK32) | (rng.u64() & ~MASK32) : u64(v);
+  };
+  const none = { base: -1, index: -1, scale: 0, disp: 0n, ripRelative: false, direct: 0n, override, segment };
+  if (isDirect(form.row)) return { ...none, direct: wanted & mask };
+  const fits32 = BigInt.asUintN(64, BigInt.asIntN(32, wanted)) === wanted;
+  if (mode32 && override) {
+    // 16-bit forms: everything there is unmapped, but the address must be right
+    const rm = rng.below(8);
+    if (rm === 6 && rng.once(2)) return { ...none, disp: wanted };
+    return { ...none, base: rm, disp: rng.once(2) ? 0n : BigInt(rng.below(65536)) };
+  }
+  const plain = (mask === MASK32 ? true : fits32) && rng.once(6);
+  if (plain) {
+    if (!mode32 && rng.once(2)) {
+      const distance = wanted - BigInt(CODE);
+      if (distance < 0x70000000n && distance > -0x70000000n)
+        return { ...none, disp: wanted, ripRelative: true };
+    }
+    return { ...none, disp: wanted };
+  }
+  const registers = mode32 ? 8 : 16;
+  const scale = rng.below(4);
+  let index = rng.once(2) ? rng.below(registers) : -1;
+  if (index === 4) index = -1;
+  const disp = rng.once(3) ? 0n : rng.once(2) ? BigInt(rng.below(256) - 128) : BigInt(rng.u32() | 0);
+  if (index >= 0 && rng.once(6)) {
+    // index without base: the target must be a multiple away
+    const left = wanted - disp;
+    const aligned = (left >> BigInt(scale)) << BigInt(scale);
+    regs[index] = garbage(u64(aligned) >> BigInt(scale));
+    const rest = u64(wanted - (u64(regs[index] << BigInt(scale)) & mask));
+    const d = BigInt.asIntN(32, rest);
+    if ((u64(d) & mask) === (rest & mask)) return { ...none, index, scale, disp: d };
+  }
+  let base = rng.below(registers);
+  if (base === index) base = (base + 1) % registers;
+  if (base === 4 && (rng.once(2) || regs[4] < BigInt(STACK))) base = index === 5 ? 3 : 5;
+  if (base === 4) {
+    // the stack pointer stays as it is
+    const d = BigInt.asIntN(32, wanted - regs[4]);
+    if (u64(regs[4] + d) === wanted && !override) return { ...none, base, disp: d };
+    base = index === 5 ? 3 : 5;
+  }
+  if (index >= 0) {
+    const small = rng.once(2);
+    regs[index] = garbage(small ? BigInt(rng.below(4096)) : rng.value());
+    regs[base] = garbage(wanted - (regs[index] << BigInt(scale)) - disp);
+    return { ...none, base, index, scale, disp };
+  }
+  regs[base] = garbage(wanted - disp);
+  return { ...none, base, disp };
+}
+
+/** Immediates, with a view to what they mean. */
+function immediatesFor(rng: Rng, form: Form): bigint[] {
+  const { row } = form;
+  const out: bigint[] = [];
+  for (const code of row.codes) {
+    switch (methodOf(code)) {
+      case METHOD.J:
+        out.push(branchDisplacement(rng, form));
+        break;
+      case METHOD.A:
+        out.push(farImmediate(rng, form));
+        break;
+      case METHOD.IMM:
+      case METHOD.UIMM:
+        out.push(immediate(rng, row, out.length));
+        break;
+    }
+  }
+  return out;
+}
+function branchDisplacement(rng: Rng, form: Form): bigint {
+  if (rng.once(8)) return BigInt(rng.u32());
+  if (rng.once(3)) return BigInt(-0x60 + rng.below(0x40));
+  void form;
+  return BigInt(rng.below(0x60));
+}
+function farImmediate(rng: Rng, form: Form): bigint {
+  const size = operandSize(form);
+  const offset = BigInt.asUintN(size * 8, branchTarget(rng, size));
+  return offset | (BigInt(codeSelector(rng)) << BigInt(size * 8));
+}
+function immediate(rng: Rng, row: Row, position: number): bigint {
+  switch (row.name) {
+    case 'int': {
+      const vector = rng.once(2) ? rng.pick([3, 4]) : rng.below(256);
+      return BigInt(vector === SYSTEM_CALL ? 3 : vector);
+    }
+    case 'enter':
+      if (position === 0) return BigInt(rng.once(8) ? rng.below(65536) : rng.below(256));
+      return BigInt(rng.once(8) ? rng.below(256) : rng.below(4));
+    case 'ret':
+    case 'retf':
+      return BigInt(rng.once(4) ? rng.below(65536) : rng.below(64));
+  }
+  return rng.value();
+}
+
+function flagsFor(rng: Rng): number {
+  const df = rng.once(8) ? FLAG.DF : 0;
+  return (rng.u32() & ARITHMETIC) | 0x202 | df;
+}
+
+function fxFor(rng: Rng, row: Row): Uint8Array | undefined {
+  const cls = classOf(row);
+  const state = /^(fxsave|fxrstor|ldmxcsr|stmxcsr|fwait)$/.test(row.name);
+  if (cls === 'integer' && !state) return undefined;
+  const fx = newFx();
+  fx.set(defaultFx());
+  randomSse(rng, fx);
+  if (cls === 'x87' || state) randomX87(rng, fx);
+  else randomMmx(rng, fx);
+  return fx;
+}
+
+/** A patch clipped to the pages that exist; undefined when none does. */
+function patchAt(address: bigint, bytes: Uint8Array): Patch[] {
+  const out: Patch[] = [];
+  let from = 0;
+  while (from < bytes.length) {
+    const offset = imageOffset(u64(address) + BigInt(from));
+    const inPage = PAGE - Number((address + BigInt(from)) & 4095n);
+    const n = Math.min(inPage, bytes.length - from);
+    // the code pages hold code
+    if (offset >= 2 * PAGE) out.push({ offset, bytes: bytes.subarray(from, from + n) });
+    from += n;
+  }
+  return out;
+}
+
+/** Sizes of pieces that lie behind each other at the top of the stack. */
+interface Built {
+  readonly bytes: Uint8Array;
+  readonly patches: Patch[];
+}
+
+/** One instruction with its registers and memory prepared; `regs` is changed. */
+function build(rng: Rng, form: Form, regs: BigUint64Array, bases: Bases, ip: number): Built {
+  const { row, mode32 } = form;
+  implicitRegisters(rng, form, regs);
+  const rm = randomRegister(rng, mode32);
+  const fields: Fields = {
+    reg: registerField(rng, row, mode32),
+    rm,
+    opcodeReg: randomRegister(rng, mode32),
+    vvvv: row.codes.some((c) => methodOf(c) === METHOD.H || methodOf(c) === METHOD.B)
+      ? randomRegister(rng, mode32)
+      : 0,
+    address: undefined,
+    immediates: immediatesFor(rng, form),
+    rex: !mode32 && rng.once(2),
+    override: false,
+    segment: 0,
+    ip,
+  };
+  let address: Address | undefined;
+  const target = operandAddress(rng, form);
+  if (form.memory || isDirect(row)) {
+    if (row.name.startsWith('bt') && row.operands[1] === 'Gv') {
+      // the offset reaches beyond the operand
+      regs[fields.reg] = u64(BigInt(rng.once(6) ? rng.u32() | 0 : rng.below(4096) - 2048));
+      address = addressFor(rng, form, target - (BigInt.asIntN(64, regs[fields.reg]) >> 3n), regs, bases);
+    } else address = addressFor(rng, form, target, regs, bases);
+  } else if (usesAddressSize(row) && rng.once(4)) {
+    // in 64-bit code: 32-bit counters and indices, with garbage above them
+    (fields as { override: boolean }).override = true;
+    if (!mode32) for (const r of [1, 6, 7, 3]) if (rng.once(2)) regs[r] |= rng.u64() & ~MASK32;
+  }
+  if (form.row.name === 'xlat' || /^(movs|cmps|lods|outs)$/.test(row.name)) {
+    if (rng.once(8))
+      (fields as { segment: number }).segment = mode32
+        ? rng.pick(SEGMENT_BYTES_32)
+        : rng.pick([FS, GS, 0x26, 0x2e]);
+  }
+  if (!form.memory && row.modrm) registerOperand(rng, form, rm, regs);
+  const patches: Patch[] = [];
+  if (address !== undefined) patches.push(...patchAt(target, operandBytes(rng, form, regs)));
+  const onStack = stackBytes(rng, form);
+  if (onStack) patches.push(...patchAt(row.name === 'leave' ? regs[5] : regs[4], onStack));
+  if (/^(cmps|scas)$/.test(row.name) && rng.once(2)) {
+    const same = row.name === 'scas' ? new Uint8Array(48).fill(Number(regs[0] & 255n)) : rng.bytes(48);
+    patches.push(...patchAt(regs[7], same), ...(row.name === 'cmps' ? patchAt(regs[6], same) : []));
+  }
+  return { bytes: encode(form, { ...fields, address }), patches };
+}
+
+const ADDRESS_SIZED = /^(movs|cmps|stos|scas|lods|ins|outs|xlat|loop|loope|loopne|jcxz)$/;
+function usesAddressSize(row: Row): boolean {
+  return ADDRESS_SIZED.test(row.name);
+}
+function registerField(rng: Rng, row: Row, mode32: boolean): number {
+  // segment registers: six exist, others are undefined opcodes
+  if (row.codes.some((c) => methodOf(c) === METHOD.S))
+    return rng.once(10) ? rng.below(8) : rng.pick([0, 2, 3, 4, 5]);
+  if (row.codes.some((c) => methodOf(c) === METHOD.C)) return rng.pick([0, 2, 3, 4]);
+  if (row.codes.some((c) => methodOf(c) === METHOD.D || methodOf(c) === METHOD.P)) return rng.below(8);
+  return randomRegister(rng, mode32);
+}
+function registerOperand(rng: Rng, form: Form, rm: number, regs: BigUint64Array): void {
+  const { name } = form.row;
+  const size = operandSize(form);
+  if (name === 'jmp' || name === 'call') regs[rm] = u64(branchTarget(rng, size));
+  else if (/^(mov_to_sreg|lar|lsl|verr|verw|arpl)$/.test(name)) {
+    regs[rm] = BigInt(selector(rng)) | (rng.once(2) ? rng.u64() & ~0xffffn : 0n);
+  } else if (/^wr[fg]sbase$/.test(name) && rng.once(2)) regs[rm] = BigInt(rng.u32());
+  else if (name === 'cmpxchg' && rng.once(2)) regs[0] = regs[rm];
+}
+
+function randomRegisters(rng: Rng, mode32: boolean): BigUint64Array {
+  const regs = new BigUint64Array(16);
+  for (let r = 0; r < 16; r++) regs[r] = rng.value();
+  regs[4] = stackPointer(rng, mode32);
+  if (mode32) truncate(regs);
+  return regs;
+}
+function truncate(regs: BigUint64Array): void {
+  for (let r = 0; r < 8; r++) regs[r] &= MASK32;
+  for (let r = 8; r < 16; r++) regs[r] = 0n;
+}
+function randomBases(rng: Rng): Bases {
+  const one = (): bigint => {
+    switch (rng.below(4)) {
+      case 0:
+        return 0n;
+      case 1:
+        return BigInt(DATA);
+      case 2:
+        return HIGH;
+      default:
+        // so far up that the sum wraps
+        return u64(-BigInt(rng.u32()));
+    }
+  };
+  return { fs: one(), gs: one() };
+}
+
+/** Registers that hold what differs between two runs on any machine. */
+function ignoredRegisters(row: Row, decoded: Insn): number {
+  if (row.name === 'rdtsc') return 0b101;
+  if (row.name === 'rdtscp') return 0b111;
+  if (/^(rdrand|rdseed|rdpid)$/.test(row.name)) return 1 << decoded.reg[0];
+  return 0;
+}
+
+/** One case of a form. Undefined when no encoding of it decodes to the row (another row has taken it). */
+export function singleCase(rng: Rng, form: Form, name: string): Case | undefined {
+  const { row, mode32 } = form;
+  for (let attempt = 0; attempt < 8; attempt++) {
+    const regs = randomRegisters(rng, mode32);
+    const bases = mode32 ? { fs: 0n, gs: 0n } : randomBases(rng);
+    // about one in eight crosses the page's end; one in forty runs out of the code pages
+    const place = rng.below(40);
+    const offset =
+      place === 0
+        ? 2 * PAGE - 1 - rng.below(8)
+        : place < 5
+          ? PAGE - 1 - rng.below(8)
+          : 0x400 + rng.below(0x800);
+    const built = build(rng, form, regs, bases, CODE + offset);
+    if (built.bytes.length > 15) continue;
+    if (decodedRow(built.bytes, mode32) !== row.id) continue;
+    if (jumpsToItself(row, built.bytes)) continue;
+    if (mode32) truncate(regs);
+    let rflags = flagsFor(rng);
+    if (/^(movs|cmps|stos|scas|lods)$/.test(row.name) && rng.once(4)) rflags ^= FLAG.DF;
+    return {
+      name,
+      mode32,
+      rip: CODE + offset,
+      rflags,
+      regs,
+      fsBase: bases.fs,
+      gsBase: bases.gs,
+      fx: fxFor(rng, row),
+      patches: [codePatch(offset, built.bytes), ...built.patches],
+      codeLength: built.bytes.length,
+      undefinedFlags: row.flagsUndefined,
+      ignoredRegs: ignoredRegisters(row, insn),
+    };
+  }
+  return undefined;
+}
+function codePatch(offset: number, bytes: Uint8Array): Patch {
+  return { offset, bytes: bytes.subarray(0, Math.min(bytes.length, 2 * PAGE - offset)) };
+}
+/** A branch back into its own bytes could loop for ever. */
+function jumpsToItself(row: Row, bytes: Uint8Array): boolean {
+  if (!row.codes.some((c) => methodOf(c) === METHOD.J)) return false;
+  return insn.rel < 0 && insn.rel >= -bytes.length;
+}
+
+// --- sequences ---
+
+/** Instructions that a sequence does not contain: they leave it, or go where nothing is prepared. */
+const NOT_IN_SEQUENCE =
+  /^(jmp|call|ret|retf|iret|callf|jmpf|loop|loope|loopne|jcc|jcxz|int|int1|int3|into|ud|hlt|enter|leave|popf|pop_sreg|mov_to_sreg|l[defgs]s|lss|in|out|ins|outs|cli|sti|bound|rdtsc|rdtscp|rdrand|rdseed|rdpid|wrfsbase|wrgsbase|rsm|xlat|popa|pusha|fxrstor|fldenv|frstor|ldmxcsr|lar|lsl|verr|verw|arpl|sysret|sysexit|mov_(from|to)_[cd]r|clts|lgdt|lidt|lldt|ltr|lmsw|invlpg|invpcid|wrmsr|rdmsr|monitor|mwait|clac|stac|swapgs|invd|wbinvd|xsetbv)$/;
+
+/** The forms from which sequences are drawn. */
+export function sequenceForms(rows: readonly Row[], mode32: boolean): Form[] {
+  return rows
+    .filter((row) => !NOT_IN_SEQUENCE.test(row.name) && row.privilege === 'none')
+    .flatMap((row) => formsOf(row).filter((f) => f.mode32 === mode32));
+}
+
+/** Registers that hold pointers throughout a sequence. */
+const POINTERS_64 = [3, 6, 7, 13, 14];
+const POINTERS_32 = [3, 6, 7];
+
+/** A sequence of `count` instructions; forward branches among them. */
+export function sequenceCase(
+  rng: Rng,
+  forms: readonly Form[],
+  mode32: boolean,
+  count: number,
+  name: string,
+): Case {
+  const regs = randomRegisters(rng, mode32);
+  const bases = mode32 ? { fs: 0n, gs: 0n } : randomBases(rng);
+  const pointers = mode32 ? POINTERS_32 : POINTERS_64;
+  for (const p of pointers) regs[p] = BigInt(DATA + PAGE - 0x200 + rng.below(0x400));
+  regs[4] = BigInt(STACK + PAGE - 0x100 + rng.below(0x40) * 8);
+  regs[5] = BigInt(rng.below(64));
+  if (mode32) truncate(regs);
+  const offset = rng.once(8) ? PAGE - rng.below(40) : 0x400 + rng.below(0x400);
+  const pieces: { bytes: Uint8Array; boundary: number }[] = [];
+  let undefinedFlags = 0;
+  let length = 0;
+  let branched = false;
+  let fx: Uint8Array | undefined;
+  for (let i = 0; i < count; i++) {
+    const form = rng.pick(forms);
+    const { row } = form;
+    if (row.flagsRead & undefinedFlags) continue;
+    const bytes = sequenceInstruction(rng, form, pointers, CODE + offset + length);
+    if (bytes === undefined) continue;
+    if (classOf(row) !== 'integer') {
+      fx ??= sequenceFx(rng);
+    }
+    if (!row.flagsKept && !branched) undefinedFlags &= ~row.flagsWritten;
+    undefinedFlags |= row.flagsUndefined;
+    pieces.push({ bytes, boundary: length });
+    length += bytes.length;
+    if (rng.once(10) && i + 1 < count && undefinedFlags === 0) {
+      // Jcc over what follows, filled in below
+      pieces.push({ bytes: Uint8Array.of(0x70 | rng.below(16), 0), boundary: length });
+      length += 2;
+      branched = true;
+    }
+  }
+  const code = new Uint8Array(length);
+  pieces.forEach((p, i) => {
+    if ((p.bytes[0] & 0xf0) === 0x70 && p.bytes.length === 2 && p.bytes[1] === 0) {
+      const to = i + 1 + rng.below(pieces.length - i);
+      const target = to < pieces.length ? pieces[to].boundary : length;
+      p.bytes[1] =
+        Math.min(127, target - p.boundary - 2) === target - p.boundary - 2 ? target - p.boundary - 2 : 0;
+    }
+    code.set(p.bytes, p.boundary);
+  });
+  return {
+    name,
+    mode32,
+    rip: CODE + offset,
+    rflags: flagsFor(rng) & ~FLAG.DF,
+    regs,
+    fsBase: bases.fs,
+    gsBase: bases.gs,
+    fx,
+    patches: [codePatch(offset, code)],
+    codeLength: length,
+    undefinedFlags,
+    ignoredRegs: 0,
+  };
+}
+
+function sequenceFx(rng: Rng): Uint8Array {
+  const fx = newFx();
+  fx.set(defaultFx());
+  randomSse(rng, fx);
+  new DataView(fx.buffer).setUint32(FX.MXCSR, 0x1f80 | (rng.below(4) << 13), true);
+  randomX87(rng, fx);
+  new DataView(fx.buffer).setUint16(FX.FCW, 0x37f, true);
+  new DataView(fx.buffer).setUint16(FX.FSW, rng.below(8) << 11, true);
+  return fx;
+}
+
+function sequenceInstruction(
+  rng: Rng,
+  form: Form,
+  pointers: readonly number[],
+  ip: number,
+): Uint8Array | undefined {
+  const { row, mode32 } = form;
+  const register = (): number => {
+    for (;;) {
+      const r = randomRegister(rng, mode32);
+      if (r === 4 || pointers.includes(r) ? rng.once(40) : true) return r;
+    }
+  };
+  if (/^(bts|btr|btc|bt)$/.test(row.name) && form.memory && row.operands[1] === 'Gv') return undefined;
+  let address: Address | undefined;
+  if (form.memory || isDirect(row)) {
+    const spot = BigInt(DATA + 0x100 + rng.below(2 * PAGE - 0x200));
+    const none = {
+      base: -1,
+      index: -1,
+      scale: 0,
+      disp: 0n,
+      ripRelative: false,
+      direct: 0n,
+      override: false,
+      segment: 0,
+    };
+    if (isDirect(row)) address = { ...none, direct: spot };
+    else if (rng.once(3)) address = { ...none, disp: spot, ripRelative: !mode32 && rng.once(2) };
+    else {
+      const index = rng.once(4) ? 5 : -1;
+      address = {
+        ...none,
+        base: rng.once(8) ? 4 : rng.pick(pointers),
+        index,
+        scale: rng.below(4),
+        disp: BigInt(rng.below(256) - 128),
+      };
+    }
+  }
+  const fields: Fields = {
+    reg: row.codes.some((c) => methodOf(c) === METHOD.S) ? rng.pick([0, 2, 3, 4, 5]) : register(),
+    rm: register(),
+    opcodeReg: register(),
+    vvvv: row.codes.some((c) => methodOf(c) === METHOD.H || methodOf(c) === METHOD.B) ? register() : 0,
+    address,
+    immediates: immediateSizes(form, false).map(() => rng.value()),
+    rex: !mode32 && rng.once(2),
+    override: false,
+    segment: 0,
+    ip,
+  };
+  // repeated string instructions would run for as long as rCX says
+  if (form.rep) return undefined;
+  const bytes = encode(form, fields);
+  return bytes.length <= 15 && decodedRow(bytes, mode32) === row.id ? bytes : undefined;
+}
+
+export { landing };
