@@ -126,7 +126,9 @@ export class Board {
     const virtual = this.clocks.clock(CLOCK.VIRTUAL);
     const words = new Int32Array(buffer);
     const bases = Array.from({ length: config.cpus }, (_, i) => layout.vcpus + i * VCPU_BLOCK_SIZE);
-    this.signals = bases.map((base) => new VcpuSignals(words, base, config.accel === 'single' ? bases : [base]));
+    this.signals = bases.map(
+      (base) => new VcpuSignals(words, base, config.accel === 'single' ? bases : [base]),
+    );
     const reset = (): void => this.requestEnd(REQUEST.RESET);
 
     // --- interrupt controllers ---
@@ -270,7 +272,12 @@ export class Board {
     this.uarts.forEach((uart, i) => {
       if (uart !== undefined) ports.register(COM_PORTS[i], UART_PORTS, uart);
     });
-    ports.register(PCI_CONFIG_PORT, PCI_CONFIG_PORTS, new PciConfigPorts(this.pci, this.piix3.resetControl), 4);
+    ports.register(
+      PCI_CONFIG_PORT,
+      PCI_CONFIG_PORTS,
+      new PciConfigPorts(this.pci, this.piix3.resetControl),
+      4,
+    );
     ports.register(SMI_CMD, APM_PORTS, this.pm.apm);
     ports.register(GPE0_BASE, GPE0_LENGTH, this.pm.gpe);
     ports.register(I8042_DATA, 1, this.i8042.data);
@@ -309,7 +316,11 @@ export class Board {
     this.mainLoop.post(kind, arg);
   }
   private stopVcpu(index: number): void {
-    Atomics.store(this.mem.views.i32, ((this.layout.vcpus + index * VCPU_BLOCK_SIZE) >>> 2) + STOP_REQUESTED, 1);
+    Atomics.store(
+      this.mem.views.i32,
+      ((this.layout.vcpus + index * VCPU_BLOCK_SIZE) >>> 2) + STOP_REQUESTED,
+      1,
+    );
     this.signals[index].kick();
   }
 
@@ -319,7 +330,8 @@ export class Board {
   }
   /** Withdraws the stop requests. */
   startVcpus(): void {
-    if (this.config.accel === 'single' && this.config.cpus > 1) this.turnTimer.modAnticipate(this.clocks.now(CLOCK.VIRTUAL) + TURN);
+    if (this.config.accel === 'single' && this.config.cpus > 1)
+      this.turnTimer.modAnticipate(this.clocks.now(CLOCK.VIRTUAL) + TURN);
     const words = this.mem.views.i32;
     for (let i = 0; i < this.config.cpus; i++) {
       Atomics.store(words, ((this.layout.vcpus + i * VCPU_BLOCK_SIZE) >>> 2) + STOP_REQUESTED, 0);

@@ -44,7 +44,10 @@ export class Exclusive {
     this.lock = new Mutex(buffer, at + ExclusiveState.offsetOf('lock'));
     this.vcpus = vcpus;
     this.count = count;
-    this.signals = Array.from({ length: count }, (_, i) => new VcpuSignals(this.words, vcpus + i * VCPU_BLOCK_SIZE));
+    this.signals = Array.from(
+      { length: count },
+      (_, i) => new VcpuSignals(this.words, vcpus + i * VCPU_BLOCK_SIZE),
+    );
   }
   private runningWord(index: number): number {
     return ((this.vcpus + index * VCPU_BLOCK_SIZE) >>> 2) + RUNNING;

@@ -14,7 +14,12 @@ const pause: Helper = (cpu) => {
 };
 
 /** By name: the decoder's, and `callf_mem`, `jmpf_mem`. */
-export const ALL_HELPERS: Readonly<Record<string, Helper>> = { ...HELPERS, ...STATE_HELPERS, ...MISC_HELPERS, pause };
+export const ALL_HELPERS: Readonly<Record<string, Helper>> = {
+  ...HELPERS,
+  ...STATE_HELPERS,
+  ...MISC_HELPERS,
+  pause,
+};
 
 /** Helpers by number. The decoder's names come first, so that a name's number is its `nameId`. */
 const HELPER_NAMES = [...NAMES, 'callf_mem', 'jmpf_mem'];

@@ -32,6 +32,8 @@ export interface MemoryConfig {
   readonly cpus: number;
   /** Bytes of guest RAM. */
   readonly ram: number;
+  /** Number of debug consoles; default 0. */
+  readonly debugCons?: number;
 }
 
 export const SERIAL_PORTS = 4;
@@ -54,7 +56,7 @@ export const MachineControl = struct({
   stoppedCpus: atomicI32,
   /** 1: vCPU threads end. */
   quit: atomicI32,
-  /** Guest bytes were written to a serial ring since the host last looked: a bit a port. */
+  /** Guest bytes were written to a ring since the host last looked: a bit a serial port, then one a debug console. */
   serialPending: atomicI32,
   /** Bits of EVENT. */
   events: atomicI32,
@@ -62,11 +64,31 @@ export const MachineControl = struct({
   exitStatus: atomicI32,
   /** Number of resets so far. */
   resets: atomicI32,
+  /** Why the guest is at its end: SHUTDOWN_CAUSE. Written by the main loop before EVENT.SHUTDOWN. */
+  shutdownCause: atomicI32,
+  /** Sequence number of the last COMMAND that the main loop has carried out. */
+  commandDone: atomicI32,
 });
 export type MachineControlView = ViewOf<typeof MachineControl>;
 
 /** Bits of `MachineControl.events`. */
-export const EVENT = { SHUTDOWN: 1, RESET: 2, DEBUG_EXIT: 4, TRIPLE_FAULT: 8, INTERNAL_ERROR: 16 } as const;
+export const EVENT = {
+  SHUTDOWN: 1,
+  RESET: 2,
+  DEBUG_EXIT: 4,
+  TRIPLE_FAULT: 8,
+  INTERNAL_ERROR: 16,
+  /** pvpanic: the guest panicked. */
+  PANIC: 32,
+} as const;
+
+export const SHUTDOWN_CAUSE = {
+  /** The guest powered itself off. */
+  POWER_OFF: 0,
+  /** The guest asked for a reset, and resets end the machine. */
+  RESET: 1,
+  PANIC: 2,
+} as const;
 
 const Devices = struct({
   bus: BusState,
@@ -108,6 +130,8 @@ export interface MachineLayout {
   /** Guest to host, then host to guest, per port. */
   readonly serialOut: readonly number[];
   readonly serialIn: readonly number[];
+  /** Guest to host, per debug console. */
+  readonly debugConOut: readonly number[];
   readonly serialRing: number;
   readonly vcpus: number;
   readonly codeCache: number;
@@ -138,6 +162,7 @@ export function machineLayout(config: MemoryConfig): MachineLayout {
   const ring = SpscRing.bytesFor(SERIAL_RING);
   const serialOut = Array.from({ length: SERIAL_PORTS }, () => place(ring));
   const serialIn = Array.from({ length: SERIAL_PORTS }, () => place(ring));
+  const debugConOut = Array.from({ length: config.debugCons ?? 0 }, () => place(ring));
   const codeMap = place(65536 * 16, 4096);
   const vcpus = place(VCPU_BLOCK_SIZE * config.cpus, PAGE);
   const codeCacheSize = 192 << 20;
@@ -159,6 +184,7 @@ export function machineLayout(config: MemoryConfig): MachineLayout {
     fwCfgArenaSize: FW_CFG_ARENA,
     serialOut,
     serialIn,
+    debugConOut,
     serialRing: SERIAL_RING,
     vcpus,
     codeCache,

@@ -43,7 +43,9 @@ export class Machine {
     this.board = board;
     this.workers = workers;
     this.serial = board.config.serial.map((exists, i) =>
-      exists ? new SerialPort(board.serialOut[i], board.serialIn[i], () => this.post(REQUEST.SERIAL_INPUT)) : undefined,
+      exists
+        ? new SerialPort(board.serialOut[i], board.serialIn[i], () => this.post(REQUEST.SERIAL_INPUT))
+        : undefined,
     );
     void keepAlive(this.watch());
   }
@@ -59,7 +61,11 @@ export class Machine {
     const board = new Board(memory, config, 'create');
     const now = rtcNow(options);
     board.powerOn(Math.floor(now / 1000), (now % 1000) * 1e6);
-    CodeCache.init(board.buffer, { base: layout.codeCache, size: layout.codeCacheSize, codeMap: layout.codeMap });
+    CodeCache.init(board.buffer, {
+      base: layout.codeCache,
+      size: layout.codeCacheSize,
+      codeMap: layout.codeMap,
+    });
     board.stopVcpus();
     board.control.resets.store(1);
 
@@ -121,7 +127,9 @@ export class Machine {
     if (this.closing) return void (await this.exit);
     this.closing = true;
     this.post(REQUEST.QUIT);
-    const gone = Promise.all(this.workers.map((w) => new Promise<void>((resolve) => w.once('exit', () => resolve()))));
+    const gone = Promise.all(
+      this.workers.map((w) => new Promise<void>((resolve) => w.once('exit', () => resolve()))),
+    );
     const timer = setTimeout(() => void this.terminate(), 2000);
     await gone;
     clearTimeout(timer);

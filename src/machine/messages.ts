@@ -27,4 +27,5 @@ export interface VcpuData {
 }
 
 /** Worker to host, at start. */
-export type WorkerMessage = { readonly type: 'ready' } | { readonly type: 'error'; readonly message: string; readonly code?: string };
+export type WorkerMessage =
+  { readonly type: 'ready' } | { readonly type: 'error'; readonly message: string; readonly code?: string };

@@ -84,7 +84,11 @@ export class SerialPort extends EventEmitter<SerialEvents> {
     return await new Promise<string>((resolve, reject) => {
       const fail = (why: string): void => {
         stop();
-        reject(new SerialTimeoutError(`${why} before ${String(pattern)}; the output ends: ${this.text.slice(-400)}`));
+        reject(
+          new SerialTimeoutError(
+            `${why} before ${String(pattern)}; the output ends: ${this.text.slice(-400)}`,
+          ),
+        );
       };
       const onData = (): void => {
         const seen = find();

@@ -28,7 +28,13 @@ export class VcpuThread {
     this.board = board;
     const { layout } = board;
     const exclusive = new Exclusive(board.buffer, layout.exclusive, layout.vcpus, data.config.cpus);
-    const worker = new VcpuWorker(board, exclusive, data.table, helperTable(), data.indices.length > 1 ? YIELDING_TRAITS : HELPER_TRAITS);
+    const worker = new VcpuWorker(
+      board,
+      exclusive,
+      data.table,
+      helperTable(),
+      data.indices.length > 1 ? YIELDING_TRAITS : HELPER_TRAITS,
+    );
     const model = new CpuModel(modelSpec(data.config), data.config);
     this.vcpus = data.indices.map(
       (index) =>
@@ -45,7 +51,9 @@ export class VcpuThread {
           exclusive: (begin) => (begin ? exclusive.start(index) : exclusive.end(index)),
         }),
     );
-    const instance = new WebAssembly.Instance(data.module, { env: { memory: data.memory, ...worker.imports() } });
+    const instance = new WebAssembly.Instance(data.module, {
+      env: { memory: data.memory, ...worker.imports() },
+    });
     worker.run = instance.exports.run as (env: number, record: number) => number;
     tierUp(worker.run);
   }
@@ -122,12 +130,14 @@ export class VcpuThread {
 }
 
 function apicHooks(board: Board, lapic: Lapic, cpu: () => Cpu): ApicHooks {
-  const locked = <T>(index: number, body: () => T): T => (lapicMsrNeedsLock(index) ? board.bql.with(body) : body());
+  const locked = <T>(index: number, body: () => T): T =>
+    lapicMsrNeedsLock(index) ? board.bql.with(body) : body();
   return {
     readMsr: (index, out) => locked(index, () => lapic.readMsr(index, out)),
     writeMsr: (index, lo, hi) => locked(index, () => lapic.writeMsr(index, lo, hi)),
     readTscDeadline: (out) => void locked(MSR_TSC_DEADLINE, () => lapic.readMsr(MSR_TSC_DEADLINE, out)),
-    writeTscDeadline: (lo, hi) => void locked(MSR_TSC_DEADLINE, () => lapic.writeMsr(MSR_TSC_DEADLINE, lo, hi)),
+    writeTscDeadline: (lo, hi) =>
+      void locked(MSR_TSC_DEADLINE, () => lapic.writeMsr(MSR_TSC_DEADLINE, lo, hi)),
     tscChanged: () => board.bql.with(() => lapic.tscChanged()),
     getCr8: () => lapic.getCr8(),
     setCr8: (value) => lapic.setCr8(value),

@@ -22,7 +22,16 @@ import { debugActive, debugTrap, instructionBreakpoint } from '../cpu/sys/debug.
 import { deliver, deliverRaised, interrupt, KIND, nmi } from '../cpu/sys/exceptions.ts';
 import { SCRATCH_DATA_SIZE, dropWriteEntriesOf } from '../cpu/sys/mmu.ts';
 import { init, powerOn, startUp } from '../cpu/sys/reset.ts';
-import { SEG_WORDS, VEC, W_CODE_PAGE, W_CODE_SIZE, W_EFLAGS, W_INHIBIT, W_IP, W_SEGS } from '../cpu/sys/words.ts';
+import {
+  SEG_WORDS,
+  VEC,
+  W_CODE_PAGE,
+  W_CODE_SIZE,
+  W_EFLAGS,
+  W_INHIBIT,
+  W_IP,
+  W_SEGS,
+} from '../cpu/sys/words.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { callHelper, type Helper } from '../cpu/tier0/helper-call.ts';
 import type { HandlerTable } from '../cpu/tier0/handlers.ts';
@@ -175,7 +184,8 @@ export class Vcpu {
     const request = this.word(I.interruptRequest);
     if (request === 0) return false;
     if ((request & ~INTERRUPT.HARD) !== 0) {
-      if (this.word(I.waitForSipi) !== 0) return (request & (INTERRUPT.INIT | INTERRUPT.SIPI | INTERRUPT.TLB_FLUSH)) !== 0;
+      if (this.word(I.waitForSipi) !== 0)
+        return (request & (INTERRUPT.INIT | INTERRUPT.SIPI | INTERRUPT.TLB_FLUSH)) !== 0;
       return true;
     }
     return this.word(I.waitForSipi) === 0 && (this.cpu.get(W_EFLAGS) & FLAG.IF) !== 0;

@@ -5,7 +5,6 @@ import {
   type FuncBuilder,
   type FuncRef,
   i32,
-
   load,
   ModuleBuilder,
 } from '../../wasm/index.ts';
@@ -150,7 +149,9 @@ function helperHandler(m: ModuleBuilder, imports: Imports): FuncRef {
     .add(load('i64_32s', rec, RECORD.DISP));
   f.store(8, env, OFF.slowAddr, address);
   const ip = f.copy(
-    load('i64', env, OFF.codePage).add(load('i64_16u', rec, RECORD.OFFSET)).sub(load('i64', env, OFF.csBase)),
+    load('i64', env, OFF.codePage)
+      .add(load('i64_16u', rec, RECORD.OFFSET))
+      .sub(load('i64', env, OFF.csBase)),
   );
   f.store(8, env, OFF.ip, ip);
   f.store(8, env, OFF.nextIp, ip.add(load('i64_8u', rec, RECORD.LENGTH)));
@@ -212,7 +213,14 @@ function emitMain(f: FuncBuilder, handlers: HandlerSet, runtime: Runtime, coldTy
             f.brIf(startLabel, record.ne(0));
             f.if(atomicLoad32(env, OFF.exitRequest), () => leaveAt(REASON.KICK, target), undefined, false);
             const page = f.copy(target.and(PAGE_MASK));
-            const entry = f.copy(tlb.add(target.i32().shrU(8).and((CODE_TLB_ENTRIES - 1) << 4)));
+            const entry = f.copy(
+              tlb.add(
+                target
+                  .i32()
+                  .shrU(8)
+                  .and((CODE_TLB_ENTRIES - 1) << 4),
+              ),
+            );
             f.if(
               load('i64', entry, TLB_SET.CODE).eq(page),
               () => {
@@ -267,6 +275,8 @@ function emitMain(f: FuncBuilder, handlers: HandlerSet, runtime: Runtime, coldTy
                 storeFlags();
                 const status = f.copy(f.callIndirect(coldType, 'i32', load('i32_16u', record), env, record));
                 loadFlags();
+                // STAC and CLAC go on at the next record with another TLB set
+                f.set(tlb, env.add(load('i32', env, OFF.tlbSet)));
                 f.brIf(nextLabel, status.eqz(), true);
                 f.if(status.eq(STATUS.JUMP), () => lookup(load('i64', env, OFF.jumpTarget)));
                 f.set(reason, status.sub(STATUS.EXIT));
@@ -310,7 +320,12 @@ export function buildTier0(options: Options): Tier0Module {
   const m = new ModuleBuilder();
   m.importMemory('env', 'memory', options.memoryPages, options.memoryPages);
   const imp = (name: keyof Tier0Imports, params: number, result = true): FuncRef =>
-    m.importFunc('env', name, Array.from({ length: params }, () => 'i32' as const), result ? ['i32'] : []);
+    m.importFunc(
+      'env',
+      name,
+      Array.from({ length: params }, () => 'i32' as const),
+      result ? ['i32'] : [],
+    );
   const imports: Imports = {
     slowLoad: imp('slowLoad', 2),
     slowStore: imp('slowStore', 2),
@@ -345,4 +360,3 @@ export function buildTier0(options: Options): Tier0Module {
   m.exportFunc('run', run);
   return { bytes: m.build(), handlers };
 }
-

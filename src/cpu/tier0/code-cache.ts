@@ -67,7 +67,12 @@ export class CodeCache {
   private readonly hooks: CodeCacheHooks;
   private readonly translator: Translator;
 
-  constructor(buffer: SharedArrayBuffer, layout: CodeCacheLayout, translator: Translator, hooks: CodeCacheHooks) {
+  constructor(
+    buffer: SharedArrayBuffer,
+    layout: CodeCacheLayout,
+    translator: Translator,
+    hooks: CodeCacheHooks,
+  ) {
     this.views = viewsOf(buffer);
     this.u32 = this.views.u32;
     this.u8 = this.views.u8;
@@ -175,10 +180,12 @@ export class CodeCache {
     const records = chunk + CHUNK_HEADER;
     this.u8.set(translator.buffer.subarray(0, bytes), records);
     const covered = desc + TABLE_SIZE + HEADER.COVERED * 4;
-    for (let o = offset; o < Math.min(4096, offset + translator.length); o++) this.u8[covered + (o >> 3)] |= 1 << (o & 7);
+    for (let o = offset; o < Math.min(4096, offset + translator.length); o++)
+      this.u8[covered + (o >> 3)] |= 1 << (o & 7);
     for (let i = 0; i < translator.instructions; i++) {
       const o = translator.starts[i];
-      if (u32[table + o] === 0) Atomics.store(u32, table + o, records + translator.startRecord[i] * RECORD_SIZE);
+      if (u32[table + o] === 0)
+        Atomics.store(u32, table + o, records + translator.startRecord[i] * RECORD_SIZE);
     }
     return records;
   }

@@ -1,43 +1,27 @@
 /** Tier 0's emission context: operands are found in the record at run time. */
 import {
-  atomicCmpxchg,
   atomicLoad32,
   type Expr,
   type FuncBuilder,
-  type FuncRef,
   i32,
   i64,
   type Label,
   load,
   type Local,
 } from '../../wasm/index.ts';
-import { CpuEnv, SEG, Segment, TLB_ENTRIES, TLB_SET, VCPU_BLOCK_SIZE } from '../env.ts';
+import { CpuEnv, SEG, Segment } from '../env.ts';
 import { EnvFlagStorage, FlagEmitter, LocalFlagStorage } from '../sem/flag-emitter.ts';
 import type { Ins, OperandKind } from '../sem/ins.ts';
+import {
+  INT_LOAD,
+  loadOfSize,
+  MemoryAccess,
+  type MemorySize,
+  type Runtime,
+  tlbIndex,
+} from '../sem/memory-access.ts';
 import type { HandlerForm } from './handlers.ts';
 import { RECORD, SLOTS } from './record.ts';
-
-/** Functions of the module that handlers call. */
-export interface Runtime {
-  /** (env, linear address, size) → wasm address or -1: TLB probe, then the slow path. */
-  readonly probeRead: FuncRef;
-  /** The same for read-modify-write. */
-  readonly probeWrite: FuncRef;
-  /** (env, linear address) → wasm address or -1, after the inlined probe missed; by size. */
-  readonly slowRead: FuncRef;
-  readonly slowWriteProbe: FuncRef;
-  /** (env, linear address, i64 value, size) → 0 or -1. */
-  readonly store: FuncRef;
-  readonly slowStore: FuncRef;
-  /** Imports: (env, size) → 0 | -1. */
-  readonly rmwCommit: FuncRef;
-  /** Imports: (env, begin 1 / end 0): all other vCPUs stand still in between. */
-  readonly exclusive: FuncRef;
-  /** Import: (env, helper id, size) → status. */
-  readonly helper: FuncRef;
-  /** Number of a helper by instruction name. */
-  helperId(name: string): number;
-}
 
 /** Status of a handler outside the main loop. */
 export const STATUS = {
@@ -89,21 +73,10 @@ export const FLAG_OFFSETS = {
   aux: CpuEnv.offsetOf('flagAux'),
 };
 
-const PAGE_MASK = -4096n;
 const GP = 13;
 
-/** i32: byte offset, within a TLB array, of the entry for a linear address. */
-export function tlbIndex(address: Expr): Expr {
-  return address.i32().shrU(8).and((TLB_ENTRIES - 1) << 4);
-}
-
-const INT_LOAD = { 1: 'i32_8u', 2: 'i32_16u', 4: 'i32', 8: 'i64', 16: 'v128' } as const;
-type MemorySize = keyof typeof INT_LOAD;
-export function loadOfSize(size: number, address: Expr, offset = 0): Expr {
-  return load(INT_LOAD[size as MemorySize], address, offset);
-}
-
-export class Tier0Ins implements Ins {
+export class Tier0Ins extends MemoryAccess implements Ins {
+  protected readonly inlineProbes: boolean;
   readonly f: FuncBuilder;
   readonly env: Expr;
   readonly size: number;
@@ -114,14 +87,16 @@ export class Tier0Ins implements Ins {
   readonly rep: number;
   readonly flags: FlagEmitter;
   private readonly rec: Expr;
-  private readonly runtime: Runtime;
+  protected readonly runtime: Runtime;
   private readonly main: MainLoop | undefined;
   private readonly form: HandlerForm;
   private memoryAddress: Expr | undefined;
 
   constructor(f: FuncBuilder, form: HandlerForm, runtime: Runtime, env: Expr, rec: Expr, main?: MainLoop) {
+    super();
     this.f = f;
     this.form = form;
+    this.inlineProbes = main !== undefined;
     this.env = env;
     this.rec = rec;
     this.runtime = runtime;
@@ -192,61 +167,17 @@ export class Tier0Ins implements Ins {
     this.writeSlot(slot, change(this.f.let(loadOfSize(size, slot))), size);
   }
 
-  modifyAt(address: Expr, size: number, change: (old: Expr) => Expr): void {
-    const { f } = this;
-    const host = this.probeWrite(address, size);
-    const plain = (at: Expr): void => {
-      const old = f.let(loadOfSize(size, at));
-      f.store(size, at, 0, change(old));
-    };
-    if (!this.lock) {
-      plain(host);
-      this.commit(host, size);
-      return;
-    }
-    const inRam = this.isScratch(host).eqz();
-    const aligned = size === 1 ? inRam : host.and(size - 1).eqz().and(inRam);
-    f.if(
-      aligned,
-      () => {
-        const old = f.local(size === 8 ? 'i64' : 'i32');
-        const seen = f.local(old.type);
-        f.set(old, loadOfSize(size, host));
-        f.block((done) => {
-          f.loop((again) => {
-            f.set(seen, atomicCmpxchg(size, host, old, this.truncate(change(old), size)));
-            f.brIf(done, seen.eq(old), true);
-            f.set(old, seen);
-            f.br(again);
-          });
-        });
-      },
-      () => {
-        // misaligned, page-crossing or device memory: every other vCPU stands still
-        f.run(f.call(this.runtime.exclusive, this.env, i32(1)));
-        const again = f.copy(f.call(this.runtime.probeWrite, this.env, address, i32(size)));
-        f.if(again.eq(-1), () => {
-          f.run(f.call(this.runtime.exclusive, this.env, i32(0)));
-          this.fault();
-        });
-        plain(again);
-        f.if(this.isScratch(again), () => f.drop(f.call(this.runtime.rmwCommit, this.env, i32(size))));
-        f.run(f.call(this.runtime.exclusive, this.env, i32(0)));
-      },
-      true,
-    );
-  }
-  private truncate(v: Expr, size: number): Expr {
-    return size < 4 ? v.low(size * 8) : v;
-  }
-
   address(n: number): Expr {
     if (this.kinds[n] !== 'm') throw new Error(`${this.form.key}: operand ${n} is not in memory`);
     if (this.memoryAddress === undefined) {
       const register = (field: number): Expr => load('i64', this.env.add(load('i32_16u', this.rec, field)));
       const index = register(RECORD.INDEX).shl(load('i64_8u', this.rec, RECORD.SCALE));
       // never reused by a scope that ends earlier: handlers are one scope
-      this.memoryAddress = this.f.copy(register(RECORD.BASE).add(index).add(load('i64_32s', this.rec, RECORD.DISP)));
+      this.memoryAddress = this.f.copy(
+        register(RECORD.BASE)
+          .add(index)
+          .add(load('i64_32s', this.rec, RECORD.DISP)),
+      );
     }
     return this.memoryAddress;
   }
@@ -262,118 +193,20 @@ export class Tier0Ins implements Ins {
 
   // --- memory ---
 
-  private faultIf(condition: Expr): void {
+  protected tlbBase(): Expr {
+    return this.main?.tlb ?? this.env.add(this.envLoad('i32', OFF.tlbSet));
+  }
+  protected faultIf(condition: Expr): void {
     if (this.main !== undefined) this.f.brIf(this.main.faultLabel, condition, false);
     else this.f.if(condition, () => this.fault(), undefined, false);
   }
-  private fault(): void {
+  protected fault(): void {
     if (this.main !== undefined) {
       this.f.br(this.main.faultLabel);
     } else {
       this.storeIp();
       this.f.ret(i32(STATUS.EXIT + 1));
     }
-  }
-  private isScratch(host: Expr): Expr {
-    return host.sub(this.env).ltU(i32(VCPU_BLOCK_SIZE));
-  }
-
-  /** The TLB entry's address and whether it serves `size` bytes at `address`. */
-  private probe(address: Expr, size: number, array: number): { entry: Local; hit: Expr } {
-    const tlb = this.main?.tlb ?? this.env.add(this.envLoad('i32', OFF.tlbSet));
-    const entry = this.f.copy(tlb.add(tlbIndex(address)));
-    const last = size === 1 ? address : address.add(size - 1);
-    return { entry, hit: load('i64', entry, array).eq(last.and(PAGE_MASK)) };
-  }
-  private host(address: Expr, entry: Expr, array: number): Expr {
-    return address.i32().add(load('i32', entry, array + 8));
-  }
-
-  load(address: Expr, size: number): Expr {
-    const { f, runtime } = this;
-    const a = f.let(address);
-    if (this.main === undefined) {
-      const host = f.copy(f.call(runtime.probeRead, this.env, a, i32(size)));
-      this.faultIf(host.eq(-1));
-      return f.copy(loadOfSize(size, host));
-    }
-    const { entry, hit } = this.probe(a, size, TLB_SET.READ);
-    const host = f.local('i32');
-    f.if(
-      hit,
-      () => f.set(host, this.host(a, entry, TLB_SET.READ)),
-      () => {
-        f.set(host, f.call(runtime.slowRead, this.env, a, i32(size)));
-        this.faultIf(host.eq(-1));
-      },
-      true,
-    );
-    return f.copy(loadOfSize(size, host));
-  }
-
-  store(address: Expr, value: Expr, size: number): void {
-    const { f, runtime } = this;
-    const a = f.let(address);
-    const v = f.let(value);
-    if (size === 16) return this.store16(a, v);
-    const wide = v.type === 'i64' ? v : v.i64u();
-    if (this.main === undefined) {
-      this.faultIf(f.call(runtime.store, this.env, a, wide, i32(size)));
-      return;
-    }
-    const { entry, hit } = this.probe(a, size, TLB_SET.WRITE);
-    f.if(
-      hit,
-      () => f.store(size, this.host(a, entry, TLB_SET.WRITE), 0, v),
-      () => this.faultIf(f.call(runtime.slowStore, this.env, a, wide, i32(size))),
-      true,
-    );
-  }
-  private store16(address: Expr, value: Expr): void {
-    const host = this.probeWrite(address, 16);
-    this.f.store(16, host, 0, value);
-    this.commit(host, 16);
-  }
-
-  probeWrite(address: Expr, size: number): Expr {
-    const { f, runtime } = this;
-    const a = f.let(address);
-    const host = f.local('i32');
-    if (this.main === undefined) {
-      f.set(host, f.call(runtime.probeWrite, this.env, a, i32(size)));
-      this.faultIf(host.eq(-1));
-      return host;
-    }
-    const { entry, hit } = this.probe(a, size, TLB_SET.WRITE);
-    f.if(
-      hit,
-      () => f.set(host, this.host(a, entry, TLB_SET.WRITE)),
-      () => {
-        f.set(host, f.call(runtime.slowWriteProbe, this.env, a, i32(size)));
-        this.faultIf(host.eq(-1));
-      },
-      true,
-    );
-    return host;
-  }
-  commit(host: Expr, size: number): void {
-    const { f } = this;
-    f.if(
-      this.isScratch(host),
-      () => this.faultIf(f.call(this.runtime.rmwCommit, this.env, i32(size))),
-      undefined,
-      false,
-    );
-  }
-
-  tlbAddress(address: Expr, size: number, write: boolean): Expr {
-    const { f } = this;
-    const a = f.let(address);
-    const array = write ? TLB_SET.WRITE : TLB_SET.READ;
-    const { entry, hit } = this.probe(a, size, array);
-    const host = f.copy(i32(0));
-    f.if(hit, () => f.set(host, this.host(a, entry, array)));
-    return host;
   }
   sourceBase(): Expr {
     // the record's index slot holds the segment base's slot
@@ -440,7 +273,9 @@ export class Tier0Ins implements Ins {
 
   /** i64: linear address of the instruction plus `plus` bytes. */
   private linearIp(plus: Expr): Expr {
-    return this.envLoad('i64', OFF.codePage).add(load('i64_16u', this.rec, RECORD.OFFSET)).add(plus);
+    return this.envLoad('i64', OFF.codePage)
+      .add(load('i64_16u', this.rec, RECORD.OFFSET))
+      .add(plus);
   }
   private ipOf(linear: Expr): Expr {
     return linear.sub(this.envLoad('i64', OFF.csBase));
@@ -536,3 +371,4 @@ export class Tier0Ins implements Ins {
   }
 }
 
+export { loadOfSize, type Runtime, tlbIndex };

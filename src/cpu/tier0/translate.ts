@@ -134,7 +134,14 @@ export class Translator {
   }
 
   /** Translates one instruction as one-shot code that ends with `end` (CONTINUE or STOP). Gives its length or a DECODE code. */
-  single(bytes: Uint8Array, at: number, limit: number, offset: number, codeSize: number, end: number): number {
+  single(
+    bytes: Uint8Array,
+    at: number,
+    limit: number,
+    offset: number,
+    codeSize: number,
+    end: number,
+  ): number {
     this.begin(codeSize);
     const length = decode(bytes, at, limit, codeSize, this.insn);
     if (length > 0) {
@@ -219,12 +226,12 @@ export class Translator {
           ? insn.size[insn.memOperand]
           : 4
         : sizes.length === 1
-        ? sizes[0]
-        : sizes.includes(insn.opSize)
-          ? insn.opSize
-          : insn.prefixes & PREFIX.W && sizes.includes(8)
-            ? 8
-            : 4;
+          ? sizes[0]
+          : sizes.includes(insn.opSize)
+            ? insn.opSize
+            : insn.prefixes & PREFIX.W && sizes.includes(8)
+              ? 8
+              : 4;
     const lock = (insn.lock !== 0 || name === 'xchg') && insn.memOperand === 0 && semantics.lockable === true;
     const key = handlerKey(name, size, kinds, {
       cond: semantics.conditional ? insn.cond : undefined,
@@ -266,7 +273,10 @@ export class Translator {
     const semanticName = this.semanticName(name);
     const kinds = this.kindsOf();
     const semantics = this.semantics.get(semanticName)?.find((s) => s.forms.includes(kinds));
-    const handler = semantics === undefined || this.helpers.prefers(name) ? -1 : this.findHandler(semanticName, kinds, semantics);
+    const handler =
+      semantics === undefined || this.helpers.prefers(name)
+        ? -1
+        : this.findHandler(semanticName, kinds, semantics);
     const isString = semantics?.reps !== undefined;
     const memory = insn.memOperand >= 0 ? this.addressOf(name, offset) : undefined;
     if (handler >= 0) {
@@ -303,7 +313,10 @@ export class Translator {
   }
 
   /** Slots of the memory operand, after an ADDRESS record where the fast form does not do. */
-  private addressOf(name: string, offset: number): { base: number; index: number; scale: number; disp: number } {
+  private addressOf(
+    name: string,
+    offset: number,
+  ): { base: number; index: number; scale: number; disp: number } {
     const { insn } = this;
     const lea = name === 'lea';
     let base = insn.base < 0 ? SLOT.zero : insn.base * 8;
@@ -336,7 +349,10 @@ export class Translator {
     return { base: SLOT.tmpAddr, index: SLOT.zero, scale: 0, disp: 0 };
   }
   /** A direct address of 64 bits does not fit `disp`. */
-  private moffs(segment: number, offset: number): { base: number; index: number; scale: number; disp: number } {
+  private moffs(
+    segment: number,
+    offset: number,
+  ): { base: number; index: number; scale: number; disp: number } {
     const { insn } = this;
     const at = this.record(PSEUDO.ADDRESS_IMMEDIATE, offset, 0);
     this.view.setUint16(at + RECORD.SLOT0, segment, true);
@@ -344,7 +360,15 @@ export class Translator {
     this.view.setInt32(at + RECORD.IMM + 4, insn.dispHi, true);
     return { base: SLOT.tmpAddr, index: SLOT.zero, scale: 0, disp: 0 };
   }
-  private addressRecord(offset: number, base: number, index: number, scale: number, disp: number, segment: number, mask: bigint): void {
+  private addressRecord(
+    offset: number,
+    base: number,
+    index: number,
+    scale: number,
+    disp: number,
+    segment: number,
+    mask: bigint,
+  ): void {
     const at = this.record(PSEUDO.ADDRESS, offset, 0);
     const v = this.view;
     v.setUint16(at + RECORD.SLOT0, segment, true);
@@ -421,7 +445,10 @@ export class Translator {
       this.putImmediate(at, '', offset);
     }
     // string instructions and rep: the segment and prefixes travel in the scale and index bytes' place
-    view.setUint8(at + RECORD.SCALE, memory?.scale ?? insn.seg | (insn.rep << 4) | (log2(insn.addrSize) << 6));
+    view.setUint8(
+      at + RECORD.SCALE,
+      memory?.scale ?? insn.seg | (insn.rep << 4) | (log2(insn.addrSize) << 6),
+    );
   }
 
   // --- dead flags ---
@@ -431,7 +458,11 @@ export class Translator {
     const row = ROWS[insn.row];
     const touchesMemory = kinds.includes('m') || handler < 0 || semantics?.reps !== undefined;
     const readsFlags = (row.flagsRead & ARITHMETIC) !== 0;
-    const opaque = touchesMemory || kinds.includes('j') || NO_FALL_THROUGH.has(NAMES[insn.name]) || !PURE.has(semantics?.name ?? '');
+    const opaque =
+      touchesMemory ||
+      kinds.includes('j') ||
+      NO_FALL_THROUGH.has(NAMES[insn.name]) ||
+      !PURE.has(semantics?.name ?? '');
     let dead = -1;
     if (semantics?.setsAllFlags === true && handler >= 0) {
       dead = this.deadForm.get(handler) ?? -1;

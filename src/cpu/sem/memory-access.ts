@@ -1,0 +1,234 @@
+/**
+ * Guest memory as both tiers emit it: the TLB probe, the slow paths behind it, locked operations. What differs
+ * between the tiers (where the TLB's address is, how a fault leaves) is left to the subclass.
+ */
+import {
+  atomicCmpxchg,
+  type Expr,
+  type FuncBuilder,
+  type FuncRef,
+  i32,
+  load,
+  type Local,
+} from '../../wasm/index.ts';
+import { TLB_ENTRIES, TLB_SET, VCPU_BLOCK_SIZE } from '../env.ts';
+
+/** Functions of the module that handlers call. */
+export interface Runtime {
+  /** (env, linear address, size) → wasm address or -1: TLB probe, then the slow path. */
+  readonly probeRead: FuncRef;
+  /** The same for read-modify-write. */
+  readonly probeWrite: FuncRef;
+  /** (env, linear address) → wasm address or -1, after the inlined probe missed; by size. */
+  readonly slowRead: FuncRef;
+  readonly slowWriteProbe: FuncRef;
+  /** (env, linear address, i64 value, size) → 0 or -1. */
+  readonly store: FuncRef;
+  readonly slowStore: FuncRef;
+  /** Imports: (env, size) → 0 | -1. */
+  readonly rmwCommit: FuncRef;
+  /** Imports: (env, begin 1 / end 0): all other vCPUs stand still in between. */
+  readonly exclusive: FuncRef;
+  /** Import: (env, helper id, size) → status. */
+  readonly helper: FuncRef;
+  /** Number of a helper by instruction name. */
+  helperId(name: string): number;
+}
+
+const PAGE_MASK = -4096n;
+
+/** i32: byte offset, within a TLB array, of the entry for a linear address. */
+export function tlbIndex(address: Expr): Expr {
+  return address
+    .i32()
+    .shrU(8)
+    .and((TLB_ENTRIES - 1) << 4);
+}
+
+export const INT_LOAD = { 1: 'i32_8u', 2: 'i32_16u', 4: 'i32', 8: 'i64', 16: 'v128' } as const;
+export type MemorySize = keyof typeof INT_LOAD;
+export function loadOfSize(size: number, address: Expr, offset = 0): Expr {
+  return load(INT_LOAD[size as MemorySize], address, offset);
+}
+
+/** Loads, stores and read-modify-writes by linear address. */
+export abstract class MemoryAccess {
+  abstract readonly f: FuncBuilder;
+  abstract readonly env: Expr;
+  abstract readonly lock: boolean;
+  protected abstract readonly runtime: Runtime;
+  /** Probe the TLB in place; otherwise in a function. */
+  protected abstract readonly inlineProbes: boolean;
+  /** i32: wasm address of the TLB set in force. */
+  protected abstract tlbBase(): Expr;
+  /** An exception is set: leaves. */
+  protected abstract fault(): void;
+  protected abstract faultIf(condition: Expr): void;
+  /** Before each load of guest memory. */
+  protected beforeLoad(): void {}
+  /** After a store that took the slow path, and may have changed code. */
+  protected afterSlowStore(): void {}
+
+  modifyAt(address: Expr, size: number, change: (old: Expr) => Expr): void {
+    const { f } = this;
+    const host = this.probeWrite(address, size);
+    const plain = (at: Expr): void => {
+      const old = f.let(loadOfSize(size, at));
+      f.store(size, at, 0, change(old));
+    };
+    if (!this.lock) {
+      plain(host);
+      this.commit(host, size);
+      return;
+    }
+    const inRam = this.isScratch(host).eqz();
+    const aligned =
+      size === 1
+        ? inRam
+        : host
+            .and(size - 1)
+            .eqz()
+            .and(inRam);
+    f.if(
+      aligned,
+      () => {
+        const old = f.local(size === 8 ? 'i64' : 'i32');
+        const seen = f.local(old.type);
+        f.set(old, loadOfSize(size, host));
+        f.block((done) => {
+          f.loop((again) => {
+            f.set(seen, atomicCmpxchg(size, host, old, this.truncate(change(old), size)));
+            f.brIf(done, seen.eq(old), true);
+            f.set(old, seen);
+            f.br(again);
+          });
+        });
+      },
+      () => {
+        // misaligned, page-crossing or device memory: every other vCPU stands still
+        f.run(f.call(this.runtime.exclusive, this.env, i32(1)));
+        const again = f.copy(f.call(this.runtime.probeWrite, this.env, address, i32(size)));
+        f.if(again.eq(-1), () => {
+          f.run(f.call(this.runtime.exclusive, this.env, i32(0)));
+          this.fault();
+        });
+        plain(again);
+        f.if(this.isScratch(again), () => f.drop(f.call(this.runtime.rmwCommit, this.env, i32(size))));
+        f.run(f.call(this.runtime.exclusive, this.env, i32(0)));
+      },
+      true,
+    );
+  }
+  protected truncate(v: Expr, size: number): Expr {
+    return size < 4 ? v.low(size * 8) : v;
+  }
+
+  protected isScratch(host: Expr): Expr {
+    return host.sub(this.env).ltU(i32(VCPU_BLOCK_SIZE));
+  }
+
+  /** The TLB entry's address and whether it serves `size` bytes at `address`. */
+  protected probe(address: Expr, size: number, array: number): { entry: Local; hit: Expr } {
+    const tlb = this.tlbBase();
+    const entry = this.f.copy(tlb.add(tlbIndex(address)));
+    const last = size === 1 ? address : address.add(size - 1);
+    return { entry, hit: load('i64', entry, array).eq(last.and(PAGE_MASK)) };
+  }
+  protected host(address: Expr, entry: Expr, array: number): Expr {
+    return address.i32().add(load('i32', entry, array + 8));
+  }
+
+  load(address: Expr, size: number): Expr {
+    const { f, runtime } = this;
+    const a = f.let(address);
+    this.beforeLoad();
+    if (!this.inlineProbes) {
+      const host = f.copy(f.call(runtime.probeRead, this.env, a, i32(size)));
+      this.faultIf(host.eq(-1));
+      return f.copy(loadOfSize(size, host));
+    }
+    const { entry, hit } = this.probe(a, size, TLB_SET.READ);
+    const host = f.local('i32');
+    f.if(
+      hit,
+      () => f.set(host, this.host(a, entry, TLB_SET.READ)),
+      () => {
+        f.set(host, f.call(runtime.slowRead, this.env, a, i32(size)));
+        this.faultIf(host.eq(-1));
+      },
+      true,
+    );
+    return f.copy(loadOfSize(size, host));
+  }
+
+  store(address: Expr, value: Expr, size: number): void {
+    const { f, runtime } = this;
+    const a = f.let(address);
+    const v = f.let(value);
+    if (size === 16) return this.store16(a, v);
+    const wide = v.type === 'i64' ? v : v.i64u();
+    if (!this.inlineProbes) {
+      this.faultIf(f.call(runtime.store, this.env, a, wide, i32(size)));
+      return;
+    }
+    const { entry, hit } = this.probe(a, size, TLB_SET.WRITE);
+    f.if(
+      hit,
+      () => f.store(size, this.host(a, entry, TLB_SET.WRITE), 0, v),
+      () => {
+        this.faultIf(f.call(runtime.slowStore, this.env, a, wide, i32(size)));
+        this.afterSlowStore();
+      },
+      true,
+    );
+  }
+  protected store16(address: Expr, value: Expr): void {
+    const host = this.probeWrite(address, 16);
+    this.f.store(16, host, 0, value);
+    this.commit(host, 16);
+  }
+
+  probeWrite(address: Expr, size: number): Expr {
+    const { f, runtime } = this;
+    const a = f.let(address);
+    const host = f.local('i32');
+    if (!this.inlineProbes) {
+      f.set(host, f.call(runtime.probeWrite, this.env, a, i32(size)));
+      this.faultIf(host.eq(-1));
+      return host;
+    }
+    const { entry, hit } = this.probe(a, size, TLB_SET.WRITE);
+    f.if(
+      hit,
+      () => f.set(host, this.host(a, entry, TLB_SET.WRITE)),
+      () => {
+        f.set(host, f.call(runtime.slowWriteProbe, this.env, a, i32(size)));
+        this.faultIf(host.eq(-1));
+      },
+      true,
+    );
+    return host;
+  }
+  commit(host: Expr, size: number): void {
+    const { f } = this;
+    f.if(
+      this.isScratch(host),
+      () => {
+        this.faultIf(f.call(this.runtime.rmwCommit, this.env, i32(size)));
+        this.afterSlowStore();
+      },
+      undefined,
+      false,
+    );
+  }
+
+  tlbAddress(address: Expr, size: number, write: boolean): Expr {
+    const { f } = this;
+    const a = f.let(address);
+    const array = write ? TLB_SET.WRITE : TLB_SET.READ;
+    const { entry, hit } = this.probe(a, size, array);
+    const host = f.copy(i32(0));
+    f.if(hit, () => f.set(host, this.host(a, entry, array)));
+    return host;
+  }
+}
