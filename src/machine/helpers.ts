@@ -1,6 +1,7 @@
 /** All instructions done in TypeScript, numbered, with what the translator must know of each. */
 import { NAMES } from '../cpu/decode/table.ts';
 import { STATE_HELPERS } from '../cpu/fpu/state-helpers.ts';
+import { DIVIDE_HELPERS } from '../cpu/sem/divide-helpers.ts';
 import { MISC_ADDRESS_ONLY, MISC_HAS_RESULT, MISC_HELPERS } from '../cpu/sem/misc-helpers.ts';
 import { HELPERS } from '../cpu/sys/helpers.ts';
 import { STATUS } from '../cpu/sys/words.ts';
