@@ -19,6 +19,7 @@ export const ALL_HELPERS: Readonly<Record<string, Helper>> = {
   ...HELPERS,
   ...STATE_HELPERS,
   ...MISC_HELPERS,
+  ...DIVIDE_HELPERS,
   pause,
 };
 
