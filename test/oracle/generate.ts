@@ -341,6 +341,33 @@ function ignoredRegisters(row: Row, decoded: Insn): number {
   return 0;
 }
 
+const SHIFTS = /^(shl|shr|sar|rol|ror|rcl|rcr|shld|shrd)$/;
+
+/**
+ * Flags that are undefined after an instruction. For shifts that depends on the count: OF unless it is 1, CF of SHL
+ * and SHR (and all of SHLD's and SHRD's) when it exceeds the operand. Count -1: not known.
+ */
+function undefinedAfter(form: Form, count: number): number {
+  const { row } = form;
+  if (!SHIFTS.test(row.name) || row.operands.at(-1) === '1') return row.flagsUndefined;
+  const size = operandSize(form);
+  const masked = count < 0 ? -1 : count & (size === 8 ? 63 : 31);
+  if (masked === 0) return 0;
+  if (masked === 1) return row.flagsUndefined;
+  let undefinedFlags = row.flagsUndefined | FLAG.OF;
+  if (/^sh[lr]$/.test(row.name) && size < 4 && (masked < 0 || masked >= size * 8)) undefinedFlags |= FLAG.CF;
+  return undefinedFlags;
+}
+/** Shift count of a single case. */
+function countOf(form: Form, regs: BigUint64Array, immediateByte: number): number {
+  const last = form.row.operands.at(-1);
+  return last === 'CL' ? Number(regs[1] & 255n) : immediateByte;
+}
+/** SHLD and SHRD of 16 bits by more than 16 give anything. */
+function undefinedResult(form: Form, count: number): boolean {
+  return /^sh[lr]d$/.test(form.row.name) && operandSize(form) === 2 && (count < 0 || (count & 31) > 16);
+}
+
 /** One case of a form. Undefined when no encoding of it decodes to the row (another row has taken it). */
 export function singleCase(rng: Rng, form: Form, name: string): Case | undefined {
   const { row, mode32 } = form;
@@ -360,6 +387,8 @@ export function singleCase(rng: Rng, form: Form, name: string): Case | undefined
     if (decodedRow(built.bytes, mode32) !== row.id) continue;
     if (jumpsToItself(row, built.bytes)) continue;
     if (mode32) truncate(regs);
+    const count = countOf(form, regs, built.bytes[built.bytes.length - 1]);
+    if (undefinedResult(form, count)) continue;
     let rflags = flagsFor(rng);
     if (/^(movs|cmps|stos|scas|lods)$/.test(row.name) && rng.once(4)) rflags ^= FLAG.DF;
     return {
@@ -373,7 +402,7 @@ export function singleCase(rng: Rng, form: Form, name: string): Case | undefined
       fx: fxFor(rng, row),
       patches: [codePatch(offset, built.bytes), ...built.patches],
       codeLength: built.bytes.length,
-      undefinedFlags: row.flagsUndefined,
+      undefinedFlags: undefinedAfter(form, count),
       ignoredRegs: ignoredRegisters(row, insn),
     };
   }
@@ -405,12 +434,12 @@ export function sequenceForms(rows: readonly Row[], mode32: boolean): Form[] {
 const POINTERS_64 = [3, 6, 7, 13, 14];
 const POINTERS_32 = [3, 6, 7];
 
-/** A sequence of `count` instructions; forward branches among them. */
+/** A sequence of at most `instructions`; forward branches among them. */
 export function sequenceCase(
   rng: Rng,
   forms: readonly Form[],
   mode32: boolean,
-  count: number,
+  instructions: number,
   name: string,
 ): Case {
   const regs = randomRegisters(rng, mode32);
@@ -426,20 +455,22 @@ export function sequenceCase(
   let length = 0;
   let branched = false;
   let fx: Uint8Array | undefined;
-  for (let i = 0; i < count; i++) {
+  for (let i = 0; i < instructions; i++) {
     const form = rng.pick(forms);
     const { row } = form;
     if (row.flagsRead & undefinedFlags) continue;
     const bytes = sequenceInstruction(rng, form, pointers, CODE + offset + length);
     if (bytes === undefined) continue;
+    const count = row.operands.at(-1) === 'CL' ? -1 : bytes[bytes.length - 1];
+    if (undefinedResult(form, count)) continue;
     if (classOf(row) !== 'integer') {
       fx ??= sequenceFx(rng);
     }
     if (!row.flagsKept && !branched) undefinedFlags &= ~row.flagsWritten;
-    undefinedFlags |= row.flagsUndefined;
+    undefinedFlags |= undefinedAfter(form, count);
     pieces.push({ bytes, boundary: length });
     length += bytes.length;
-    if (rng.once(10) && i + 1 < count && undefinedFlags === 0) {
+    if (rng.once(10) && i + 1 < instructions && undefinedFlags === 0) {
       // Jcc over what follows, filled in below
       pieces.push({ bytes: Uint8Array.of(0x70 | rng.below(16), 0), boundary: length });
       length += 2;

@@ -14,7 +14,7 @@ import { getEflags, setEflags } from '../../src/cpu/sys/eflags.ts';
 import { hasErrorCode } from '../../src/cpu/sys/exceptions.ts';
 import { PhysMap, PhysMemory } from '../../src/cpu/sys/phys-memory.ts';
 import { powerOn } from '../../src/cpu/sys/reset.ts';
-import { CR0, CR4, EFER, VEC, W_CPL, W_INHIBIT, W_TR } from '../../src/cpu/sys/words.ts';
+import { CR0, CR4, EFER, VEC, W_CPL, W_INHIBIT, W_LDTR, W_TR } from '../../src/cpu/sys/words.ts';
 import { buildTier0 } from '../../src/cpu/tier0/build.ts';
 import { CodeCache } from '../../src/cpu/tier0/code-cache.ts';
 import type { Board } from '../../src/machine/board.ts';
@@ -260,6 +260,7 @@ export class Guest {
     env.idtLimit = 0xfff;
     setSegmentRaw(cpu, cpu.w + W_TR, TR, 0, 0x67, 0x8b00);
     env.tr.base = KERNEL_BASE + BigInt(TSS);
+    setSegmentRaw(cpu, cpu.w + W_LDTR, 0, 0, 0, 0);
     cpu.mmu.flushAll();
   }
 
