@@ -50,6 +50,12 @@ export const REASON = {
   SPECIAL: 4,
   /** The instruction budget (icount, single step) is used up. */
   BUDGET: 5,
+  /** The instruction at `ip` is to be executed alone in tier 0: a region met a case it leaves to TypeScript. */
+  ALONE: 6,
+  /** A branch became hot: `ip` is its target, `record` the jump's record. */
+  HOT: 7,
+  /** A region's code is not in this worker yet, or one of its pages is not in the code TLB. */
+  REGION: 8,
 } as const;
 
 /** Indices in `segs`. */

@@ -47,8 +47,8 @@ function withCarry(name: string, subtract: boolean): Semantics {
       const c = carryIn(ins);
       ins.modify(0, (a) => {
         const r = ins.f.let(subtract ? a.sub(b).sub(c) : a.add(b).add(c));
-        if (subtract) ins.flags.sub(ins.size, a, b, r);
-        else ins.flags.add(ins.size, a, b, r);
+        if (subtract) ins.flags.sub(ins.size, a, b, r, true);
+        else ins.flags.add(ins.size, a, b, r, true);
         return r;
       });
     },
@@ -209,7 +209,8 @@ export const ALU_SEMANTICS: readonly Semantics[] = [
     forms: ['r'],
     sizes: WIDE,
     emit(ins) {
-      ins.write(0, byteSwap(ins, ins.read(0), ins.size));
+      // 16 bits are undefined; silicon gives 0
+      ins.write(0, ins.size === 2 ? constant(2, 0) : byteSwap(ins, ins.read(0), ins.size));
     },
   },
   {

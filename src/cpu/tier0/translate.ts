@@ -8,6 +8,7 @@ import { BASE_RIP, DECODE, Insn, OPERAND, PREFIX } from '../decode/insn.ts';
 import { NAMES, ROWS } from '../decode/table.ts';
 import { CpuEnv, Segment, XMM_STRIDE } from '../env.ts';
 import { ARITHMETIC } from '../flags.ts';
+import { isLocked, operandKinds, operandSize, semanticName, SemanticsIndex } from '../sem/select.ts';
 import { handlerKey, type HandlerTable, type SemanticsTraits } from './handlers.ts';
 import { HELPER, HELPER_OPERAND, PSEUDO, RECORD, RECORD_SIZE, SLOTS } from './record.ts';
 
@@ -56,7 +57,7 @@ export class Translator {
   private readonly view = new DataView(this.buffer.buffer);
   private readonly insn = new Insn();
   private readonly handlers: HandlerTable;
-  private readonly semantics = new Map<string, SemanticsTraits[]>();
+  private readonly semantics: SemanticsIndex<SemanticsTraits>;
   private readonly helpers: HelperTraits;
   /** Keys that no handler exists for, for the coverage test and the log. */
   readonly missing = new Set<string>();
@@ -79,12 +80,7 @@ export class Translator {
   constructor(handlers: HandlerTable, helpers: HelperTraits) {
     this.handlers = handlers;
     this.helpers = helpers;
-    for (const s of handlers.semantics) {
-      // several may share a name (MMX and SSE): their forms tell them apart
-      const same = this.semantics.get(s.name);
-      if (same === undefined) this.semantics.set(s.name, [s]);
-      else same.push(s);
-    }
+    this.semantics = new SemanticsIndex(handlers.semantics);
   }
 
   /**
@@ -187,52 +183,14 @@ export class Translator {
     this.view.setUint32(at + RECORD.CHAIN, chain, true);
   }
 
-  /** The semantics' name of the instruction in `insn`, with the source size where it has one. */
-  private semanticName(name: string): string {
-    const { insn } = this;
-    switch (name) {
-      case 'movzx':
-      case 'movsx':
-        return `${name}${insn.size[1] * 8}`;
-      case 'movsxd':
-        return 'movsx32';
-      case 'crc32':
-        return `crc32_${insn.size[1] * 8}`;
-      case 'prefetch':
-        return 'nop';
-      default:
-        return name;
-    }
-  }
-
-  private kindsOf(): string {
-    const { insn } = this;
-    let kinds = '';
-    for (let n = 0; n < insn.count; n++) kinds += ' rrimxqncnsjf'[insn.kind[n]];
-    return kinds;
-  }
-
   /** Number of the handler for `insn`, or -1. */
   private findHandler(name: string, kinds: string, semantics: SemanticsTraits): number {
     const { insn } = this;
-    const { sizes } = semantics;
     const cacheKey = `${name} ${kinds} ${insn.opSize} ${insn.addrSize} ${insn.cond} ${insn.rep} ${insn.lock} ${insn.prefixes & PREFIX.W} ${insn.memOperand >= 0 ? insn.size[insn.memOperand] : 0}`;
     const cached = this.keyCache.get(cacheKey);
     if (cached !== undefined) return cached;
-    const size =
-      semantics.unit === 'x87' || semantics.unit === 'x87-nowait'
-        ? // one name may have 4-, 8- and 10-byte memory operands, whatever the operand size; registers count as 4
-          insn.memOperand >= 0
-          ? insn.size[insn.memOperand]
-          : 4
-        : sizes.length === 1
-          ? sizes[0]
-          : sizes.includes(insn.opSize)
-            ? insn.opSize
-            : insn.prefixes & PREFIX.W && sizes.includes(8)
-              ? 8
-              : 4;
-    const lock = (insn.lock !== 0 || name === 'xchg') && insn.memOperand === 0 && semantics.lockable === true;
+    const size = operandSize(insn, semantics);
+    const lock = isLocked(insn, semantics);
     const key = handlerKey(name, size, kinds, {
       cond: semantics.conditional ? insn.cond : undefined,
       addressSize: semantics.addressSizes ? insn.addrSize : undefined,
@@ -270,13 +228,13 @@ export class Translator {
     const name = NAMES[insn.name];
     this.mark(offset);
     this.instructions--; // the sequence number of the records below
-    const semanticName = this.semanticName(name);
-    const kinds = this.kindsOf();
-    const semantics = this.semantics.get(semanticName)?.find((s) => s.forms.includes(kinds));
+    const semantic = semanticName(insn);
+    const kinds = operandKinds(insn);
+    const semantics = this.semantics.find(semantic, kinds);
     const handler =
       semantics === undefined || this.helpers.prefers(name)
         ? -1
-        : this.findHandler(semanticName, kinds, semantics);
+        : this.findHandler(semantic, kinds, semantics);
     const isString = semantics?.reps !== undefined;
     const memory = insn.memOperand >= 0 ? this.addressOf(name, offset) : undefined;
     if (handler >= 0) {
