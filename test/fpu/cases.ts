@@ -383,3 +383,65 @@ for (const [name, [op, modrm, options]] of Object.entries(WITH_I)) {
 }
 
 export const INSTRUCTIONS: readonly Instruction[] = list;
+
+/** The finite number as an integer that counts representable magnitudes; negative for negative numbers. */
+export function ordinal([m, e]: Number80): bigint {
+  const exponent = BigInt(e & 0x7fff);
+  const magnitude = exponent === 0n ? m : (exponent - 1n) * ONE + m;
+  return e & 0x8000 ? -magnitude : magnitude;
+}
+
+/** Exponents from `low` to `high` (unbiased). */
+function within(r: Random, low: number, high: number): Number80 {
+  const e = 0x3fff + low + r.below(high - low + 1);
+  return [mantissa(r), e | (r.below(2) << 15)];
+}
+
+type Pair = (r: Random) => Number80[];
+const anyPair: Pair = (r) => [randomNumber(r), randomNumber(r)];
+const TRIGONOMETRIC: Pair = (r) => [
+  r.chance(3) ? randomNumber(r) : within(r, r.pick([-70, -5, -3]), r.pick([3, 20, 62])),
+];
+const positive = ([m, e]: Number80): Number80 => [m, e & 0x7fff];
+
+/** Transcendental instructions; operands where the result is defined. */
+export const TRANSCENDENTAL: readonly Instruction[] = (
+  [
+    ['fsin', 0xfe, TRIGONOMETRIC],
+    ['fcos', 0xff, TRIGONOMETRIC],
+    ['fsincos', 0xfb, TRIGONOMETRIC],
+    ['fptan', 0xf2, TRIGONOMETRIC],
+    ['fpatan', 0xf3, (r) => (r.chance(2) ? anyPair(r) : [within(r, -20, 20), within(r, -20, 20)])],
+    [
+      'f2xm1',
+      0xf0,
+      (r) => {
+        const x = r.chance(3) ? randomNumber(r) : within(r, r.pick([-80, -5]), -1);
+        const exponent = x[1] & 0x7fff;
+        return exponent >= 0x3fff && exponent !== 0x7fff ? [[ONE, (x[1] & 0x8000) | 0x3fff]] : [x];
+      },
+    ],
+    ['fyl2x', 0xf1, (r) => (r.chance(2) ? anyPair(r) : [positive(within(r, -3, 3)), within(r, -20, 20)])],
+    [
+      'fyl2xp1',
+      0xf9,
+      (r) => {
+        const x = r.chance(3) ? randomNumber(r) : within(r, r.pick([-80, -5]), -3);
+        const exponent = x[1] & 0x7fff;
+        return [
+          exponent >= 0x3ffd && exponent !== 0x7fff && x[0] >= ONE ? [x[0], (x[1] & 0x8000) | 0x3ffc] : x,
+          randomNumber(r),
+        ];
+      },
+    ],
+  ] as [string, number, Pair][]
+).map(([name, modrm, pair]) =>
+  instruction(name, fixed(0xd9, modrm), {
+    tags: name === 'fsincos' || name === 'fptan' ? room : undefined,
+    adjust: (r, registers) => {
+      pair(r).forEach((x, i) => (registers[i] = x));
+    },
+    // rounding direction (C1), and what a result at the border of the formats raises, follow the result
+    mask: 0xffff & ~C1,
+  }),
+);

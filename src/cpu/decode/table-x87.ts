@@ -36,7 +36,7 @@ D9/7m fnstcw Mw
 D9/0r fld STi
 D9/1r fxch ST0,STi
 D9:D0 fnop -
-D9/3r fstp STi
+D9/3r fstpnce~fstp STi
 D9:E0 fchs -
 D9:E1 fabs -
 D9:E4 ftst -

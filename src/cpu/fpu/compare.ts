@@ -1,7 +1,6 @@
 /** Generated x87 comparisons and FXAM. Source: Intel SDM vol. 1, 8.3.6; vol. 2, FCOM, FUCOM, FCOMI, FXAM. */
 import { type Expr, type FuncRef, i32, load, type ModuleBuilder } from '../../wasm/index.ts';
 import {
-  control,
   type Core,
   denormalFlag,
   exponentOf,
@@ -22,7 +21,7 @@ export interface Comparisons {
   readonly compareRegister: FuncRef;
   /** (env, mantissa, high, conversion flags, pops) */
   readonly compareMemory: FuncRef;
-  /** (env, i, quiet, pops) → C0, C2, C3, or -1 when EFLAGS is to be left alone. */
+  /** (env, i, quiet, pops) → C0, C2, C3 for EFLAGS; those of the status word are kept. */
   readonly compareFlags: FuncRef;
   /** (env) */
   readonly examine: FuncRef;
@@ -59,16 +58,13 @@ function emitCompare(m: ModuleBuilder): FuncRef {
 export function emitComparisons(m: ModuleBuilder, core: Core): Comparisons {
   const compare = emitCompare(m);
 
-  // (env, flags with condition bits, pops): the condition bits are replaced unless an exception stops that
+  // (env, flags with condition bits, pops): the condition bits are replaced, whatever is unmasked
   const finish = m.func('x87FinishCompare', ['i32', 'i32', 'i32'], []);
   {
     const f = finish;
     const [env, flags, pops] = [0, 1, 2].map((i) => f.param(i));
-    const stopped = flags.and(control(env).xor(-1)).and(FSW.IE | FSW.DE);
-    f.if(stopped.eqz(), () => {
-      const status = load('i32_16u', env, FPU.status).and(0xffff & ~CONDITION_BITS);
-      f.store(2, env, FPU.status, status.or(flags.and(CONDITION_BITS)));
-    });
+    const status = load('i32_16u', env, FPU.status).and(0xffff & ~CONDITION_BITS);
+    f.store(2, env, FPU.status, status.or(flags.and(CONDITION_BITS)));
     f.run(f.call(core.status, env, flags, pops));
   }
 
@@ -119,9 +115,11 @@ export function emitComparisons(m: ModuleBuilder, core: Core): Comparisons {
     const f = compareFlags;
     const [env, i, quiet, pops] = [0, 1, 2, 3].map((n) => f.param(n));
     const flags = f.copy(f.call(registers, env, i, quiet));
+    const c1 = f.copy(load('i32_16u', env, FPU.status).and(FSW.C1));
     f.run(f.call(core.status, env, flags, pops));
-    const stopped = flags.and(control(env).xor(-1)).and(FSW.IE | FSW.DE);
-    f.ret(stopped.select(i32(-1), flags.and(UNORDERED)));
+    // found on the silicon: C1 is kept
+    f.if(flags.and(FSW.SF).eqz(), () => f.store(2, env, FPU.status, load('i32_16u', env, FPU.status).or(c1)));
+    f.ret(flags.and(UNORDERED));
   }
 
   const examine = m.func('x87Examine', ['i32'], []);

@@ -5,6 +5,7 @@ import {
   type FuncRef,
   i32,
   i64,
+  load,
   type Local,
   type ModuleBuilder,
 } from '../../wasm/index.ts';
@@ -32,6 +33,7 @@ import {
   DEFAULT_NAN_MANTISSA,
   EXPONENT_BIAS,
   EXPONENT_MAX,
+  FPU,
   FSW,
   INTEGER_BIT,
   QUIET_BIT,
@@ -147,7 +149,21 @@ function emitPushFloat(m: ModuleBuilder, core: Core): FuncRef {
     setResult(f, env, x.m.or(QUIET_BIT), x.e);
     f.set(flags, i32(FSW.IE));
   });
-  f.run(f.call(core.push, env, flags));
+  f.run(f.call(core.push, env, flags.and(FSW.IE)));
+  // an unmasked denormal-operand exception does not keep the number from being pushed
+  f.if(
+    flags
+      .and(FSW.DE)
+      .ne(0)
+      .and(
+        load('i32_16u', env, FPU.status)
+          .and(FSW.SF | FSW.C1)
+          .ne(FSW.SF | FSW.C1),
+      ),
+    () => {
+      f.run(f.call(core.status, env, flags, i32(0)));
+    },
+  );
   return f;
 }
 
@@ -182,6 +198,7 @@ function emitToFloat(m: ModuleBuilder, name: string, format: FloatFormat): FuncR
   const exp = f.copy(n.exp.sub(EXPONENT_BIAS - bias));
   const flags = f.copy(i32(0));
   const tiny = f.copy(i32(0));
+  const denormal = f.copy(i32(0));
   const low = f.copy(i64(0));
   const decide = (): { rest: Expr; up: Expr } => {
     const rest = f.let(n.m.shl(64 - drop).or(low));
@@ -207,7 +224,7 @@ function emitToFloat(m: ModuleBuilder, name: string, format: FloatFormat): FuncR
           f.set(n.m, i64(0));
         },
       );
-      f.set(exp, i32(0));
+      f.set(denormal, i32(1));
     });
   });
   const { rest, up } = decide();
@@ -218,11 +235,12 @@ function emitToFloat(m: ModuleBuilder, name: string, format: FloatFormat): FuncR
   });
   f.if(rest.ne(0), () => f.set(flags, flags.or(FSW.PE)));
   f.if(tiny, () => {
-    // masked: only an inexact result counts as an underflow
-    f.if(rest.ne(0).or(cw.and(FSW.UE).eqz()), () => f.set(flags, flags.or(FSW.UE)));
+    // masked: only an inexact result counts as an underflow; unmasked: nothing is stored
+    f.if(cw.and(FSW.UE).eqz(), () => f.ret(i32(FSW.UE)));
+    f.if(rest.ne(0), () => f.set(flags, flags.or(FSW.UE)));
   });
   f.if(
-    exp.eqz(),
+    denormal,
     () => f.set(exp, kept.shrU(fractionBits).i32()),
     () => {
       f.if(kept.shrU(fractionBits + 1).ne(0), () => {
@@ -232,6 +250,7 @@ function emitToFloat(m: ModuleBuilder, name: string, format: FloatFormat): FuncR
     },
   );
   f.if(exp.geS(max), () => {
+    f.if(cw.and(FSW.OE).eqz(), () => f.ret(i32(FSW.OE)));
     const toInfinity = rounding.eqz().or(rounding.eq(sign.select(i32(1), i32(2))));
     f.if(
       toInfinity,

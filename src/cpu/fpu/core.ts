@@ -213,6 +213,11 @@ function emitRound(m: ModuleBuilder): FuncRef {
           f.set(denormal, i32(1));
         },
         () => {
+          f.if(exp.leS(-EXPONENT_ADJUST), () => {
+            // too far off even for the adjusted exponent (FSCALE)
+            setResult(f, env, 0n, sign);
+            f.ret(i32(FSW.UE | FSW.PE));
+          });
           f.if(tiny, () => {
             f.set(exp, exp.add(EXPONENT_ADJUST));
             f.set(flags, i32(FSW.UE));
@@ -260,7 +265,13 @@ function emitRound(m: ModuleBuilder): FuncRef {
             },
           );
         },
-        () => f.set(exp, exp.sub(EXPONENT_ADJUST)),
+        () => {
+          f.set(exp, exp.sub(EXPONENT_ADJUST));
+          f.if(exp.geS(EXPONENT_MAX), () => {
+            setResult(f, env, INTEGER_BIT, sign.or(EXPONENT_MAX));
+            f.ret(i32(FSW.OE | FSW.PE | FSW.C1));
+          });
+        },
       );
     },
     undefined,
@@ -306,7 +317,11 @@ function updateStatus(f: FuncBuilder, env: Expr, flags: Expr, kept: number): Exp
     () => {
       f.if(
         unmasked.and(BEFORE),
-        () => f.set(status, status.or(flags.and(BEFORE | FSW.SF | FSW.C1))),
+        () => {
+          // C1 tells overflow from underflow of the stack; it is that of no rounding
+          const overflowed = flags.and(FSW.SF).shl(3).and(flags);
+          f.set(status, status.or(flags.and(BEFORE | FSW.SF)).or(overflowed));
+        },
         () => f.set(status, status.or(flags.and(kept))),
       );
       f.set(status, status.or(FSW.ES | FSW.B));

@@ -14,7 +14,7 @@ import {
   setResult,
   writeRegister,
 } from './core.ts';
-import { DEFAULT_NAN_HIGH, DEFAULT_NAN_MANTISSA, FSW } from './layout.ts';
+import { DEFAULT_NAN_HIGH, DEFAULT_NAN_MANTISSA, FPU, FSW } from './layout.ts';
 import { emitRemainders, type Remainders } from './remainder.ts';
 
 /** Moves of registers. */
@@ -23,6 +23,8 @@ interface Moves {
   readonly load: FuncRef;
   /** (env, i, pops): ST(i) = ST(0). */
   readonly store: FuncRef;
+  /** (env, i): the same with a pop, and an empty ST(0) is only popped (D9 D8+i). */
+  readonly storeUnchecked: FuncRef;
   /** (env, i): exchanges ST(0) and ST(i). */
   readonly exchange: FuncRef;
   /** (env, i, condition): ST(0) = ST(i) when the condition is nonzero. */
@@ -41,18 +43,22 @@ function emitMoves(m: ModuleBuilder, core: Core): Moves {
     const f = load;
     const env = f.param(0);
     const source = f.copy(physical(env, f.param(1)));
-    const flags = f.copy(i32(UNDERFLOW));
     f.if(
       isEmpty(env, source),
-      () => setDefaultNan(f, env),
+      () => {
+        // found before an overflow of the stack
+        setDefaultNan(f, env);
+        const register = f.copy(physical(env, -1));
+        f.run(f.call(core.finish, env, i32(UNDERFLOW), register, i32(0)));
+        f.if(control(env).and(FSW.IE), () => f.store(4, env, FPU.top, register));
+      },
       () => {
         const x = readRegister(f, env, source);
         setResult(f, env, x.m, x.e);
-        f.set(flags, i32(0));
+        f.run(f.call(core.push, env, i32(0)));
       },
       false,
     );
-    f.run(f.call(core.push, env, flags));
   }
 
   const store = m.func('x87Store', ['i32', 'i32', 'i32'], []);
@@ -72,6 +78,18 @@ function emitMoves(m: ModuleBuilder, core: Core): Moves {
       false,
     );
     f.run(f.call(core.finish, env, flags, physical(env, f.param(1)), f.param(2)));
+  }
+
+  const storeUnchecked = m.func('x87StoreUnchecked', ['i32', 'i32'], []);
+  {
+    const f = storeUnchecked;
+    const env = f.param(0);
+    const source = f.copy(physical(env, 0));
+    f.if(isEmpty(env, source).eqz(), () => {
+      const x = readRegister(f, env, source);
+      writeRegister(f, env, physical(env, f.param(1)), x);
+    });
+    f.run(f.call(core.status, env, i32(0), i32(1)));
   }
 
   const exchange = m.func('x87Exchange', ['i32', 'i32'], []);
@@ -115,7 +133,8 @@ function emitMoves(m: ModuleBuilder, core: Core): Moves {
       },
       () => {
         const x = readRegister(f, env, f.param(2).select(second, first));
-        setResult(f, env, x.m, x.e);
+        writeRegister(f, env, first, x);
+        f.ret();
       },
       false,
     );
@@ -142,7 +161,7 @@ function emitMoves(m: ModuleBuilder, core: Core): Moves {
     );
     f.run(f.call(core.finish, env, flags, register, i32(0)));
   }
-  return { load, store, exchange, move, sign };
+  return { load, store, storeUnchecked, exchange, move, sign };
 }
 
 /** Adds the functions to `m`. They belong before the functions that call them are emitted, in any order. */

@@ -52,10 +52,11 @@ interface TwoOperands {
 }
 
 /** ST(0) and ST(1), with empty registers, unsupported numbers and NaNs done. */
-function begin(f: FuncBuilder, core: Core): TwoOperands {
+function begin(f: FuncBuilder, core: Core, first: (env: Expr) => void = () => {}): TwoOperands {
   const env = f.param(0);
   const register = f.copy(physical(env, 0));
   const other = f.copy(physical(env, 1));
+  first(env);
   const flags = f.copy(i32(FSW.IE | FSW.SF));
   const finish = (): void => {
     f.run(f.call(core.finish, env, flags, register, i32(0)));
@@ -86,11 +87,14 @@ function roundTo64(f: FuncBuilder, core: Core, env: Expr, sign: Expr, exp: Expr,
 
 function emitRemainder(m: ModuleBuilder, core: Core): FuncRef {
   const f = m.func('x87Remainder', ['i32', 'i32'], []);
-  const { env, register, a, b, flags, invalid } = begin(f, core);
+  const { env, register, a, b, flags, invalid } = begin(f, core, (e) => {
+    // C2 is cleared whatever happens; C0 and C3 change only with a result
+    f.store(2, e, FPU.status, load('i32_16u', e, FPU.status).and(0xffff & ~FSW.C2));
+  });
   const nearest = f.param(1);
   const conditions = f.copy(i32(0));
   const leave = (): void => {
-    const stopped = flags.and(control(env).xor(-1)).and(FSW.IE | FSW.DE);
+    const stopped = flags.and(control(env).xor(-1)).and(FSW.DE);
     f.if(stopped.eqz(), () => {
       const status = load('i32_16u', env, FPU.status).and(0xffff & ~CONDITION_BITS);
       f.store(2, env, FPU.status, status);

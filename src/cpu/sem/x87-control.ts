@@ -46,6 +46,7 @@ function free(name: string, pop: boolean): Semantics {
       const bit = i32(1).shl(top.add(ins.stIndex(0)).and(7));
       const popped = pop ? bit.or(i32(1).shl(top)) : bit;
       ins.envStore(1, FPU.tags, ins.envLoad('i32_8u', FPU.tags).and(popped.xor(-1)));
+      clearC1(ins);
       if (pop) ins.envStore(4, FPU.top, top.add(1).and(7));
     },
     ['s'],

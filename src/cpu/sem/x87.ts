@@ -90,10 +90,8 @@ function comparisons(fns: X87Functions): Semantics[] {
       const { f } = ins;
       const call = f.call(fns.compareFlags, ins.env, ins.stIndex(1), i32(quiet ? 1 : 0), i32(pops));
       const r = f.copy(call);
-      f.if(r.ne(-1), () => {
-        const bit = (n: number): Expr => r.shrU(n).and(1);
-        ins.flags.setAll({ cf: bit(8), pf: bit(10), zf: bit(14) });
-      });
+      const bit = (n: number): Expr => r.shrU(n).and(1);
+      ins.flags.setAll({ cf: bit(8), pf: bit(10), zf: bit(14) });
     });
   return [
     registers('fcom', false, 0),
@@ -196,6 +194,7 @@ function stores(fns: X87Functions): Semantics[] {
   return [
     toRegister('fst', 0),
     toRegister('fstp', 1),
+    plain('fstpnce', 's', (ins) => ins.f.run(ins.f.call(fns.storeUnchecked, ins.env, ins.stIndex(0)))),
     toFloat('fst', 0),
     toFloat('fstp', 1),
     x87('fstp', ['m'], [10], (ins) => storeMemory(ins, fns, FORMAT.extended, 1)),
