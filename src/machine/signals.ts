@@ -47,6 +47,8 @@ export class VcpuSignals implements CpuSignals {
     Atomics.and(this.words, this.at + OFF.interruptRequest, ~bits);
   }
   init(): void {
+    // a SIPI that came first counts for nothing; one that comes next must not be lost (SDM 3, 9.4.4)
+    this.clearInterrupt(INTERRUPT.SIPI);
     this.interrupt(INTERRUPT.INIT);
   }
   sipi(vector: number): void {

@@ -36,6 +36,7 @@ import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { callHelper, type Helper } from '../cpu/tier0/helper-call.ts';
 import type { HandlerTable } from '../cpu/tier0/handlers.ts';
 import { PSEUDO, RECORD_SIZE } from '../cpu/tier0/record.ts';
+import { correctStackFault } from '../cpu/tier0/stack-fault.ts';
 import { type HelperTraits, Translator } from '../cpu/tier0/translate.ts';
 import type { Tier0Imports } from '../cpu/tier0/build.ts';
 import type { Board } from './board.ts';
@@ -55,6 +56,8 @@ const I = {
 const ONE_SHOT = SCRATCH_OFFSET + Math.ceil(SCRATCH_DATA_SIZE / 64) * 64 + 64;
 const CS_WORD = W_SEGS + 1 * SEG_WORDS;
 const MAX_INSN = 16;
+/** Value of `inhibit` after MOV SS and POP SS. */
+const INHIBIT_DEBUG = 2;
 
 /** Why `execute` came back. */
 export type Pause = 'stop' | 'halted' | 'shutdown' | 'yield';
@@ -249,6 +252,8 @@ export class Vcpu {
         case REASON.KICK:
           return true;
         case REASON.LOOKUP:
+          // an instruction that crosses a page is executed by the lookup: not when it is to be stepped
+          if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) break;
           if (!this.lookup()) return this.raised();
           if (Atomics.load(this.i32, this.w + I.exitRequest) !== 0) return true;
           if (this.interruptible()) return true;
@@ -276,6 +281,7 @@ export class Vcpu {
 
   /** Delivers the exception that is set. False: triple fault. */
   private raised(): boolean {
+    correctStackFault(this.cpu);
     return deliverRaised(this.cpu);
   }
 
@@ -284,10 +290,17 @@ export class Vcpu {
     const { cpu, worker } = this;
     const debugging = debugActive(cpu);
     const trap = (cpu.get(W_EFLAGS) & FLAG.TF) !== 0;
+    // a trap that came with the instruction before this one
+    if (cpu.pendingDebug !== 0 && cpu.get(W_INHIBIT) !== INHIBIT_DEBUG && debugTrap(cpu, false)) {
+      return deliver(cpu, VEC.DB, -1, KIND.TRAP);
+    }
     cpu.set(W_INHIBIT, 0);
+    cpu.delivered = false;
     if (debugging && instructionBreakpoint(cpu)) return this.raised();
     const record = this.oneShot(PSEUDO.STOP);
     if (record < 0) return this.raised();
+    // a repeated string instruction does one element
+    if (debugging) cpu.mmu.kickSelf();
     switch (worker.run(cpu.base, record)) {
       case REASON.EXCEPTION:
         return this.raised();
@@ -297,7 +310,10 @@ export class Vcpu {
         Atomics.store(this.i32, this.w + I.halted, 1);
         break;
     }
-    if (debugging && debugTrap(cpu, trap)) return deliver(cpu, VEC.DB, -1, KIND.TRAP);
+    // MOV SS and POP SS hold debug traps off too (SDM 3A 6.8.3); the step is lost, breakpoints stay pending
+    if (cpu.get(W_INHIBIT) === INHIBIT_DEBUG) return true;
+    // a software interrupt clears TF and is not stepped (SDM 3B 17.3.1.4)
+    if (debugging && debugTrap(cpu, trap && !cpu.delivered)) return deliver(cpu, VEC.DB, -1, KIND.TRAP);
     return true;
   }
 
@@ -394,16 +410,17 @@ export class Vcpu {
 
   private takeRequests(): void {
     const { cpu, i32, w } = this;
-    const request = Atomics.load(i32, w + I.interruptRequest);
+    let request = Atomics.load(i32, w + I.interruptRequest);
     const signals = this.board.signals[this.index];
     if (request & INTERRUPT.TLB_FLUSH) {
       signals.clearInterrupt(INTERRUPT.TLB_FLUSH);
       cpu.mmu.flushAll();
     }
     if (request & INTERRUPT.INIT) {
-      signals.clearInterrupt(INTERRUPT.INIT | INTERRUPT.SIPI);
+      signals.clearInterrupt(INTERRUPT.INIT);
       this.init();
-      return;
+      // a SIPI that is there now was sent after this INIT: sending an INIT takes back an earlier one
+      request = Atomics.load(i32, w + I.interruptRequest);
     }
     if (request & INTERRUPT.SIPI) {
       signals.clearInterrupt(INTERRUPT.SIPI);
