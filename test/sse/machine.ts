@@ -78,6 +78,9 @@ export class Machine {
     return result;
   }
 
+  setCr4(value: bigint): void {
+    this.env.cr4 = value;
+  }
   /** x87 state after the last run: TOP and tags. */
   x87(): { top: number; tags: number } {
     return { top: this.env.fpTop, tags: this.env.fpTags };

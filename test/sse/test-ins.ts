@@ -52,6 +52,9 @@ export class TestIns implements Ins {
     this.flags = new FlagEmitter(f, new EnvFlagStorage(f, this.env, at, load), true);
   }
 
+  movedAddress(n: number, delta: Expr): Expr {
+    return this.f.copy(this.address(n).add(delta));
+  }
   imm(_n: number, size = this.size): Expr {
     const value = this.immediate === undefined ? load('i32', i32(IMMEDIATE)) : i32(this.immediate);
     return size === 8 ? value.i64s() : value;

@@ -5,7 +5,7 @@
 import { type Expr, i32, i64 } from '../../wasm/index.ts';
 import { CpuEnv } from '../env.ts';
 import type { Ins, Semantics } from './ins.ts';
-import { enterMmx, immediate, row, splat64, writeMmx } from './simd-emit.ts';
+import { enterMmx, immediate, mmxRow, row, splat64, writeMmx } from './simd-emit.ts';
 import { LANE_OPS, PAIR_OPS, shift, SHIFTS, UNPACK, unpack, wordSelectors } from './simd-lanes.ts';
 import { bytes16, high64, low64, pair64, simd, zext64 } from './simd-ops.ts';
 import { maskedStore } from './sse-move.ts';
@@ -18,7 +18,7 @@ function source(ins: Ins, n: number, bytes: 4 | 8 = 8): Expr {
   return ins.readLow(n, bytes).i64u();
 }
 function binary(name: string, emit: (ins: Ins, a: Expr, b: Expr) => Expr, bytes: 4 | 8 = 8): Semantics {
-  return row(name, 'qq qm', (ins) => {
+  return mmxRow(name, 'qq qm', (ins) => {
     const b = ins.f.let(source(ins, 1, ins.kinds[1] === 'm' ? bytes : 8));
     writeMmx(ins, 0, emit(ins, source(ins, 0), b));
   });
@@ -49,7 +49,7 @@ function arithmetic(): Semantics[] {
   }
   for (const name of Object.keys(SHIFTS)) {
     rows.push(
-      row(name, 'qq qm qi', (ins) => {
+      mmxRow(name, 'qq qm qi', (ins) => {
         const count = ins.kinds[1] === 'i' ? immediate(ins, 1) : source(ins, 1);
         writeMmx(ins, 0, low64(shift(ins.f, name, low(ins, source(ins, 0)), count)));
       }),
@@ -63,12 +63,12 @@ function shuffles(): Semantics[] {
     binary('pshufb', (ins, a, b) =>
       low64(simd('i8x16.swizzle', low(ins, a), simd('v128.and', splat64(b), bytes16(0x87)))),
     ),
-    row('pshufw', 'qqi qmi', (ins) => {
+    mmxRow('pshufw', 'qqi qmi', (ins) => {
       const v = low(ins, source(ins, 1));
       const imm = immediate(ins, 2);
       writeMmx(ins, 0, low64(simd('i8x16.swizzle', v, wordSelectors(imm))));
     }),
-    row('palignr', 'qqi qmi', (ins) => {
+    mmxRow('palignr', 'qqi qmi', (ins) => {
       const b = source(ins, 1);
       const a = source(ins, 0);
       const imm = immediate(ins, 2);
@@ -77,19 +77,19 @@ function shuffles(): Semantics[] {
       const index = simd('i8x16.add_sat_u', simd('i64x2.splat', i64(0x0706050403020100n)), distance);
       writeMmx(ins, 0, low64(simd('i8x16.swizzle', pair64(b, a), index)));
     }),
-    row('pinsrw', 'qri qmi', (ins) => {
+    mmxRow('pinsrw', 'qri qmi', (ins) => {
       const value = ins.kinds[1] === 'm' ? ins.load(ins.address(1), 2) : ins.read(1, 4);
       const imm = immediate(ins, 2);
       const at = ins.f.let(imm.and(3).shl(4).i64u());
       const hole = i64(0xffff).shl(at).xor(-1);
       writeMmx(ins, 0, source(ins, 0).and(hole).or(value.and(0xffff).i64u().shl(at)));
     }),
-    row('pextrw', 'rqi', (ins) => {
+    mmxRow('pextrw', 'rqi', (ins) => {
       const at = immediate(ins, 2).and(3).shl(4).i64u();
       ins.write(0, source(ins, 1).shrU(at).i32().and(0xffff), 4);
       enterMmx(ins);
     }),
-    row('pmovmskb', 'rq', (ins) => {
+    mmxRow('pmovmskb', 'rq', (ins) => {
       ins.write(0, simd('i8x16.bitmask', zext64(source(ins, 1))), 4);
       enterMmx(ins);
     }),
@@ -98,18 +98,18 @@ function shuffles(): Semantics[] {
 
 function moves(): Semantics[] {
   return [
-    row('movd', 'qr qm rq mq', (ins) => {
+    mmxRow('movd', 'qr qm rq mq', (ins) => {
       if (ins.kinds[0] === 'q') return writeMmx(ins, 0, ins.read(1, 4).i64u());
       ins.write(0, ins.readLow(1, 4), 4);
       return enterMmx(ins);
     }),
-    row('movq', 'qr qm rq mq qq', (ins) => {
+    mmxRow('movq', 'qr qm rq mq qq', (ins) => {
       const v = ins.kinds[1] === 'q' ? source(ins, 1) : ins.read(1, 8);
       if (ins.kinds[0] === 'q') return writeMmx(ins, 0, v);
       ins.write(0, v, 8);
       return enterMmx(ins);
     }),
-    row('movntq', 'mq', (ins) => {
+    mmxRow('movntq', 'mq', (ins) => {
       ins.write(0, source(ins, 1), 8);
       enterMmx(ins);
     }),
@@ -120,6 +120,7 @@ function moves(): Semantics[] {
     row('movdq2q', 'qx', (ins) => writeMmx(ins, 0, ins.readLow(1, 8))),
     {
       name: 'maskmovq',
+      unit: 'mmx',
       forms: ['qq'],
       sizes: [4],
       addressSizes: [2, 4, 8],
@@ -128,7 +129,7 @@ function moves(): Semantics[] {
         enterMmx(ins);
       },
     },
-    row('emms', '', (ins) => {
+    mmxRow('emms', '', (ins) => {
       ins.envStore(4, FP_TOP, i32(0));
       ins.envStore(1, FP_TAGS, i32(0));
     }),

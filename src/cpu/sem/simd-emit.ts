@@ -17,7 +17,11 @@ export function row(
   emit: (ins: Ins) => void,
   sizes: readonly number[] = [4],
 ): Semantics {
-  return { name, forms: forms.split(' '), sizes, emit };
+  return { name, forms: forms.split(' '), sizes, unit: 'sse', emit };
+}
+/** As `row`, for an instruction that belongs to MMX: it does not ask for CR4.OSFXSR. */
+export function mmxRow(name: string, forms: string, emit: (ins: Ins) => void): Semantics {
+  return { ...row(name, forms, emit), unit: 'mmx' };
 }
 
 /** Raises #XM (#UD without CR4.OSXMMEXCPT) if the slow path just called found an unmasked exception. */

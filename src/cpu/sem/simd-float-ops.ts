@@ -14,6 +14,7 @@ import {
   MXCSR,
   mxcsr,
   narrowExact,
+  normalise,
   note,
   PENDING,
   signBit,
@@ -111,19 +112,10 @@ const WIDE_LANES: SharedFunctions = {
       f.set(x, fns.call(f, 'fpDaz', env, x, i32(0)));
       const magnitude = f.copy(x.shl(1));
       f.if(magnitude.eqz().or(magnitude.eq(0x7ffn << 53n)), () => f.ret(narrowExact(x, i32(1)).i32()));
-      const exponent = f.copy(magnitude.shrU(53).i32().sub(1023));
-      const m = f.copy(
-        magnitude
-          .shl(10)
-          .shrU(11)
-          .or(1n << 52n),
-      );
-      f.if(denormal(x, i32(0)), () => {
-        note(f, env, MXCSR.DE);
-        // far below anything single precision has: only that it is not zero matters
-        f.set(m, i64(1n << 52n));
-      });
-      f.ret(fns.call(f, 'fpRound', env, signBit(x), exponent, m.shl(2), i32(1)).i32());
+      f.if(denormal(x, i32(0)), () => note(f, env, MXCSR.DE));
+      // a denormal's own bits count: with underflow unmasked they decide whether it is inexact
+      const { exponent, significand } = normalise(f, x);
+      f.ret(fns.call(f, 'fpRound', env, signBit(x), exponent, significand.shl(2), i32(1)).i32());
     },
   },
   laneExtend: {

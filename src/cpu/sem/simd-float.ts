@@ -101,7 +101,7 @@ function noteDenormals(f: FuncBuilder, env: Expr, single: Expr, ...values: Expr[
   f.if(any, () => note(f, env, MXCSR.DE), undefined, false);
 }
 /** Exponent and 53-bit significand of a finite nonzero number. */
-function normalise(f: FuncBuilder, x: Expr): { exponent: Local; significand: Local } {
+export function normalise(f: FuncBuilder, x: Expr): { exponent: Local; significand: Local } {
   const field = f.let(x.shrU(52).i32().and(0x7ff));
   const significand = f.copy(x.and(FRACTION));
   const exponent = f.copy(field.sub(1023));

@@ -206,6 +206,7 @@ function control(): Semantics[] {
     row('stmxcsr', 'm', (ins) => ins.store(ins.address(0), ins.f.let(ins.envLoad('i32', MXCSR_OFFSET)), 4)),
     {
       name: 'maskmovdqu',
+      unit: 'sse',
       forms: ['xx'],
       sizes: [4],
       addressSizes: [2, 4, 8],
