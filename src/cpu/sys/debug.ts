@@ -88,8 +88,9 @@ export function movToDr(cpu: Cpu): number {
   if (n === 7) cpu.set64(W_DR + 14, ((lo & DR7_KNOWN) | DR7_FIXED) >>> 0, 0);
   else cpu.set64(W_DR + n * 2, lo, hi);
   updateBreakpoints(cpu);
-  cpu.mmu.kickSelf();
-  return STATUS.NEXT;
+  // the next instruction may be one that breaks
+  cpu.advance();
+  return STATUS.LOOKUP;
 }
 
 /** Makes the MMU watch the pages of data breakpoints. After any change of DR0–DR3 or DR7 (also by a debugger or snapshot). */
@@ -147,6 +148,11 @@ export function noteIo(cpu: Cpu, port: number, size: number): void {
       cpu.mmu.kickSelf();
     }
   }
+}
+
+/** A single-step trap is due before the next instruction: TF came with the one just done (SYSCALL, SYSRET). */
+export function noteStep(cpu: Cpu): void {
+  if ((cpu.get(W_EFLAGS) & FLAG.TF) !== 0) cpu.pendingDebug |= DR6_BS;
 }
 
 /** True while the loop must run single instructions: TF, an enabled breakpoint, or a debug trap pending. */

@@ -234,6 +234,7 @@ function deliverLong(cpu: Cpu, vector: number, error: number, kind: number): boo
   } else if (newCpl < cpl) {
     if (!innerStack(cpu, newCpl, stack, ext)) return false;
   } else stack.flat(oldSpLo, oldSpHi, cpu.mmu.index());
+  stack.error = ext;
   stack.spLo = (stack.spLo & ~15) >>> 0;
   stack.push(u32[cpu.segWord(SEG.SS) + SEG_SELECTOR], 0);
   stack.push(oldSpLo, oldSpHi);

@@ -302,6 +302,11 @@ export class Mmu {
     return false;
   }
 
+  /** The second page of an access, at `nextLo`: no access reaches over the end of the canonical addresses. */
+  #reaches(nextLo: number, hi: number): boolean {
+    return nextLo !== 0 || this.canonical(this.#nextHigh(nextLo, hi), VEC.GP);
+  }
+
   /**
    * Finds where an address within one page lies for an access through MMU index `index`, from the TLB or
    * by a walk. Results and failure as for `fillTlb`.
@@ -414,6 +419,8 @@ export class Mmu {
     this.#rmwSize = size;
     const first = Math.min(size, 4096 - (lo & 4095));
     this.#rmwFirst = first;
+    const nextLo = ((lo & ~4095) + 4096) >>> 0;
+    if (first < size && !this.#reaches(nextLo, hi)) return -1;
     if (!this.resolve(lo, hi, ACCESS.WRITE, index)) return -1;
     if (first === size && this.host >= 0 && !this.code) {
       this.#rmwKind = RMW_DIRECT;
@@ -424,7 +431,6 @@ export class Mmu {
     this.#rmwPaLo = this.paLo;
     this.#rmwPaHi = this.paHi;
     if (first < size) {
-      const nextLo = ((lo & ~4095) + 4096) >>> 0;
       if (!this.resolve(nextLo, this.#nextHigh(nextLo, hi), ACCESS.WRITE, index)) return -1;
       this.#rmwHost2 = this.host;
       this.#rmwPaLo2 = this.paLo;
@@ -517,6 +523,8 @@ export class Mmu {
 
   #read(lo: number, hi: number, length: number, index: number, into: Uint8Array, at: number): boolean {
     const first = Math.min(length, 4096 - (lo & 4095));
+    const nextLo = ((lo & ~4095) + 4096) >>> 0;
+    if (first < length && !this.#reaches(nextLo, hi)) return false;
     if (!this.resolve(lo, hi, ACCESS.READ, index)) return false;
     if (first === length) {
       this.#readPiece(this.host, this.paLo, this.paHi, length, into, at);
@@ -525,7 +533,6 @@ export class Mmu {
     const host = this.host;
     const paLo = this.paLo;
     const paHi = this.paHi;
-    const nextLo = ((lo & ~4095) + 4096) >>> 0;
     if (!this.resolve(nextLo, this.#nextHigh(nextLo, hi), ACCESS.READ, index)) return false;
     this.#readPiece(host, paLo, paHi, first, into, at);
     this.#readPiece(this.host, this.paLo, this.paHi, length - first, into, at + first);
@@ -534,6 +541,8 @@ export class Mmu {
 
   #write(lo: number, hi: number, length: number, index: number, from: Uint8Array, at: number): boolean {
     const first = Math.min(length, 4096 - (lo & 4095));
+    const nextLo = ((lo & ~4095) + 4096) >>> 0;
+    if (first < length && !this.#reaches(nextLo, hi)) return false;
     if (!this.resolve(lo, hi, ACCESS.WRITE, index)) return false;
     if (first === length) {
       this.#writePiece(this.host, this.paLo, this.paHi, length, from, at);
@@ -542,7 +551,6 @@ export class Mmu {
     const host = this.host;
     const paLo = this.paLo;
     const paHi = this.paHi;
-    const nextLo = ((lo & ~4095) + 4096) >>> 0;
     if (!this.resolve(nextLo, this.#nextHigh(nextLo, hi), ACCESS.WRITE, index)) return false;
     this.#writePiece(host, paLo, paHi, first, from, at);
     this.#writePiece(this.host, this.paLo, this.paHi, length - first, from, at + first);

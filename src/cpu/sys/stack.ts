@@ -5,7 +5,7 @@
 import { MMU, SEG } from '../env.ts';
 import type { Cpu } from './cpu.ts';
 import type { Descriptor } from './descriptors.ts';
-import { ATTR, REG, SEG_ATTR, SEG_BASE, SEG_LIMIT, VEC, W_STACK_SIZE } from './words.ts';
+import { ATTR, REG, SEG_ATTR, SEG_BASE, SEG_LIMIT, VEC, W_EXC_VECTOR, W_STACK_SIZE } from './words.ts';
 
 /** Most items of a frame: a call gate with 31 parameters and what goes with it. */
 const MAX_ITEMS = 48;
@@ -113,9 +113,20 @@ export class Stack {
       }
     }
     if (this.#access(cpu, length, true)) return true;
+    if (cpu.get(W_EXC_VECTOR) === VEC.PF) this.#faultAsPushed(cpu, count, size);
     this.spLo = oldLo;
     this.spHi = oldHi;
     return false;
+  }
+
+  /** The frame cannot be written. The fault is that of the first item pushed, the one at the highest address. */
+  #faultAsPushed(cpu: Cpu, count: number, size: number): void {
+    for (let i = count - 1; i >= 0; i--) {
+      const offset = this.spLo + i * size;
+      const lo = this.width === 2 ? offset : this.base + (this.width === 1 ? offset : offset & 0xffff);
+      const hi = this.width === 2 ? this.spHi + (offset > 0xffffffff ? 1 : 0) : 0;
+      if (!cpu.mmu.probeWrite(lo >>> 0, hi, size, this.index)) return;
+    }
   }
 
   /** Reads `count` items of `size` bytes at the pointer into the MMU's block (`itemLo`, `itemHi`); the pointer stays. */
@@ -126,7 +137,10 @@ export class Stack {
   #access(cpu: Cpu, length: number, write: boolean): boolean {
     const mmu = cpu.mmu;
     if (this.width === 2) {
-      if (!mmu.canonical(this.spHi, VEC.SS)) return false;
+      if (!mmu.canonical(this.spHi, VEC.SS)) {
+        cpu.raise(VEC.SS, this.error);
+        return false;
+      }
       return write
         ? mmu.writeBlock(this.spLo, this.spHi, length, this.index)
         : mmu.readBlock(this.spLo, this.spHi, length, this.index);

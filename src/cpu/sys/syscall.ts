@@ -5,6 +5,7 @@
 import { SEG } from '../env.ts';
 import { FLAG } from '../flags.ts';
 import type { Cpu } from './cpu.ts';
+import { noteStep } from './debug.ts';
 import { setSegmentRaw } from './descriptors.ts';
 import { getEflags, setEflags } from './eflags.ts';
 import { guestTsc } from './msr.ts';
@@ -65,13 +66,24 @@ export function syscall(cpu: Cpu): number {
     flatSegments(cpu, selector, FLAT.CODE64, selector + 8, 0);
     const entry = w + (code64 ? W_LSTAR : W_CSTAR);
     cpu.setIp(u32[entry], u32[entry + 1]);
+    stepByNewFlags(cpu);
     return STATUS.LOOKUP;
   }
   cpu.setReg(REG.CX, nextLo, 0);
   u32[w + W_EFLAGS] &= ~(FLAG.VM | FLAG.IF | FLAG.RF);
   flatSegments(cpu, selector, FLAT.CODE32, selector + 8, 0);
   cpu.setIp(u32[w + W_STAR], 0);
+  stepByNewFlags(cpu);
   return STATUS.LOOKUP;
+}
+
+/**
+ * After SYSCALL and SYSRET it is the new TF that tells whether a single-step trap follows, so that one masked by
+ * IA32_FMASK does not hit the kernel's first instruction (APM 3 SYSCALL).
+ */
+function stepByNewFlags(cpu: Cpu): void {
+  cpu.delivered = true;
+  noteStep(cpu);
 }
 
 /** SYSRET: to 64-bit code with a 64-bit operand, else to 32-bit code. */
@@ -96,6 +108,7 @@ export function sysret(cpu: Cpu, size: number): number {
     flatSegments(cpu, selector, FLAT.CODE32, selector + 8, 3);
     cpu.setIp(lo, 0);
   }
+  stepByNewFlags(cpu);
   cpu.flagsLoaded();
   return STATUS.LOOKUP;
 }
