@@ -6,6 +6,7 @@ import { type Ins, REG, type Semantics } from './ins.ts';
 
 const ALL = [1, 2, 4, 8] as const;
 const EFLAGS = CpuEnv.offsetOf('eflags');
+const EXIT_REQUEST = CpuEnv.offsetOf('exitRequest');
 
 /** Index registers and count of a string instruction, at its address size. */
 class StringOperation {
@@ -52,9 +53,15 @@ function repeat(ins: Ins, op: StringOperation, once: (done: Label) => void): voi
     return;
   }
   f.block((done) => {
+    if (ins.addressSize === 4) {
+      // the counter is written as a 32-bit register even when it is 0 or the first element faults
+      ins.setReg(REG.CX, ins.reg(REG.CX, 4), 4);
+    }
+    f.brIf(done, op.count().eqz());
     f.loop((again) => {
-      f.brIf(done, op.count().eqz());
       once(done);
+      // a repetition that is complete must not be left to run again: CMPS and SCAS have flags to set
+      f.brIf(done, op.count().eqz());
       ins.interruptible();
       f.br(again);
     });
@@ -73,20 +80,32 @@ function minimum(ins: Ins, a: Expr, b: Expr): Expr {
   return ins.f.let(x.ltU(y).select(x, y));
 }
 
+/** More than one element is left, upwards, and nobody wants to see each of them (single step, an interrupt). */
+function bulkWanted(ins: Ins, op: StringOperation): Expr {
+  return op
+    .forward()
+    .and(op.count().gtU(i64(1)))
+    .and(ins.envLoad('i32', EXIT_REQUEST).eqz());
+}
+
 /** The bulk part of REP MOVS: as many elements as lie in one source page and one destination page. */
 function bulkMove(ins: Ins, op: StringOperation): void {
   const { f, size } = ins;
-  f.if(op.forward().and(op.count().gtU(i64(1))), () => {
+  f.if(bulkWanted(ins, op), () => {
     const source = op.source();
     const destination = op.destination();
-    const n = minimum(ins, op.count(), minimum(ins, elementsInPage(source, size), elementsInPage(destination, size)));
+    const n = minimum(
+      ins,
+      op.count(),
+      minimum(ins, elementsInPage(source, size), elementsInPage(destination, size)),
+    );
     const bytes = f.let(n.mul(size));
-    // a destination that starts inside the source repeats what was just written: element by element then
-    const overlaps = destination.sub(source).ltU(bytes);
-    f.if(overlaps.eqz().and(n.ne(0)), () => {
+    f.if(n.ne(0), () => {
       const from = ins.tlbAddress(source, 1, false);
       const to = ins.tlbAddress(destination, 1, true);
-      f.if(from.ne(0).and(to.ne(0)), () => {
+      // a destination that starts inside the source repeats what was just written: element by element then
+      const apart = to.sub(from).geU(bytes.i32());
+      f.if(from.ne(0).and(to.ne(0)).and(apart), () => {
         f.memoryCopy(to, from, bytes.i32());
         op.advance(REG.SI, bytes);
         op.advance(REG.DI, bytes);
@@ -99,7 +118,7 @@ function bulkMove(ins: Ins, op: StringOperation): void {
 /** The bulk part of REP STOS. */
 function bulkStore(ins: Ins, op: StringOperation): void {
   const { f, size } = ins;
-  f.if(op.forward().and(op.count().gtU(i64(1))), () => {
+  f.if(bulkWanted(ins, op), () => {
     const destination = op.destination();
     const n = minimum(ins, op.count(), elementsInPage(destination, size));
     const to = ins.tlbAddress(destination, 1, true);
@@ -132,35 +151,67 @@ function bulkStore(ins: Ins, op: StringOperation): void {
   });
 }
 
-type Emit = (ins: Ins, op: StringOperation, done: Label) => void;
+type Emit = (ins: Ins, op: StringOperation) => void;
 
-function string(name: string, reps: readonly number[], once: Emit): Semantics {
+/** `registers`: index registers that a repetition with 32-bit addresses zero-extends at once, as silicon does. */
+function string(name: string, registers: readonly number[], once: Emit): Semantics {
   return {
     name,
     forms: [''],
     sizes: ALL,
     addressSizes: [2, 4, 8],
-    reps,
+    reps: [2, 3],
     emit(ins) {
       const op = new StringOperation(ins);
-      repeat(ins, op, (done) => once(ins, op, done));
+      if (ins.rep !== 0 && ins.addressSize === 4) for (const r of registers) ins.setReg(r, ins.reg(r, 4), 4);
+      repeat(ins, op, () => once(ins, op));
     },
   };
 }
 
-/** After a compared element with REPE/REPNE: stops when ZF is not as asked. */
-function stopOnMismatch(ins: Ins, done: Label): void {
-  if (ins.rep === 0) return;
-  const zero = ins.flags.zero();
-  ins.f.brIf(done, ins.rep === 3 ? zero.eqz() : zero);
-}
-
-function compareFlags(ins: Ins, a: Expr, b: Expr): void {
-  ins.flags.sub(ins.size, a, b, ins.f.let(a.sub(b)));
+/**
+ * CMPS, SCAS: `once` reads the two values of an element and moves on. A fault in the middle of a repetition leaves
+ * the flags as they were before the instruction (SDM vol. 2, REP), so they are set when it ends.
+ */
+function compareString(
+  name: string,
+  once: (ins: Ins, op: StringOperation) => { a: Expr; b: Expr },
+): Semantics {
+  return {
+    name,
+    forms: [''],
+    sizes: ALL,
+    addressSizes: [2, 4, 8],
+    reps: [2, 3],
+    emit(ins) {
+      const { f } = ins;
+      const op = new StringOperation(ins);
+      const a = f.local(ins.size === 8 ? 'i64' : 'i32');
+      const b = f.local(a.type);
+      const setFlags = (): void => ins.flags.sub(ins.size, a, b, f.let(a.sub(b)));
+      if (ins.rep === 0) {
+        const v = once(ins, op);
+        f.set(a, v.a);
+        f.set(b, v.b);
+        setFlags();
+        return;
+      }
+      const compared = f.copy(i32(0));
+      repeat(ins, op, (done) => {
+        const v = once(ins, op);
+        f.set(a, v.a);
+        f.set(b, v.b);
+        f.set(compared, i32(1));
+        op.countDown(i64(1));
+        f.brIf(done, ins.rep === 3 ? a.ne(b) : a.eq(b));
+      });
+      f.if(compared, setFlags);
+    },
+  };
 }
 
 export const STRING_SEMANTICS: readonly Semantics[] = [
-  string('movs', [2, 3], (ins, op) => {
+  string('movs', [REG.SI, REG.DI], (ins, op) => {
     const value = ins.load(op.source(), ins.size);
     ins.store(op.destination(), value, ins.size);
     op.advance(REG.SI, op.step);
@@ -169,33 +220,29 @@ export const STRING_SEMANTICS: readonly Semantics[] = [
     op.countDown(i64(1));
     bulkMove(ins, op);
   }),
-  string('stos', [2, 3], (ins, op) => {
+  string('stos', [REG.DI], (ins, op) => {
     ins.store(op.destination(), ins.f.let(ins.reg(REG.AX)), ins.size);
     op.advance(REG.DI, op.step);
     if (ins.rep === 0) return;
     op.countDown(i64(1));
     bulkStore(ins, op);
   }),
-  string('lods', [2, 3], (ins, op) => {
+  string('lods', [], (ins, op) => {
     const value = ins.load(op.source(), ins.size);
     ins.setReg(REG.AX, value);
     op.advance(REG.SI, op.step);
     if (ins.rep !== 0) op.countDown(i64(1));
   }),
-  string('cmps', [2, 3], (ins, op, done) => {
-    const a = ins.load(op.source(), ins.size);
+  compareString('cmps', (ins, op) => {
     const b = ins.load(op.destination(), ins.size);
+    const a = ins.load(op.source(), ins.size);
     op.advance(REG.SI, op.step);
     op.advance(REG.DI, op.step);
-    if (ins.rep !== 0) op.countDown(i64(1));
-    compareFlags(ins, a, b);
-    stopOnMismatch(ins, done);
+    return { a, b };
   }),
-  string('scas', [2, 3], (ins, op, done) => {
+  compareString('scas', (ins, op) => {
     const b = ins.load(op.destination(), ins.size);
     op.advance(REG.DI, op.step);
-    if (ins.rep !== 0) op.countDown(i64(1));
-    compareFlags(ins, ins.f.let(ins.reg(REG.AX)), b);
-    stopOnMismatch(ins, done);
+    return { a: ins.f.let(ins.reg(REG.AX)), b };
   }),
 ];
