@@ -3,6 +3,7 @@ import { i32 } from '../../wasm/index.ts';
 import { CpuEnv } from '../env.ts';
 import { FLAG } from '../flags.ts';
 import { type Ins, REG, type Semantics } from './ins.ts';
+import { checkTarget } from './stack.ts';
 
 const SIZES = [2, 4, 8] as const;
 const EFLAGS = CpuEnv.offsetOf('eflags');
@@ -40,7 +41,7 @@ export const CONTROL_SEMANTICS: readonly Semantics[] = [
     sizes: SIZES,
     emit(ins) {
       if (ins.kinds[0] === 'j') ins.jumpRelative();
-      else ins.jump(ins.read(0).i64u());
+      else ins.jump(checkTarget(ins, ins.read(0)).i64u());
     },
   },
   {

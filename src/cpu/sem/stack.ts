@@ -5,6 +5,7 @@ import { FLAG } from '../flags.ts';
 import { type Ins, REG, type Semantics } from './ins.ts';
 
 const STACK_SIZE = CpuEnv.offsetOf('stackSize');
+const GENERAL_PROTECTION = 13;
 const SS_BASE = CpuEnv.offsetOf('segs') + SEG.SS * Segment.size;
 
 /** The stack as one instruction sees it. An 8-byte operand means 64-bit mode, where everything is 64 bits wide. */
@@ -45,9 +46,11 @@ export class Stack {
     const { ins, mask } = this;
     ins.setReg(REG.SP, mask === undefined ? value : ins.reg(REG.SP, 8).and(mask.xor(-1n)).or(value), 8);
   }
-  push(value: Expr, size: number): void {
+  /** `check` is emitted between the store and the change of the pointer. */
+  push(value: Expr, size: number, check?: () => void): void {
     const sp = this.at(this.ins.reg(REG.SP, 8), -size);
     this.ins.store(this.linear(sp), value, size);
+    check?.();
     this.setPointer(sp);
   }
   /** Reads the top without moving the pointer. */
@@ -63,6 +66,16 @@ const SIZES = [2, 4, 8] as const;
 function returnAddress(ins: Ins): Expr {
   const ip = ins.nextIp();
   return ins.size === 8 ? ip : ins.f.let(ins.size === 4 ? ip.i32() : ip.i32().low(16));
+}
+
+/** #GP(0) for a 64-bit jump target that is not canonical: before anything is changed. */
+export function checkTarget(ins: Ins, target: Expr): Expr {
+  const bound = ins.f.let(target);
+  if (ins.size === 8) {
+    const high = bound.add(1n << 47n).shrU(48);
+    ins.f.if(high.ne(0), () => ins.raise(GENERAL_PROTECTION, 0), undefined, false);
+  }
+  return bound;
 }
 
 /** IF went from 0 to 1: a waiting interrupt is taken after this instruction (POPF) or the next (STI). */
@@ -176,7 +189,7 @@ export const STACK_SEMANTICS: readonly Semantics[] = [
         return;
       }
       const target = ins.read(0);
-      stack.push(returnAddress(ins), ins.size);
+      stack.push(returnAddress(ins), ins.size, () => checkTarget(ins, target));
       ins.jump(target.i64u());
     },
   },
@@ -187,6 +200,7 @@ export const STACK_SEMANTICS: readonly Semantics[] = [
     emit(ins) {
       const stack = new Stack(ins);
       const { value, sp } = stack.top(ins.size);
+      checkTarget(ins, value);
       const popped = stack.at(sp, ins.size);
       const release = ins.kinds.length > 0 ? popped.add(ins.imm(0, 8).and(0xffffn)) : popped;
       stack.setPointer(stack.at(release, 0));
