@@ -196,10 +196,16 @@ export const ALU_SEMANTICS: readonly Semantics[] = [
       const replacement = ins.read(1);
       const accumulator = f.copy(ins.reg(REG.AX));
       const old = f.local(replacement.type);
-      ins.modify(0, (a) => {
-        f.set(old, a);
-        return a.eq(accumulator).select(replacement, a);
-      });
+      if (ins.kinds[0] === 'r') {
+        f.set(old, ins.read(0));
+        // a register that does not match is not written at all: 32 bits of it are not zero-extended
+        f.if(old.eq(accumulator), () => ins.write(0, replacement));
+      } else {
+        ins.modify(0, (a) => {
+          f.set(old, a);
+          return a.eq(accumulator).select(replacement, a);
+        });
+      }
       ins.flags.sub(ins.size, accumulator, old, f.let(accumulator.sub(old)));
       f.if(old.ne(accumulator), () => ins.setReg(REG.AX, old));
     },
@@ -265,18 +271,12 @@ export const ALU_SEMANTICS: readonly Semantics[] = [
 function byteSwap(ins: Ins, v: Expr, size: number): Expr {
   const { f } = ins;
   if (size === 2) return v.shl(8).or(v.shrU(8)).low(16);
-  if (size === 4) return v.rotl(8).and(0x00ff00ff).or(v.rotr(8).and(0xff00ff00 | 0));
-  const pairs = f.let(
-    v
-      .and(0x00ff00ff00ff00ffn)
-      .shl(8)
-      .or(v.shrU(8).and(0x00ff00ff00ff00ffn)),
-  );
-  const words = f.let(
-    pairs
-      .and(0x0000ffff0000ffffn)
-      .shl(16)
-      .or(pairs.shrU(16).and(0x0000ffff0000ffffn)),
-  );
+  if (size === 4)
+    return v
+      .rotl(8)
+      .and(0x00ff00ff)
+      .or(v.rotr(8).and(0xff00ff00 | 0));
+  const pairs = f.let(v.and(0x00ff00ff00ff00ffn).shl(8).or(v.shrU(8).and(0x00ff00ff00ff00ffn)));
+  const words = f.let(pairs.and(0x0000ffff0000ffffn).shl(16).or(pairs.shrU(16).and(0x0000ffff0000ffffn)));
   return words.rotl(32);
 }

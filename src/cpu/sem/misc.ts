@@ -4,9 +4,13 @@
  */
 import { type Expr, load } from '../../wasm/index.ts';
 import { CpuEnv } from '../env.ts';
+import { FLAG } from '../flags.ts';
 import { type Ins, REG, type Semantics } from './ins.ts';
 
 const GENERAL_PROTECTION = 13;
+const INVALID_OPCODE = 6;
+const CR0 = CpuEnv.offsetOf('cr0');
+const EFLAGS = CpuEnv.offsetOf('eflags');
 const SLOW_ADDR = CpuEnv.offsetOf('slowAddr');
 
 function evenParity(v: Expr): Expr {
@@ -153,6 +157,23 @@ export const MISC_SEMANTICS: readonly Semantics[] = [
         ins.setReg(REG.AX, low, 8);
         ins.setReg(REG.DX, high, 8);
       });
+    },
+  },
+  {
+    // the destination is written, and checked for writing, only when its RPL is raised
+    name: 'arpl',
+    forms: ['rr', 'mr'],
+    sizes: [2],
+    emit(ins) {
+      const { f } = ins;
+      const pe = ins.envLoad('i32', CR0).and(1);
+      const v86 = ins.envLoad('i32', EFLAGS).and(FLAG.VM);
+      f.if(pe.eqz().or(v86), () => ins.raise(INVALID_OPCODE), undefined, false);
+      const rpl = f.let(ins.read(1).and(3));
+      const old = ins.read(0);
+      const raised = f.let(old.and(3).ltU(rpl));
+      f.if(raised, () => ins.write(0, old.and(0xfffc).or(rpl)));
+      ins.flags.setZero(raised);
     },
   },
   { name: 'movnti', forms: ['mr'], sizes: [4, 8], emit: (ins) => ins.write(0, ins.read(1)) },
