@@ -35,7 +35,7 @@ function bitTest(name: string, change?: BitChange): Semantics {
       if (ins.kinds[0] === 'm' && ins.kinds[1] === 'r') {
         const shift = size === 2 ? 4 : size === 4 ? 5 : 6;
         const unit = signExtend(offset, size, 8).shrS(shift).mul(size);
-        const address = f.let(ins.address(0).add(unit));
+        const address = ins.movedAddress(0, unit);
         if (change === undefined) apply(ins.load(address, size));
         else ins.modifyAt(address, size, apply);
       } else if (change === undefined) {
@@ -210,7 +210,9 @@ export const BIT_SEMANTICS: readonly Semantics[] = [
       const wide = (e: Expr): Expr => (size === 8 ? e.i64u() : e);
       const zero = constant(size, 0);
       const shifted = f.let(start.ltU(i32(bits)).select(value.shrU(wide(start)), zero));
-      const mask = length.ltU(i32(bits)).select(constant(size, 1).shl(wide(length)).sub(1), constant(size, -1));
+      const mask = length
+        .ltU(i32(bits))
+        .select(constant(size, 1).shl(wide(length)).sub(1), constant(size, -1));
       const r = f.let(shifted.and(mask));
       ins.flags.setAll({ zf: r.eqz() });
       ins.write(0, r);
@@ -276,26 +278,31 @@ export const BIT_SEMANTICS: readonly Semantics[] = [
   depositExtract('pext', false),
   carryChain('adcx', false),
   carryChain('adox', true),
-  ...([1, 2, 4, 8] as const).map(
-    (from): Semantics => ({
-      // CRC32 r32/r64, r/m of `from` bytes: reflected polynomial 0x1EDC6F41, one bit a step
-      name: `crc32_${from * 8}`,
-      forms: ['rr', 'rm'],
-      sizes: GPR,
-      emit(ins) {
-        const { f } = ins;
-        const data = f.copy(ins.read(1, from).i64u());
-        const crc = f.copy(ins.read(0, 4));
-        const n = f.copy(i32(from * 8));
-        f.loop((again) => {
-          const odd = crc.xor(data.i32()).and(1);
-          f.set(crc, crc.shrU(1).xor(i32(0).sub(odd).and(0x82f63b78 | 0)));
-          f.set(data, data.shrU(1));
-          f.set(n, n.sub(1));
-          f.brIf(again, n);
-        });
-        ins.write(0, ins.size === 8 ? crc.i64u() : crc);
-      },
-    }),
-  ),
+  ...([1, 2, 4, 8] as const).map((from): Semantics => ({
+    // CRC32 r32/r64, r/m of `from` bytes: reflected polynomial 0x1EDC6F41, one bit a step
+    name: `crc32_${from * 8}`,
+    forms: ['rr', 'rm'],
+    sizes: GPR,
+    emit(ins) {
+      const { f } = ins;
+      const data = f.copy(ins.read(1, from).i64u());
+      const crc = f.copy(ins.read(0, 4));
+      const n = f.copy(i32(from * 8));
+      f.loop((again) => {
+        const odd = crc.xor(data.i32()).and(1);
+        f.set(
+          crc,
+          crc.shrU(1).xor(
+            i32(0)
+              .sub(odd)
+              .and(0x82f63b78 | 0),
+          ),
+        );
+        f.set(data, data.shrU(1));
+        f.set(n, n.sub(1));
+        f.brIf(again, n);
+      });
+      ins.write(0, ins.size === 8 ? crc.i64u() : crc);
+    },
+  })),
 ];

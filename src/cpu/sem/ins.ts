@@ -57,6 +57,8 @@ export interface Ins {
   modify(n: number, change: (old: Expr) => Expr, size?: number): void;
   /** Linear address (i64, bound) of memory operand `n`, segment base included. */
   address(n: number): Expr;
+  /** The address of memory operand `n` moved by `delta` bytes (i64), wrapped as the address size asks; bound. */
+  movedAddress(n: number, delta: Expr): Expr;
   /** The immediate operand `n` as i32, or i64 when `size` is 8. */
   imm(n: number, size?: number): Expr;
 

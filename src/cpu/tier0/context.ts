@@ -21,7 +21,7 @@ import {
   tlbIndex,
 } from '../sem/memory-access.ts';
 import type { HandlerForm } from './handlers.ts';
-import { RECORD, SLOTS } from './record.ts';
+import { RECORD, RECORD_SIZE, SLOTS } from './record.ts';
 
 /** Status of a handler outside the main loop. */
 export const STATUS = {
@@ -52,6 +52,7 @@ export interface MainLoop {
 
 const OFF = {
   codePage: CpuEnv.offsetOf('codePage'),
+  tmpAddr: CpuEnv.offsetOf('tmpAddr'),
   ip: CpuEnv.offsetOf('ip'),
   nextIp: CpuEnv.offsetOf('nextIp'),
   slowAddr: CpuEnv.offsetOf('slowAddr'),
@@ -180,6 +181,25 @@ export class Tier0Ins extends MemoryAccess implements Ins {
       );
     }
     return this.memoryAddress;
+  }
+
+  movedAddress(n: number, delta: Expr): Expr {
+    const { f, rec } = this;
+    const address = this.address(n);
+    const result = f.copy(address.add(delta));
+    // an ADDRESS record before this one tells what the address wraps at
+    f.if(
+      load('i32_16u', rec, RECORD.BASE).eq(OFF.tmpAddr),
+      () => {
+        const before = f.let(rec.sub(RECORD_SIZE));
+        const segment = f.let(load('i64', this.env.add(load('i32_16u', before, RECORD.SLOT0))));
+        f.set(result, result.sub(segment).and(load('i64', before, RECORD.IMM)).add(segment));
+        f.if(load('i32', before, RECORD.CHAIN), () => f.set(result, result.and(0xffffffffn)));
+      },
+      undefined,
+      false,
+    );
+    return result;
   }
 
   // --- fixed registers ---
