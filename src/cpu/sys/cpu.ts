@@ -118,10 +118,16 @@ export class Cpu {
   onModeChange: () => void;
   exclusive: (begin: boolean) => void;
   random: () => number;
+  /** Told of each exception and interrupt before it is delivered (a log); kind: KIND of exceptions.ts. */
+  onDelivery: ((vector: number, error: number, kind: number) => void) | undefined = undefined;
   /** A pair of words for hooks that return 64 bits. */
   readonly pair = new Uint32Array(2);
   /** Bits of DR6 for a debug trap after the current instruction (debug.ts). */
   pendingDebug = 0;
+  /** Set by a helper that has a result in most cases: there is none now, operand 0 stays as it is. */
+  keepOperand = false;
+  /** Set by every delivery: an instruction that was to be followed by a single-step trap went to a handler instead. */
+  delivered = false;
   /** Wasm address of the scratch area. */
   readonly scratchArea: number;
 

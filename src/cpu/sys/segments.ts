@@ -288,7 +288,7 @@ export function lar(cpu: Cpu): number {
   if (result === READ.FAULT) return STATUS.EXCEPTION;
   setFlag(cpu, FLAG.ZF, result === READ.OK);
   if (result === READ.OK) cpu.setResult(d.hi & 0x00ffff00, 0);
-  else cpu.setResult(cpu.op(0), cpu.opHigh(0));
+  else cpu.keepOperand = true;
   return STATUS.NEXT;
 }
 
@@ -299,7 +299,7 @@ export function lsl(cpu: Cpu): number {
   if (result === READ.FAULT) return STATUS.EXCEPTION;
   setFlag(cpu, FLAG.ZF, result === READ.OK);
   if (result === READ.OK) cpu.setResult(d.limit, 0);
-  else cpu.setResult(cpu.op(0), cpu.opHigh(0));
+  else cpu.keepOperand = true;
   return STATUS.NEXT;
 }
 

@@ -41,7 +41,10 @@ export function callHelper(cpu: Cpu, record: number, helpers: readonly (Helper |
   const size = 1 << ((fields >>> HELPER.SIZE_SHIFT) & 3);
   const helper = helpers[u16[half + (RECORD.SLOT2 >>> 1)]];
   if (helper === undefined) return cpu.raiseUd();
+  // in virtual-8086 mode some of these are undefined rather than privileged: they find out by themselves
+  if ((fields & HELPER.PRIVILEGED) !== 0 && cpu.cpl !== 0 && !cpu.v86()) return cpu.raiseGp(0);
   const scratch = cpu.w + W_SCRATCH;
+  cpu.keepOperand = false;
   let position = 0;
   let memory = -1;
   const addressLo = u32[cpu.w + W_SLOW_ADDR];
@@ -83,7 +86,7 @@ export function callHelper(cpu: Cpu, record: number, helpers: readonly (Helper |
   u32[scratch + SCRATCH_REP * 2] = (extra >>> 4) & 3;
   u32[scratch + SCRATCH_ADDRESS_SIZE * 2] = 1 << (extra >>> 6);
   const status = helper(cpu, size);
-  if ((fields & HELPER.RESULT) === 0 || (status !== STATUS.NEXT && status !== STATUS.LOOKUP)) return status;
+  if ((fields & HELPER.RESULT) === 0 || cpu.keepOperand || (status !== STATUS.NEXT && status !== STATUS.LOOKUP)) return status;
   const lo = u32[scratch + 8];
   const hi = u32[scratch + 9];
   if ((fields & OPERAND_MASK) === HELPER_OPERAND.REGISTER) {

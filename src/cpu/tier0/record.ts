@@ -66,6 +66,8 @@ export const HELPER = {
   SIZE_SHIFT: 12,
   /** `scratch[4]` is written to operand 0. */
   RESULT: 1 << 14,
+  /** #GP(0) at CPL 1 to 3, before any operand is read. */
+  PRIVILEGED: 1 << 15,
 } as const;
 export const HELPER_OPERAND = {
   NONE: 0,

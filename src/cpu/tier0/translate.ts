@@ -352,13 +352,21 @@ export class Translator {
     const { insn, view } = this;
     const far = (instruction === 'callf' || instruction === 'jmpf') && insn.memOperand === 0;
     const name = far ? `${instruction}_mem` : instruction;
+    if (name === 'ud') {
+      // its operand is not accessed
+      this.record(PSEUDO.UNDEFINED, offset, insn.length);
+      return;
+    }
     if (!this.helpers.has(name)) {
       this.missing.add(`${name}.${insn.opSize}.${kinds}`);
       this.record(PSEUDO.UNDEFINED, offset, insn.length);
       return;
     }
     const at = this.record(PSEUDO.HELPER, offset, insn.length);
-    let fields = log2(insn.opSize) << HELPER.SIZE_SHIFT;
+    // an operand of 4 or 8 bytes whatever the operand-size prefix says has its own size
+    const size = insn.count > 0 && insn.kind[0] === OPERAND.REG ? insn.size[0] : insn.opSize;
+    let fields = log2(size) << HELPER.SIZE_SHIFT;
+    if (ROWS[insn.row].privilege === 'cpl0' && name !== 'sysret') fields |= HELPER.PRIVILEGED;
     let position = 0;
     const slot = (n: number): void => {
       if (position > 1) throw new Error(`helper ${name} has three registers`);
