@@ -65,7 +65,11 @@ export function deliver(cpu: Cpu, vector: number, error: number, kind: number): 
   if (vector === VEC.RETRY) return true;
   let current = vector;
   for (;;) {
-    if (deliverOnce(cpu, current, error, kind)) return true;
+    if (cpu.onDelivery !== undefined) cpu.onDelivery(current, error, kind);
+    if (deliverOnce(cpu, current, error, kind)) {
+      cpu.delivered = true;
+      return true;
+    }
     const next = cpu.get(W_EXC_VECTOR);
     const exception = kind === KIND.FAULT || kind === KIND.TRAP;
     const nextSerious = isContributory(next) || next === VEC.PF;
