@@ -44,7 +44,8 @@ function directAccess(d: Descriptor, cpl: number, rpl: number): boolean {
 /** The offset is good for the code segment: canonical, or within the limit. Otherwise notes #GP(0). */
 export function codeOffsetOk(cpu: Cpu, d: Descriptor, lo: number, hi: number): boolean {
   if (cpu.longMode() && d.long) return cpu.mmu.canonical(hi, VEC.GP);
-  if (lo > d.limit || hi !== 0) {
+  // a 64-bit offset is cut to 32 bits on the way to compatibility mode
+  if (lo > d.limit) {
     cpu.raise(VEC.GP, 0);
     return false;
   }
@@ -62,7 +63,7 @@ export function enterCode(
 ): void {
   setSegment(cpu, cpu.segWord(SEG.CS), (selector & 0xfffc) | cpl, d);
   cpu.set(W_CPL, cpl);
-  cpu.setIp(lo, hi);
+  cpu.setIp(lo, d.long && cpu.longMode() ? hi : 0);
   cpu.updateMode();
 }
 

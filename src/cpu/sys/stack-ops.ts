@@ -12,21 +12,25 @@ import { REG, SEG_SELECTOR, STATUS, W_EFLAGS, W_INHIBIT } from './words.ts';
 
 const stack = new Stack();
 
-/** PUSH of a segment register: operand 0 is its number. With a 32- or 64-bit operand the upper part is 0. */
+/**
+ * PUSH of a segment register: operand 0 is its number. Of a 32-bit item only the low 16 bits are written, as recent
+ * processors do (SDM 2 PUSH); a 64-bit one is zero-extended.
+ */
 export function pushSegment(cpu: Cpu, size: number): number {
   stack.current(cpu);
+  if (size === 4) stack.move(-2);
   stack.push(cpu.u32[cpu.segWord(cpu.op(0)) + SEG_SELECTOR], 0);
-  if (!stack.write(cpu, size)) return STATUS.EXCEPTION;
+  if (!stack.write(cpu, size === 4 ? 2 : size)) return STATUS.EXCEPTION;
   stack.commit(cpu);
   return STATUS.NEXT;
 }
 
-/** POP to a segment register. */
+/** POP to a segment register: 16 bits are read. */
 export function popSegment(cpu: Cpu, size: number): number {
   stack.current(cpu);
-  if (!stack.read(cpu, 1, size)) return STATUS.EXCEPTION;
+  if (!stack.read(cpu, 1, 2)) return STATUS.EXCEPTION;
   const seg = cpu.op(0);
-  const selector = itemLo(cpu, 0, size) & 0xffff;
+  const selector = itemLo(cpu, 0, 2) & 0xffff;
   stack.move(size);
   const spLo = stack.spLo;
   const spHi = stack.spHi;
