@@ -90,6 +90,10 @@ export interface Case {
   readonly undefinedFlags: number;
   /** Registers that differ from CPU to CPU by nature: bit per register. */
   readonly ignoredRegs: number;
+  /** The same after a fault: those that an instruction may have loaded before it. */
+  readonly ignoredOnFault: number;
+  /** One instruction that accesses several items of memory: in any order. */
+  readonly manyAccesses: boolean;
 }
 
 /** The state after a case. */

@@ -341,6 +341,7 @@ function ignoredRegisters(row: Row, decoded: Insn): number {
   return 0;
 }
 
+const MANY_ACCESSES = /^(iret|retf|callf|enter|pusha|popa|fxsave|fxrstor|fldenv|fnstenv|frstor|fnsave)$/;
 const SHIFTS = /^(shl|shr|sar|rol|ror|rcl|rcr|shld|shrd)$/;
 
 /**
@@ -404,6 +405,8 @@ export function singleCase(rng: Rng, form: Form, name: string): Case | undefined
       codeLength: built.bytes.length,
       undefinedFlags: undefinedAfter(form, count),
       ignoredRegs: ignoredRegisters(row, insn),
+      ignoredOnFault: row.name === 'popa' ? 0xef : 0,
+      manyAccesses: MANY_ACCESSES.test(row.name),
     };
   }
   return undefined;
@@ -500,6 +503,8 @@ export function sequenceCase(
     codeLength: length,
     undefinedFlags,
     ignoredRegs: 0,
+    ignoredOnFault: 0,
+    manyAccesses: false,
   };
 }
 

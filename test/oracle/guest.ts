@@ -156,7 +156,7 @@ export class Guest {
         apicBaseChanged: () => {},
       },
       clock: { readTsc: (out) => void out.fill(0) },
-      model: new CpuModel('max'),
+      model: new CpuModel('max,vendor=GenuineIntel'),
       codeCache: this.worker.codeCache,
     });
     this.cpu = this.vcpu.cpu;

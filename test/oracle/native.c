@@ -250,7 +250,7 @@ int main(void) {
 
   stack_t stack = {.ss_sp = malloc(1 << 17), .ss_size = 1 << 17};
   sigaltstack(&stack, 0);
-  struct sigaction action = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+  struct sigaction action = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART};
   action.sa_sigaction = signal_entry;
   const int signals[] = {SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGBUS, SIGALRM};
   for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) sigaction(signals[i], &action, 0);
