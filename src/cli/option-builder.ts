@@ -11,7 +11,7 @@ import {
   MAX_SERIAL,
   type RtcOptions,
   type SmpOptions,
-} from './machine-options.ts';
+} from '../machine/machine-options.ts';
 import { Argument, OptionError } from './option-values.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -21,7 +21,7 @@ export type BackendReference =
   { readonly backend: CharBackend | null } | { readonly chardev: string; readonly argument: Argument };
 
 type PendingDevice =
-  | Extract<DeviceOptions, { driver: 'isa-debug-exit' }>
+  | Extract<DeviceOptions, { driver: 'isa-debug-exit' | 'pvpanic' }>
   | { driver: 'isa-debugcon'; iobase: number; readback: number; reference: BackendReference };
 
 export const SMP_KEYS = ['cpus', 'sockets', 'dies', 'clusters', 'cores', 'threads', 'maxcpus'] as const;
@@ -57,7 +57,7 @@ export class OptionBuilder {
     const accel = this.#accel();
     const serial = this.#serial();
     const devices = this.devices.map((device): DeviceOptions => {
-      if (device.driver === 'isa-debug-exit') return device;
+      if (device.driver !== 'isa-debugcon') return device;
       const { driver, iobase, readback, reference } = device;
       return { driver, iobase, readback, backend: this.#resolve(reference) ?? { type: 'null' } };
     });

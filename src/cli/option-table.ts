@@ -2,11 +2,11 @@
 import {
   type CharBackend,
   CPU_MODELS,
-  LOG_ITEMS,
   MAX_CPUS,
   MAX_MEMORY,
   MIN_MEMORY,
-} from './machine-options.ts';
+} from '../machine/machine-options.ts';
+import { LOG_ITEMS } from '../machine/log.ts';
 import { type BackendReference, type OptionBuilder, SMP_KEYS } from './option-builder.ts';
 import { type Argument, parseDate, splitCommas } from './option-values.ts';
 
@@ -35,6 +35,7 @@ const MACHINES = { pc: 'Standard PC (i440FX + PIIX, 1996)' };
 const ACCELERATORS = { tcg: 'translation of x86 code to WebAssembly' };
 const DEVICES = {
   'isa-debug-exit': 'a write of N ends smp86 with exit status 2*N+1 (iobase=0x501, iosize=2)',
+  pvpanic: 'a port by which a guest tells that it panicked (ioport=0x505); see -action panic=',
   'isa-debugcon': 'a port that prints what is written to it (iobase=0xe9, chardev=ID, readback=0xe9)',
 };
 
@@ -152,7 +153,7 @@ function applyMemory(builder: OptionBuilder, argument: Argument): void {
   argument.refuseOthers(list, ['size']);
   const bytes = argument.size('the size', list.get('size') ?? '', 2 ** 20);
   const rounded = Math.ceil(bytes / 8192) * 8192;
-  if (rounded < MIN_MEMORY) throw argument.bad('at least 1M');
+  if (rounded < MIN_MEMORY) throw argument.bad('at least 2M');
   if (rounded > MAX_MEMORY) throw argument.bad('at most 3G');
   builder.memory = rounded;
 }
@@ -219,6 +220,10 @@ function applyDevice(builder: OptionBuilder, argument: Argument): Printed | void
       builder.devices.push({ driver, iobase: port('iobase', 0xe9), readback, reference });
       return;
     }
+    case 'pvpanic':
+      argument.refuseOthers(list, ['driver', 'id', 'ioport']);
+      builder.devices.push({ driver, ioport: port('ioport', 0x505) });
+      return;
     default:
       throw argument.unsupported(`device '${driver}' does not exist here (see -device help)`);
   }
@@ -259,10 +264,17 @@ function applyLog(builder: OptionBuilder, argument: Argument): Printed | void {
   const items = argument.text.split(',');
   if (items.includes('help') || items.includes('?')) return describe('Log items (-d item,...):', LOG_ITEMS);
   builder.logItems = items.map((item) => {
+    if (UNSUPPORTED_LOG_ITEMS.includes(item)) throw argument.unsupported(`'${item}' is not yet supported`);
     if (!Object.hasOwn(LOG_ITEMS, item)) throw argument.bad(`unknown log item '${item}' (see -d help)`);
     return item as keyof typeof LOG_ITEMS;
   });
 }
+
+/** Items of QEMU that smp86 does not have yet. */
+const UNSUPPORTED_LOG_ITEMS =
+  'out_asm in_asm op op_opt op_ind exec cpu fpu mmu pcall unimp page nochain plugin strace tid vpu'.split(
+    ' ',
+  );
 
 /** An option that only takes the value that changes nothing. */
 function onlyNone(argument: Argument): void {

@@ -1,11 +1,11 @@
 /** The command line of smp86: QEMU's syntax, parsed into plain data. */
 import { readFileSync } from 'node:fs';
-import type { MachineOptions } from './machine-options.ts';
+import type { MachineOptions } from '../machine/machine-options.ts';
 import { OptionBuilder } from './option-builder.ts';
 import { OPTIONS, type OptionSpec, UNSUPPORTED } from './option-table.ts';
 import { Argument, OptionError } from './option-values.ts';
 
-export type * from './machine-options.ts';
+export type * from '../machine/machine-options.ts';
 export { OptionError, type OptionErrorCode } from './option-values.ts';
 
 /** What the command line asks for. */

@@ -1,5 +1,5 @@
 /** From the command line to a running machine, and from its end to an exit status. */
-import type { MachineOptions } from './machine-options.ts';
+import type { MachineOptions } from '../machine/machine-options.ts';
 import { OptionError } from './option-values.ts';
 import { parseCommandLine } from './options.ts';
 

@@ -25,6 +25,8 @@ export interface AcpiOptions {
   /** COM1 at 3F8, IRQ 4 unless given. */
   readonly serialPorts?: readonly SerialPort[];
   readonly fwCfg?: boolean;
+  /** Port of the pvpanic device; none unless given. */
+  readonly pvpanic?: number;
 }
 
 /** The tables as they lie in guest memory. */
@@ -137,7 +139,7 @@ export function buildAcpiTables(options: AcpiOptions): AcpiTables {
     return ACPI_BASE + at;
   };
   const facs = place('FACS', buildFacs(), 64);
-  const body = buildDsdtBody({ cpus: apicIds.length, hpet, serialPorts, fwCfg });
+  const body = buildDsdtBody({ cpus: apicIds.length, hpet, serialPorts, fwCfg, pvpanic: options.pvpanic });
   const dsdt = place('DSDT', table('DSDT', 1, body));
   const roots = [place('FACP', buildFadt(facs, dsdt)), place('APIC', buildMadt(apicIds))];
   if (hpet) roots.push(place('HPET', buildHpet()));

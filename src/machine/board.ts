@@ -8,6 +8,7 @@ import { CpuEnv, VCPU_BLOCK_SIZE } from '../cpu/env.ts';
 import { PhysMemory } from '../cpu/sys/phys-memory.ts';
 import { GPE0_BASE, GPE0_LENGTH, Piix4Pm, APM_PORTS, SMI_CMD } from '../hw/acpi/piix4-pm.ts';
 import { DebugExit, debugExitWidth } from '../hw/char/debug-exit.ts';
+import { Debugcon } from '../hw/char/debugcon.ts';
 import { Uart16550, UART_PORTS } from '../hw/char/uart-16550.ts';
 import type { IoHandler, IrqLine, Timer } from '../hw/device.ts';
 import { FW_CFG, FW_CFG_DMA_PORT, FW_CFG_DMA_PORTS, FW_CFG_PORT, FW_CFG_PORTS, FwCfg } from '../hw/fw-cfg.ts';
@@ -19,6 +20,7 @@ import { Ioapic, IOAPIC_BASE, IOAPIC_SIZE } from '../hw/intc/ioapic.ts';
 import { Lapic } from '../hw/intc/lapic.ts';
 import { APIC_DEFAULT_BASE, LapicState } from '../hw/intc/lapic-state.ts';
 import { IoBus, MmioBus } from '../hw/io-bus.ts';
+import { PVPANIC_PANICKED, Pvpanic } from '../hw/misc/pvpanic.ts';
 import { I440Fx } from '../hw/pci/i440fx.ts';
 import { PCI_CONFIG_PORT, PCI_CONFIG_PORTS, PciBus, PciConfigPorts } from '../hw/pci/pci.ts';
 import { setUpPci } from '../hw/pci/pci-setup.ts';
@@ -31,8 +33,16 @@ import { PcSpeaker } from '../hw/timer/pcspk.ts';
 import { ClockSystem } from '../timer/clock.ts';
 import { CLOCK, type ClockType } from '../timer/clock-state.ts';
 import { Bql } from './bql.ts';
-import type { MachineConfig } from './config.ts';
-import { DeviceStates, EVENT, machineLayout, type MachineLayout, MachineControl } from './layout.ts';
+import { type MachineConfig, memoryConfigOf } from './config.ts';
+import {
+  DeviceStates,
+  EVENT,
+  machineLayout,
+  type MachineLayout,
+  MachineControl,
+  SERIAL_PORTS,
+} from './layout.ts';
+import { Log } from './log.ts';
 import { VcpuSignals } from './signals.ts';
 
 /** Kinds of requests to the main loop. */
@@ -49,7 +59,17 @@ export const REQUEST = {
   NMI: 7,
   /** arg: exit status */
   DEBUG_EXIT: 8,
+  /** From the host thread alone, one at a time; arg: a COMMAND in the low bits, a sequence number above. */
+  COMMAND: 9,
+  /** The guest panicked, and that ends or pauses it. */
+  PANIC: 10,
+  /** A break condition on a serial port; arg: the port. */
+  SERIAL_BREAK: 11,
 } as const;
+
+/** What the host thread has done and is told the end of. */
+export const COMMAND = { PAUSE: 0, RESUME: 1, RESET: 2 } as const;
+export const COMMAND_BITS = 2;
 
 export type BoardRole = 'create' | 'main-loop' | 'vcpu';
 
@@ -91,6 +111,7 @@ export class Board {
   readonly uarts: readonly (Uart16550 | undefined)[];
   readonly serialIn: readonly SpscRing[];
   readonly serialOut: readonly SpscRing[];
+  readonly debugConOut: readonly SpscRing[];
   readonly pci: PciBus;
   readonly i440fx: I440Fx;
   readonly piix3: Piix3;
@@ -104,6 +125,8 @@ export class Board {
   /** Set by the thread that can invalidate decoded code: called for memory that a device wrote. */
   memoryWritten: (host: number, length: number) => void = () => {};
   private readonly role: BoardRole;
+  /** Looks at each access outside RAM, for the log. */
+  private readonly noteAccess: ((what: 'read' | 'write', address: number, size: number) => void) | undefined;
   private timerCount = 0;
 
   constructor(memory: WebAssembly.Memory, config: MachineConfig, role: BoardRole) {
@@ -111,7 +134,15 @@ export class Board {
     this.buffer = buffer;
     this.config = config;
     this.role = role;
-    const layout = machineLayout({ cpus: config.cpus, ram: config.ram });
+    const log = new Log(config.log);
+    if (log.has('guest_errors')) {
+      this.noteAccess = (what, address, size) => {
+        if (this.mmio.lookup(address) !== undefined) return;
+        const at = address.toString(16).toUpperCase();
+        log.write(`Invalid ${what} at addr 0x${at}, size ${size}, region '(null)', reason: rejected\n`);
+      };
+    }
+    const layout = machineLayout(memoryConfigOf(config));
     this.layout = layout;
     this.control = MachineControl.at(buffer, layout.control);
     this.bql = new Bql(buffer, layout.bql);
@@ -194,6 +225,7 @@ export class Board {
 
     // --- character devices ---
     this.serialOut = layout.serialOut.map((at) => new SpscRing(buffer, at, layout.serialRing));
+    this.debugConOut = layout.debugConOut.map((at) => new SpscRing(buffer, at, layout.serialRing));
     this.serialIn = layout.serialIn.map((at) => new SpscRing(buffer, at, layout.serialRing));
     this.uarts = COM_PORTS.map((_, i) => {
       const timeoutTimer = this.timer(`com${i + 1}-timeout`, () => this.uarts[i]?.onTimeout());
@@ -204,7 +236,7 @@ export class Board {
         timeoutTimer,
         transmitTimer,
         irq: isa(COM_IRQS[i], i >> 1),
-        sink: { write: (byte) => this.writeSerial(i, byte) },
+        sink: { write: (byte) => this.writeRing(this.serialOut[i], 1 << i, byte) },
         acceptInput: () => this.mainLoop.post(REQUEST.SERIAL_INPUT),
       });
     });
@@ -217,8 +249,18 @@ export class Board {
       mapBase: layout.physMap,
       codeMapBase: layout.codeMap,
       mmio: {
-        read: (lo, hi, size) => this.bql.with(() => this.mmio.read(hi * 2 ** 32 + lo, size)),
-        write: (lo, hi, size, value) => this.bql.with(() => this.mmio.write(hi * 2 ** 32 + lo, size, value)),
+        read: (lo, hi, size) =>
+          this.bql.with(() => {
+            const address = hi * 2 ** 32 + lo;
+            this.noteAccess?.('read', address, size);
+            return this.mmio.read(address, size);
+          }),
+        write: (lo, hi, size, value) =>
+          this.bql.with(() => {
+            const address = hi * 2 ** 32 + lo;
+            this.noteAccess?.('write', address, size);
+            this.mmio.write(address, size, value);
+          }),
       },
     });
     const a20: IrqLine = { set: (level) => this.setA20(level) };
@@ -293,6 +335,15 @@ export class Board {
       });
       ports.register(device.iobase, device.iosize, exit, debugExitWidth(device.iosize));
     }
+    this.config.debugCons.forEach(({ iobase, readback }, i) => {
+      const sink = {
+        write: (byte: number) => this.writeRing(this.debugConOut[i], 1 << (SERIAL_PORTS + i), byte),
+      };
+      ports.register(iobase, 1, new Debugcon(sink, readback));
+    });
+    if (this.config.pvpanic !== undefined) {
+      ports.register(this.config.pvpanic, 1, new Pvpanic((events) => this.panicked(events)));
+    }
   }
 
   /** A timer of the main loop. Numbers are given in order, so they are the same in every thread. */
@@ -339,11 +390,17 @@ export class Board {
     }
   }
 
-  private writeSerial(port: number, byte: number): boolean {
-    if (!this.serialOut[port].writeByte(byte)) return false;
+  private writeRing(ring: SpscRing, bit: number, byte: number): boolean {
+    if (!ring.writeByte(byte)) return false;
     // one announcement until the host has looked
-    if ((this.control.serialPending.or(1 << port) & (1 << port)) === 0) this.raiseEvent(0);
+    if ((this.control.serialPending.or(bit) & bit) === 0) this.raiseEvent(0);
     return true;
+  }
+
+  private panicked(events: number): void {
+    if ((events & PVPANIC_PANICKED) === 0) return;
+    this.raiseEvent(EVENT.PANIC);
+    if (this.config.panic !== 'none') this.requestEnd(REQUEST.PANIC);
   }
 
   private setA20(level: boolean): void {

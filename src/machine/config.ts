@@ -1,3 +1,6 @@
+import type { MemoryConfig } from './layout.ts';
+import type { LogConfig } from './log.ts';
+
 /** What the worker threads need to know of a machine. Plain data: it travels in `workerData`. */
 export interface MachineConfig {
   readonly cpus: number;
@@ -17,6 +20,17 @@ export interface MachineConfig {
   readonly accel: 'multi' | 'single';
   /** A reset ends the machine. */
   readonly noReboot: boolean;
+  readonly debugCons: readonly { readonly iobase: number; readonly readback: number }[];
+  /** Port of the pvpanic device, when there is one. */
+  readonly pvpanic?: number;
+  /** What a panic that the guest reports does. */
+  readonly panic: 'pause' | 'end' | 'none';
+  readonly log: LogConfig;
+}
+
+/** The part of the configuration that the memory layout depends on. */
+export function memoryConfigOf(config: MachineConfig): MemoryConfig {
+  return { cpus: config.cpus, ram: config.ram, debugCons: config.debugCons.length };
 }
 
 /** The CPU model in `-cpu` syntax. */

@@ -29,6 +29,7 @@ export interface DsdtOptions {
   readonly hpet: boolean;
   readonly serialPorts: readonly SerialPort[];
   readonly fwCfg: boolean;
+  readonly pvpanic?: number;
 }
 
 const STA_PRESENT = 0x0b;
@@ -142,7 +143,7 @@ function sciLink(): Aml {
   ]);
 }
 
-function isaDevices({ serialPorts }: DsdtOptions): Aml[] {
+function isaDevices({ serialPorts, pvpanic: panicPort }: DsdtOptions): Aml[] {
   const devices = [
     aml.device('RTC', [
       aml.name('_HID', aml.eisaId('PNP0B00')),
@@ -169,7 +170,21 @@ function isaDevices({ serialPorts }: DsdtOptions): Aml[] {
       ]),
     );
   });
+  if (panicPort !== undefined) devices.push(pvpanic(panicPort));
   return devices;
+}
+
+/** QEMU's docs/specs/pvpanic: the port, and methods that read and write it. */
+function pvpanic(port: number): Aml {
+  return aml.device('PEVT', [
+    aml.name('_HID', aml.string('QEMU0001')),
+    aml.name('_CRS', aml.resources([aml.ioPorts(port, 1)])),
+    aml.operationRegion('PEOR', aml.REGION.IO, port, 1),
+    aml.field('PEOR', aml.ACCESS.BYTE, [['PEPT', 8]]),
+    aml.name('_STA', aml.int(0x0f)),
+    aml.method('RDPT', 0, false, [aml.ret(aml.path('PEPT'))]),
+    aml.method('WRPT', 1, false, [aml.store(aml.arg(0), aml.path('PEPT'))]),
+  ]);
 }
 
 /** Ports that no other device claims. */

@@ -1,4 +1,7 @@
-/** What a machine is made of, as plain data: the result of the command line, the argument of `Machine.create`. */
+/** What a machine is made of, complete and checked, as plain data: what the command line comes to. */
+import type { LogItem } from './log.ts';
+
+export type { LogItem } from './log.ts';
 
 /** vCPUs and how CPUID presents them: sockets x cores x threads == maxcpus. */
 export interface SmpOptions {
@@ -28,7 +31,8 @@ export type DeviceOptions =
       readonly iobase: number;
       readonly readback: number;
       readonly backend: CharBackend;
-    };
+    }
+  | { readonly driver: 'pvpanic'; readonly ioport: number };
 
 export type RtcBase =
   | { readonly type: 'utc' }
@@ -80,23 +84,13 @@ export const CPU_MODELS = {
 } as const;
 export type CpuModel = keyof typeof CPU_MODELS;
 
-/** Items of `-d`. */
-export const LOG_ITEMS = {
-  int: 'interrupts and exceptions, with the state at each',
-  cpu_reset: 'CPU state at reset',
-  in_asm: 'guest code when it is first decoded',
-  exec: 'each run of decoded code',
-  guest_errors: 'what a guest does that its hardware does not define',
-  unimp: 'what a guest asks for that smp86 lacks',
-  mmu: 'page walks and flushes',
-} as const;
-export type LogItem = keyof typeof LOG_ITEMS;
-
 /** More vCPUs than this are refused: each is a thread of the host. */
 export const MAX_CPUS = 64;
 /** RAM lies below 3 GiB; PCI and the interrupt controllers have the rest of the first 4. */
 export const MAX_MEMORY = 3 * 2 ** 30;
-export const MIN_MEMORY = 2 ** 20;
+export const MIN_MEMORY = 2 * 2 ** 20;
 export const DEFAULT_MEMORY = 128 * 2 ** 20;
 /** Serial ports of a PC. */
 export const MAX_SERIAL = 4;
+/** Debug consoles of a machine. */
+export const MAX_DEBUGCON = 4;

@@ -1,207 +1,276 @@
 /**
  * A machine, as the library's user sees it. Lives in the host thread, which never takes the big lock: it sets
- * things up, posts requests to the main loop, moves bytes between the serial rings and streams, and hears of events
- * through a word in shared memory.
+ * things up, posts requests to the main loop, moves bytes between rings and streams, and hears of events through
+ * a word in shared memory.
  */
-import { Worker } from 'node:worker_threads';
-import { keepAlive, registerMemory, setOwnerId } from '@smp86/atomics-sync';
-import type { MachineOptions } from '../cli/machine-options.ts';
-import { allSemantics } from '../cpu/sem/index.ts';
-import { CodeCache } from '../cpu/tier0/code-cache.ts';
-import { buildTier0 } from '../cpu/tier0/build.ts';
-import { Board, REQUEST } from './board.ts';
-import { readBootFiles } from './boot/files.ts';
-import type { MachineConfig } from './config.ts';
-import { helperId } from './helpers.ts';
-import { EVENT, machineLayout } from './layout.ts';
-import type { BootFiles, MainLoopData, VcpuData, WorkerMessage } from './messages.ts';
+import { EventEmitter } from 'node:events';
+import { keepAlive } from '@smp86/atomics-sync';
+import { type Board, COMMAND, COMMAND_BITS, REQUEST } from './board.ts';
+import type { MachineCreateOptions } from './create-options.ts';
+import { MachineError } from './errors.ts';
+import { EVENT, RUN_STATE, SERIAL_PORTS, SHUTDOWN_CAUSE } from './layout.ts';
+import type { ActionOptions } from './machine-options.ts';
+import { type MachineSetup, setUpMachine } from './machine-setup.ts';
 import { SerialPort } from './serial-port.ts';
-
-function threadUrl(name: string): URL {
-  // in a checkout the sources run as they are; the package ships JavaScript beside this file
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  return new URL(`../../threads/${name}.${extension}`, import.meta.url);
-}
+import { interpreterModule } from './tier0-module.ts';
+import { MachineWorkers } from './workers.ts';
 
 /** How a machine ended. */
 export interface MachineExit {
-  readonly reason: 'shutdown' | 'debug-exit' | 'quit';
-  /** Exit status for a command: 0, or what isa-debug-exit asked for. */
+  /**
+   * The guest powered off, or rebooted where that ends the machine, or panicked where that does; it wrote to
+   * isa-debug-exit; or `quit` was called.
+   */
+  readonly reason: ShutdownReason | 'debug-exit' | 'quit';
+  /** Exit status for a command. */
   readonly status: number;
 }
+export type ShutdownReason = 'shutdown' | 'reset' | 'panic';
+export type MachineState = 'paused' | 'running' | 'shutdown' | 'ended';
 
-export class Machine {
+export interface MachineEvents {
+  /** The guest is at its end. With the action `shutdown: 'pause'` the machine stays. */
+  shutdown: [ShutdownReason];
+  /** The guest was reset. */
+  reset: [];
+  /** The guest said through pvpanic that it panicked. */
+  panic: [];
+}
+
+const REASONS: Readonly<Record<number, ShutdownReason>> = {
+  [SHUTDOWN_CAUSE.POWER_OFF]: 'shutdown',
+  [SHUTDOWN_CAUSE.RESET]: 'reset',
+  [SHUTDOWN_CAUSE.PANIC]: 'panic',
+};
+const STATES: Readonly<Record<number, MachineState>> = {
+  [RUN_STATE.PAUSED]: 'paused',
+  [RUN_STATE.RUNNING]: 'running',
+  [RUN_STATE.SHUTDOWN]: 'shutdown',
+};
+const MAX_SEQUENCE = 2 ** (31 - COMMAND_BITS) - 1;
+
+interface PendingCommand {
+  readonly sequence: number;
+  readonly done: () => void;
+  readonly failed: (error: Error) => void;
+}
+
+/** What is let go when the machine ends. */
+interface Parts {
+  readonly board: Board;
+  readonly workers: MachineWorkers;
+  readonly setup: MachineSetup;
+}
+
+export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposable {
+  /** COM1 to COM4. */
   readonly serial: readonly (SerialPort | undefined)[];
-  private readonly board: Board;
-  private readonly workers: Worker[];
-  private readonly ended = Promise.withResolvers<MachineExit>();
-  private closing = false;
-  /** Resolves when the machine has ended. */
-  readonly exit: Promise<MachineExit> = this.ended.promise;
+  /** Debug consoles in the order of their devices. */
+  readonly debugConsoles: readonly SerialPort[];
+  /** What smp86 could not give although it was asked for; one line each. */
+  readonly warnings: readonly string[];
+  /** Resolves when the machine has ended and nothing of it is left. Rejects with MachineError when it failed. */
+  readonly exit: Promise<MachineExit>;
+  readonly #exit = Promise.withResolvers<MachineExit>();
+  readonly #actions: ActionOptions;
+  #parts: Parts | undefined;
+  #closing: Promise<void> | undefined;
+  #finished = false;
+  #command: PendingCommand | undefined;
+  #commands: Promise<unknown> = Promise.resolve();
+  #sequence = 0;
 
-  private constructor(board: Board, workers: Worker[]) {
-    this.board = board;
-    this.workers = workers;
-    this.serial = board.config.serial.map((exists, i) =>
-      exists
-        ? new SerialPort(board.serialOut[i], board.serialIn[i], () => this.post(REQUEST.SERIAL_INPUT))
-        : undefined,
+  private constructor(setup: MachineSetup) {
+    super();
+    const { board, options } = setup;
+    const workers = new MachineWorkers((error) => this.#failed(error));
+    this.#parts = { board, workers, setup };
+    this.#actions = options.actions;
+    this.warnings = setup.warnings;
+    this.exit = this.#exit.promise;
+    // whoever does not ask how it ended does not want to hear it either
+    this.exit.catch(() => {});
+    const post = (kind: number, arg = 0): void => this.#parts?.board.mainLoop.post(kind, arg);
+    this.serial = board.uarts.map((uart, i) =>
+      uart === undefined
+        ? undefined
+        : new SerialPort({
+            fromGuest: board.serialOut[i],
+            toGuest: board.serialIn[i],
+            inputArrived: () => post(REQUEST.SERIAL_INPUT),
+            sendBreak: () => post(REQUEST.SERIAL_BREAK, i),
+          }),
     );
-    void keepAlive(this.watch());
+    this.debugConsoles = board.debugConOut.map(
+      (fromGuest) => new SerialPort({ fromGuest, inputArrived: () => {}, sendBreak: () => {} }),
+    );
+    setup.files.attach([...this.serial, ...this.debugConsoles]);
+    void keepAlive(this.#watch());
   }
 
-  /** Builds a machine and starts it. *Errors:* BootError, MemoryMapError, CpuModelError. */
-  static async create(options: MachineOptions): Promise<Machine> {
-    const config = configOf(options);
-    const boot = bootFiles(options);
-    const layout = machineLayout({ cpus: config.cpus, ram: config.ram });
-    const memory = new WebAssembly.Memory({ initial: layout.pages, maximum: layout.pages, shared: true });
-    registerMemory(memory);
-    setOwnerId(-1);
-    const board = new Board(memory, config, 'create');
-    const now = rtcNow(options);
-    board.powerOn(Math.floor(now / 1000), (now % 1000) * 1e6);
-    CodeCache.init(board.buffer, {
-      base: layout.codeCache,
-      size: layout.codeCacheSize,
-      codeMap: layout.codeMap,
-    });
-    board.stopVcpus();
-    board.control.resets.store(1);
-
-    const tier0 = buildTier0({ memoryPages: layout.pages, semantics: allSemantics, helperId });
-    const module = new WebAssembly.Module(tier0.bytes);
-    const table = tier0.handlers.table();
-    const workers: Worker[] = [];
-    const start = (name: string, workerData: MainLoopData | VcpuData): Promise<void> => {
-      const worker = new Worker(threadUrl(name), { workerData, name });
-      workers.push(worker);
-      return started(worker);
-    };
-    const machine = new Machine(board, workers);
+  /**
+   * Builds a machine and starts it. A mistake in the options is found before any thread is started.
+   * *Errors:* OptionError, BootError; what `signal` was aborted with.
+   */
+  static async create(options: MachineCreateOptions = {}): Promise<Machine> {
+    const { signal, paused = false } = options;
+    signal?.throwIfAborted();
+    const machine = new Machine(await setUpMachine(options));
+    const abort = (): void => void machine.quit();
+    signal?.addEventListener('abort', abort);
+    void machine.exit.catch(() => {}).then(() => signal?.removeEventListener('abort', abort));
     try {
-      const threads = [start('main-loop', { memory, config, boot })];
-      const all = Array.from({ length: config.cpus }, (_, i) => i);
-      for (const indices of config.accel === 'single' ? [all] : all.map((i) => [i])) {
-        threads.push(start('vcpu', { memory, config, module, table, indices }));
-      }
-      await Promise.all(threads);
+      await machine.#start();
+      signal?.throwIfAborted();
+      if (!paused) await machine.resume();
     } catch (error) {
-      await machine.terminate();
-      throw error;
+      await machine.quit();
+      throw signal?.aborted === true ? signal.reason : error;
     }
-    for (const worker of workers) worker.on('error', (error: unknown) => machine.failed(error));
-    machine.post(REQUEST.RESUME);
     return machine;
   }
 
-  private post(kind: number): void {
-    this.board.mainLoop.post(kind);
+  async #start(): Promise<void> {
+    const { setup, workers } = this.#running();
+    const { memory, config, boot } = setup;
+    const { module, table } = interpreterModule(setup.board.layout.pages);
+    workers.start('main-loop', { memory, config, boot });
+    const all = Array.from({ length: config.cpus }, (_, i) => i);
+    for (const indices of config.accel === 'single' ? [all] : all.map((i) => [i])) {
+      workers.start('vcpu', { memory, config, module, table, indices });
+    }
+    await workers.ready();
   }
-  pause(): void {
-    this.post(REQUEST.PAUSE);
+
+  /** Runs until the end and gives the exit status for a command. */
+  async run(): Promise<number> {
+    return (await this.exit).status;
   }
-  resume(): void {
-    this.post(REQUEST.RESUME);
+
+  get state(): MachineState {
+    return this.#parts === undefined ? 'ended' : STATES[this.#parts.board.control.runState.load()];
   }
-  reset(): void {
-    this.post(REQUEST.RESET);
+
+  /** Stops vCPUs and clocks; resolves when no vCPU executes guest code any more. *Errors:* MachineError. */
+  async pause(): Promise<void> {
+    await this.#do(COMMAND.PAUSE);
   }
-  /** Presses the power button. */
+  /** Lets the guest go on. *Errors:* MachineError, ERR_MACHINE_STATE after the guest's shutdown. */
+  async resume(): Promise<void> {
+    await this.#do(COMMAND.RESUME);
+  }
+  /** Resets the machine; a paused one, and one whose guest has shut down, is paused then. *Errors:* MachineError. */
+  async reset(): Promise<void> {
+    await this.#do(COMMAND.RESET);
+  }
+  /** Presses the power button. What follows is up to the guest. */
   powerdown(): void {
-    this.post(REQUEST.POWER_BUTTON);
+    this.#parts?.board.mainLoop.post(REQUEST.POWER_BUTTON);
   }
-  /** Ends the machine at once. Resolves when its threads are gone. */
+  /** Raises a non-maskable interrupt at the first vCPU. */
+  nmi(): void {
+    this.#parts?.board.mainLoop.post(REQUEST.NMI);
+  }
+  /** Ends the machine, whatever the guest does. Resolves when its threads are gone. */
   async quit(): Promise<void> {
-    await this.close({ reason: 'quit', status: 0 });
+    await this.#close({ reason: 'quit', status: 0 });
   }
   async [Symbol.asyncDispose](): Promise<void> {
     await this.quit();
   }
 
-  private failed(error: unknown): void {
-    this.ended.reject(error);
-    void this.terminate();
+  #running(): Parts {
+    if (this.#parts === undefined || this.#closing !== undefined) {
+      throw new MachineError('ERR_MACHINE_ENDED', 'the machine has ended');
+    }
+    return this.#parts;
   }
-  private async close(exit: MachineExit): Promise<void> {
-    if (this.closing) return void (await this.exit);
-    this.closing = true;
-    this.post(REQUEST.QUIT);
-    const gone = Promise.all(
-      this.workers.map((w) => new Promise<void>((resolve) => w.once('exit', () => resolve()))),
-    );
-    const timer = setTimeout(() => void this.terminate(), 2000);
-    await gone;
-    clearTimeout(timer);
-    for (const port of this.serial) port?.close();
-    this.ended.resolve(exit);
+
+  /** Has the main loop do something; one after the other. */
+  #do(command: number): Promise<void> {
+    const result = this.#commands.then(() => {
+      const { board } = this.#running();
+      if (command === COMMAND.RESUME && this.state === 'shutdown') {
+        throw new MachineError('ERR_MACHINE_STATE', 'the guest has shut down: reset the machine first');
+      }
+      const sequence = (this.#sequence % MAX_SEQUENCE) + 1;
+      this.#sequence = sequence;
+      return new Promise<void>((done, failed) => {
+        this.#command = { sequence, done, failed };
+        board.mainLoop.post(REQUEST.COMMAND, (sequence << COMMAND_BITS) | command);
+      });
+    });
+    this.#commands = result.catch(() => {});
+    return result;
   }
-  private async terminate(): Promise<void> {
-    await Promise.all(this.workers.map((w) => w.terminate()));
+
+  #failed(error: Error): void {
+    if (this.#closing !== undefined) return;
+    this.#exit.reject(error);
+    this.#closing = this.#release(true);
+  }
+  #close(exit: MachineExit): Promise<void> {
+    this.#closing ??= this.#release(false).then(() => this.#exit.resolve(exit));
+    return this.#closing;
+  }
+
+  /** Ends the threads and lets everything go. */
+  async #release(force: boolean): Promise<void> {
+    const parts = this.#parts;
+    if (parts === undefined) return;
+    const { board, workers, setup } = parts;
+    board.mainLoop.post(REQUEST.QUIT);
+    await workers.end(force);
+    this.#finished = true;
+    board.raiseEvent(0); // ends #watch
+    for (const port of [...this.serial, ...this.debugConsoles]) port?.finish();
+    await setup.files.finished();
+    setup.closeLog();
+    this.#command?.failed(new MachineError('ERR_MACHINE_ENDED', 'the machine has ended'));
+    this.#command = undefined;
+    this.#parts = undefined;
   }
 
   /** Waits for events of the guest and acts on them. */
-  private async watch(): Promise<void> {
-    const { control } = this.board;
-    for (;;) {
-      const seq = control.eventSeq.load();
+  async #watch(): Promise<void> {
+    const { board } = this.#running();
+    const { control } = board;
+    while (!this.#finished) {
+      const sequence = control.eventSeq.load();
       const pending = control.serialPending.exchange(0);
-      this.serial.forEach((port, i) => {
-        if ((pending >> i) & 1) port?.drain();
-      });
+      if (pending !== 0) this.#drain(pending);
       const events = control.events.exchange(0);
-      if (events & EVENT.DEBUG_EXIT) {
-        return await this.close({ reason: 'debug-exit', status: control.exitStatus.load() & 255 });
+      if (events !== 0) this.#happened(events, board);
+      if (this.#command?.sequence === control.commandDone.load()) {
+        this.#command.done();
+        this.#command = undefined;
       }
-      if (events & EVENT.SHUTDOWN) return await this.close({ reason: 'shutdown', status: 0 });
-      if (this.closing) return;
-      const waited = control.eventSeq.waitAsync(seq, Infinity);
+      const waited = control.eventSeq.waitAsync(sequence);
       if (typeof waited !== 'number') await waited;
     }
   }
-}
 
-function started(worker: Worker): Promise<void> {
-  return new Promise((resolve, reject) => {
-    worker.once('message', (message: WorkerMessage) => {
-      if (message.type === 'ready') resolve();
-      else reject(Object.assign(new Error(message.message), { code: message.code }));
+  #drain(pending: number): void {
+    this.serial.forEach((port, i) => {
+      if ((pending >> i) & 1) port?.drain();
     });
-    worker.once('error', reject);
-    worker.once('exit', (code) => reject(new Error(`a worker ended with ${code} before it was ready`)));
-  });
-}
+    this.debugConsoles.forEach((port, i) => {
+      if ((pending >> (SERIAL_PORTS + i)) & 1) port.drain();
+    });
+  }
 
-function configOf(options: MachineOptions): MachineConfig {
-  const { smp } = options;
-  return {
-    cpus: smp.cpus,
-    sockets: smp.sockets,
-    dies: 1,
-    cores: smp.cores,
-    threads: smp.threads,
-    ram: options.memory,
-    hpet: options.machine.hpet,
-    acpi: options.machine.acpi,
-    rtc: { clock: options.rtc.clock },
-    serial: [0, 1, 2, 3].map((i) => (options.serial[i] ?? null) !== null),
-    debugExits: options.devices.flatMap((d) => (d.driver === 'isa-debug-exit' ? [d] : [])),
-    cpu: options.cpu,
-    accel: options.accel.thread,
-    noReboot: options.actions.reboot === 'shutdown',
-  };
-}
-
-function bootFiles(options: MachineOptions): BootFiles {
-  if (options.kernel === undefined) return {};
-  const files = readBootFiles({ kernel: options.kernel, initrd: options.initrd });
-  return { ...files, append: options.append };
-}
-
-/** Guest time of day at start, ms since 1970. */
-function rtcNow(options: MachineOptions): number {
-  const { base } = options.rtc;
-  if (base.type === 'date') return base.seconds * 1000;
-  const now = Date.now();
-  return base.type === 'localtime' ? now - new Date(now).getTimezoneOffset() * 60_000 : now;
+  #happened(events: number, { control }: Board): void {
+    // listeners run on their own, so that a mistake in one is not taken for one of the machine
+    if (events & EVENT.PANIC) process.nextTick(() => this.emit('panic'));
+    if (events & EVENT.RESET) process.nextTick(() => this.emit('reset'));
+    if (events & EVENT.DEBUG_EXIT) {
+      void this.#close({ reason: 'debug-exit', status: control.exitStatus.load() & 255 });
+    }
+    if ((events & EVENT.SHUTDOWN) === 0) return;
+    const reason = REASONS[control.shutdownCause.load()];
+    process.nextTick(() => this.emit('shutdown', reason));
+    if (this.#actions.shutdown === 'pause') return;
+    const status = reason === 'panic' && this.#actions.panic === 'exit-failure' ? 1 : 0;
+    void this.#close({ reason, status });
+  }
 }

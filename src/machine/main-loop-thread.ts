@@ -1,17 +1,11 @@
 /** What the main-loop worker does: timers, requests, VM start and stop, reset. */
 import { registerMemory, setOwnerId } from '@smp86/atomics-sync';
 import { CLOCK } from '../timer/clock-state.ts';
-import { WORD } from '../cpu/sys/cpu-features.ts';
-import { CpuModel } from '../cpu/sys/cpuid.ts';
-import { buildAcpiTables } from './acpi-tables.ts';
-import { Board, REQUEST } from './board.ts';
-import { writeBootState } from './boot-state.ts';
-import { loadKernel } from './boot/index.ts';
-import { modelSpec } from './config.ts';
-import { memoryMap, MP_BASE } from './e820.ts';
-import { EVENT, RUN_STATE } from './layout.ts';
+import { CodeCache } from '../cpu/tier0/code-cache.ts';
+import { Board, COMMAND, COMMAND_BITS, REQUEST } from './board.ts';
+import { loadGuest } from './guest-image.ts';
+import { EVENT, RUN_STATE, SHUTDOWN_CAUSE } from './layout.ts';
 import type { BootFiles, MainLoopData } from './messages.ts';
-import { buildMpTable } from './mp-table.ts';
 
 export class MainLoopThread {
   private readonly board: Board;
@@ -24,45 +18,15 @@ export class MainLoopThread {
     this.boot = data.boot;
     const { mainLoop } = this.board;
     mainLoop.onRequest(REQUEST.RESET, () => this.reset());
-    mainLoop.onRequest(REQUEST.POWER_OFF, () => this.powerOff());
+    mainLoop.onRequest(REQUEST.POWER_OFF, () => this.end(SHUTDOWN_CAUSE.POWER_OFF));
     mainLoop.onRequest(REQUEST.SERIAL_INPUT, () => this.serialInput());
     mainLoop.onRequest(REQUEST.POWER_BUTTON, () => this.board.pm.powerButton());
-    mainLoop.onRequest(REQUEST.PAUSE, () => this.stop(RUN_STATE.PAUSED));
-    mainLoop.onRequest(REQUEST.RESUME, () => this.start());
     mainLoop.onRequest(REQUEST.QUIT, () => this.quit());
     mainLoop.onRequest(REQUEST.NMI, () => this.board.lapics[0].pulseLint1());
     mainLoop.onRequest(REQUEST.DEBUG_EXIT, () => this.stop(RUN_STATE.SHUTDOWN));
-  }
-
-  /** Loads the guest into RAM and the entry state for vCPU 0. Throws BootError. */
-  load(): void {
-    const { board, boot } = this;
-    const { config, layout } = board;
-    const ram = new Uint8Array(board.buffer, layout.ram, config.ram);
-    const apicIds = Array.from({ length: config.cpus }, (_, i) => i);
-    let rsdp: number | undefined;
-    if (config.acpi) {
-      const serialPorts = [0x3f8, 0x2f8, 0x3e8, 0x2e8]
-        .map((port, i) => ({ port, irq: i % 2 === 0 ? 4 : 3 }))
-        .filter((_, i) => config.serial[i]);
-      const tables = buildAcpiTables({ apicIds, hpet: config.hpet, serialPorts });
-      ram.set(tables.bytes, tables.base);
-      rsdp = tables.rsdp;
-    }
-    const model = new CpuModel(modelSpec(config), config);
-    ram.set(buildMpTable({ apicIds, signature: model.signature, features: model.words[WORD.F1D] }), MP_BASE);
-    if (boot.kernel === undefined) return;
-    const state = loadKernel({
-      ram,
-      kernel: boot.kernel,
-      initrd: boot.initrd,
-      modules: boot.modules,
-      append: boot.append,
-      kernelName: boot.kernelName,
-      e820: memoryMap(config.ram),
-      rsdp,
-    });
-    writeBootState(board.buffer, layout.bootState, state);
+    mainLoop.onRequest(REQUEST.COMMAND, (arg) => this.command(arg));
+    mainLoop.onRequest(REQUEST.PANIC, () => this.panic());
+    mainLoop.onRequest(REQUEST.SERIAL_BREAK, (port) => this.board.uarts[port]?.receiveBreak());
   }
 
   async run(): Promise<void> {
@@ -107,23 +71,48 @@ export class MainLoopThread {
   private reset(): void {
     const { board } = this;
     if (board.config.noReboot) {
-      board.control.events.or(EVENT.RESET);
-      this.powerOff();
+      this.end(SHUTDOWN_CAUSE.RESET);
       return;
     }
     const running = board.control.runState.load() === RUN_STATE.RUNNING;
     this.stop(RUN_STATE.PAUSED);
     board.reset();
-    this.load();
-    board.memoryWritten(board.layout.ram, 0);
+    loadGuest(board.buffer, board.layout, board.config, this.boot);
+    // RAM was written behind the vCPUs' backs; their TLBs are flushed when they reset themselves
+    const { codeCache: base, codeCacheSize: size, codeMap } = board.layout;
+    CodeCache.clear(board.buffer, { base, size, codeMap });
     board.control.resets.add(1);
     board.raiseEvent(EVENT.RESET);
     if (running) this.start();
   }
 
-  private powerOff(): void {
+  /** The guest is at its end; whether the machine is, the host decides. */
+  private end(cause: number): void {
     this.stop(RUN_STATE.SHUTDOWN);
+    this.board.control.shutdownCause.store(cause);
     this.board.raiseEvent(EVENT.SHUTDOWN);
+  }
+
+  private panic(): void {
+    if (this.board.config.panic === 'pause') this.stop(RUN_STATE.PAUSED);
+    else this.end(SHUTDOWN_CAUSE.PANIC);
+  }
+
+  private command(arg: number): void {
+    const { control } = this.board;
+    switch (arg & ((1 << COMMAND_BITS) - 1)) {
+      case COMMAND.PAUSE:
+        if (control.runState.load() === RUN_STATE.RUNNING) this.stop(RUN_STATE.PAUSED);
+        break;
+      case COMMAND.RESUME:
+        this.start();
+        break;
+      case COMMAND.RESET:
+        this.reset();
+        break;
+    }
+    control.commandDone.store(arg >>> COMMAND_BITS);
+    this.board.raiseEvent(0);
   }
 
   private quit(): void {

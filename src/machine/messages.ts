@@ -27,5 +27,6 @@ export interface VcpuData {
 }
 
 /** Worker to host, at start. */
-export type WorkerMessage =
-  { readonly type: 'ready' } | { readonly type: 'error'; readonly message: string; readonly code?: string };
+export interface WorkerMessage {
+  readonly type: 'ready';
+}

@@ -1,116 +1,209 @@
-/** The host side of a serial port: two byte rings, as a readable and writable end. *Thread:* host. */
-import { EventEmitter } from 'node:events';
-import type { SpscRing } from '@smp86/atomics-sync';
+/** The host side of a serial port or debug console: byte rings in shared memory, as a Node stream. */
+import { Duplex } from 'node:stream';
+import { keepAlive, type SpscRing } from '@smp86/atomics-sync';
 
 const CHUNK = 65536;
+/** Characters that are kept for `waitFor`, and bytes that are kept until the stream's first reader comes. */
+const KEPT = 65536;
 
-export class SerialTimeoutError extends Error {
-  readonly code = 'ERR_SERIAL_TIMEOUT';
+/** A `waitFor` whose pattern did not come. */
+export class SerialWaitError extends Error {
+  /** The time was over, or the machine ended before. */
+  readonly code: 'ERR_SERIAL_TIMEOUT' | 'ERR_SERIAL_CLOSED';
+  constructor(code: SerialWaitError['code'], message: string) {
+    super(message);
+    this.name = 'SerialWaitError';
+    this.code = code;
+  }
 }
 
-interface SerialEvents {
-  data: [Uint8Array];
-  close: [];
+export interface WaitForOptions {
+  /** Milliseconds; default 60 000. */
+  readonly timeout?: number;
 }
 
-export class SerialPort extends EventEmitter<SerialEvents> {
-  private readonly fromGuest: SpscRing;
-  private readonly toGuest: SpscRing;
-  private readonly inputArrived: () => void;
-  private readonly buffer = new Uint8Array(CHUNK);
-  private queued: Uint8Array[] = [];
-  private readonly decoder = new TextDecoder();
-  private text = '';
-  private closed = false;
+/** What a port hangs on. */
+export interface SerialLink {
+  readonly fromGuest: SpscRing;
+  /** Absent: the guest takes no input (a debug console). */
+  readonly toGuest?: SpscRing;
+  /** Called after bytes were put into `toGuest`. */
+  inputArrived(): void;
+  /** Puts a break condition on the line. */
+  sendBreak(): void;
+}
 
-  constructor(fromGuest: SpscRing, toGuest: SpscRing, inputArrived: () => void) {
-    super();
-    this.fromGuest = fromGuest;
-    this.toGuest = toGuest;
-    this.inputArrived = inputArrived;
+interface Waiter {
+  /** Looks at the text; true when done. */
+  look(): boolean;
+  closed(): void;
+}
+
+/**
+ * Readable: what the guest writes, as bytes. A reader that does not keep up makes the guest's transmitter wait;
+ * without a reader the bytes are dropped, but for the last 64 KiB, which the first reader gets. Writable: input for
+ * the guest. `waitFor` sees the output whether or not somebody reads the stream. *Thread:* host.
+ */
+export class SerialPort extends Duplex {
+  #link: SerialLink | undefined;
+  readonly #buffer = new Uint8Array(CHUNK);
+  readonly #decoder = new TextDecoder();
+  readonly #waiters = new Set<Waiter>();
+  /** Decoded output since the last match. */
+  #text = '';
+  /** Output from before the first read. */
+  #backlog: Uint8Array[] = [];
+  #backlogSize = 0;
+  #reading = false;
+  #stalled = false;
+
+  /** Made by the machine. */
+  constructor(link: SerialLink) {
+    super({ allowHalfOpen: false, readableHighWaterMark: CHUNK });
+    this.#link = link;
+    // input that comes in the moment of the machine's end goes nowhere; that is nobody's fault
+    this.on('error', () => {});
   }
 
-  /** Takes what the guest has written. Called by the machine. */
-  drain(): void {
-    for (;;) {
-      const n = this.fromGuest.read(this.buffer);
-      if (n === 0) return;
-      const bytes = this.buffer.slice(0, n);
-      this.text += this.decoder.decode(bytes, { stream: true });
-      // the text is for waitFor; what nobody waits for is dropped
-      if (this.text.length > 4 * CHUNK) this.text = this.text.slice(-CHUNK);
-      this.emit('data', bytes);
-    }
+  /** True once the machine has ended. */
+  get ended(): boolean {
+    return this.#link === undefined;
   }
 
-  /** Sends bytes to the guest. They wait here when the guest does not take them. */
-  write(data: Uint8Array | string): void {
-    this.queued.push(typeof data === 'string' ? new TextEncoder().encode(data) : data);
-    this.flush();
-  }
-  private flush(): void {
-    while (this.queued.length > 0) {
-      const head = this.queued[0];
-      const n = this.toGuest.write(head);
-      if (n < head.length) {
-        this.queued[0] = head.subarray(n);
-        if (!this.closed) setTimeout(() => this.flush(), 20).unref();
-        break;
-      }
-      this.queued.shift();
-    }
-    this.inputArrived();
-  }
-  /** Types text, as if at a terminal. */
+  /** Types text as at a terminal: a newline is the Enter key (CR). `write` sends bytes as they are. */
   type(text: string): void {
-    this.write(text);
+    if (!this.ended) this.write(text.replace(/\r?\n/g, '\r'));
+  }
+
+  /** Puts a break condition on the line (Linux: the magic SysRq key). */
+  sendBreak(): void {
+    this.#link?.sendBreak();
   }
 
   /**
-   * Resolves with the match once the output since the last `waitFor` contains `pattern`.
-   * *Errors:* SerialTimeoutError after `timeout` ms (default 60 000), or when the port closes.
+   * Resolves once the output since the last match contains `pattern`, with that output up to the end of the match.
+   * *Errors:* SerialWaitError after `timeout` ms, or when the machine ends first.
    */
-  async waitFor(pattern: string | RegExp, { timeout = 60_000 }: { timeout?: number } = {}): Promise<string> {
-    const find = (): string | undefined => {
-      const at = typeof pattern === 'string' ? this.text.indexOf(pattern) : this.text.search(pattern);
-      if (at < 0) return undefined;
-      const match = typeof pattern === 'string' ? pattern : (pattern.exec(this.text)?.[0] ?? '');
-      const seen = this.text.slice(0, at + match.length);
-      this.text = this.text.slice(at + match.length);
+  async waitFor(pattern: string | RegExp, { timeout = 60_000 }: WaitForOptions = {}): Promise<string> {
+    const find = matcher(pattern);
+    const take = (): string | undefined => {
+      const end = find(this.#text);
+      if (end < 0) return undefined;
+      const seen = this.#text.slice(0, end);
+      this.#text = this.#text.slice(end);
       return seen;
     };
-    const now = find();
+    const now = take();
     if (now !== undefined) return now;
-    return await new Promise<string>((resolve, reject) => {
-      const fail = (why: string): void => {
-        stop();
-        reject(
-          new SerialTimeoutError(
-            `${why} before ${String(pattern)}; the output ends: ${this.text.slice(-400)}`,
-          ),
-        );
-      };
-      const onData = (): void => {
-        const seen = find();
-        if (seen === undefined) return;
-        stop();
-        resolve(seen);
-      };
-      const onClose = (): void => fail('the machine ended');
-      const timer = setTimeout(() => fail(`${timeout} ms passed`), timeout);
-      const stop = (): void => {
-        clearTimeout(timer);
-        this.off('data', onData);
-        this.off('close', onClose);
-      };
-      this.on('data', onData);
-      this.on('close', onClose);
-    });
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    const fail = (code: SerialWaitError['code'], why: string): void => {
+      const tail = JSON.stringify(this.#text.slice(-400));
+      reject(
+        new SerialWaitError(code, `${why} before ${String(pattern)} came; the output ends with ${tail}`),
+      );
+    };
+    if (this.ended) fail('ERR_SERIAL_CLOSED', 'the machine ended');
+    const waiter: Waiter = {
+      look: () => {
+        const seen = take();
+        if (seen !== undefined) resolve(seen);
+        return seen !== undefined;
+      },
+      closed: () => fail('ERR_SERIAL_CLOSED', 'the machine ended'),
+    };
+    const timer = setTimeout(() => fail('ERR_SERIAL_TIMEOUT', `${timeout} ms passed`), timeout);
+    this.#waiters.add(waiter);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#waiters.delete(waiter);
+    }
   }
 
-  close(): void {
-    this.drain();
-    this.closed = true;
-    this.emit('close');
+  /** Takes what the guest has written. @internal */
+  drain(): void {
+    while (!this.#stalled) {
+      const n = this.#link?.fromGuest.read(this.#buffer) ?? 0;
+      if (n === 0) return;
+      const bytes = this.#buffer.slice(0, n);
+      this.#note(bytes);
+      if (!this.#reading) this.#remember(bytes);
+      else if (!this.push(bytes)) this.#stalled = true;
+    }
   }
+  /** The machine has ended: takes the last output, however far behind the reader is. @internal */
+  finish(): void {
+    this.#stalled = false;
+    for (;;) {
+      this.drain();
+      if (!this.#stalled) break;
+      this.#stalled = false;
+    }
+    this.#link?.toGuest?.close();
+    this.#link = undefined;
+    for (const waiter of this.#waiters) waiter.closed();
+    this.push(null);
+  }
+
+  #note(bytes: Uint8Array): void {
+    this.#text += this.#decoder.decode(bytes, { stream: true });
+    if (this.#text.length > 4 * KEPT) this.#text = this.#text.slice(-KEPT);
+    for (const waiter of this.#waiters) if (waiter.look()) this.#waiters.delete(waiter);
+  }
+  #remember(bytes: Uint8Array): void {
+    this.#backlog.push(bytes);
+    this.#backlogSize += bytes.length;
+    while (this.#backlogSize - this.#backlog[0].length >= KEPT)
+      this.#backlogSize -= this.#backlog.shift()!.length;
+  }
+
+  // --- stream ---
+
+  override _read(): void {
+    this.#stalled = false;
+    if (!this.#reading) {
+      this.#reading = true;
+      const backlog = this.#backlog;
+      this.#backlog = [];
+      for (const bytes of backlog) if (!this.push(bytes)) this.#stalled = true;
+    }
+    this.drain();
+  }
+  override _write(chunk: Uint8Array, _encoding: BufferEncoding, done: () => void): void {
+    void this.#send(chunk).then(() => done());
+  }
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    // nobody reads any more: the guest need not wait
+    this.#reading = false;
+    this.#stalled = false;
+    done(error);
+  }
+  async #send(bytes: Uint8Array): Promise<void> {
+    let sent = 0;
+    for (;;) {
+      const link = this.#link;
+      if (link?.toGuest === undefined) return;
+      sent += link.toGuest.write(bytes, sent);
+      link.inputArrived();
+      if (sent === bytes.length) return;
+      if (!(await keepAlive(link.toGuest.waitSpaceAsync()))) return;
+    }
+  }
+}
+
+/** Gives the index after the first match in a text, or -1. */
+function matcher(pattern: string | RegExp): (text: string) => number {
+  if (typeof pattern === 'string') {
+    return (text) => {
+      const at = text.indexOf(pattern);
+      return at < 0 ? -1 : at + pattern.length;
+    };
+  }
+  // a global or sticky expression remembers where it was; this one must not
+  const plain = new RegExp(pattern.source, pattern.flags.replace(/[gy]/g, ''));
+  return (text) => {
+    const match = plain.exec(text);
+    return match === null ? -1 : match.index + match[0].length;
+  };
 }

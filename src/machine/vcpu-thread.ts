@@ -2,13 +2,16 @@
 import { registerMemory, setOwnerId } from '@smp86/atomics-sync';
 import { Cpu, type ApicHooks } from '../cpu/sys/cpu.ts';
 import { CpuModel } from '../cpu/sys/cpuid.ts';
+import { KIND } from '../cpu/sys/exceptions.ts';
 import type { Lapic } from '../hw/intc/lapic.ts';
 import { lapicMsrNeedsLock } from '../hw/intc/lapic-state.ts';
 import { Board, REQUEST } from './board.ts';
 import { applyBootState, readBootState } from './boot-state.ts';
 import { modelSpec } from './config.ts';
+import { describeDelivery, dumpCpu } from './cpu-dump.ts';
 import { Exclusive } from './exclusive.ts';
 import { HELPER_TRAITS, helperTable, YIELDING_TRAITS } from './helpers.ts';
+import { Log } from './log.ts';
 import type { VcpuData } from './messages.ts';
 import { tierUp } from './tier-up.ts';
 import { type Pause, Vcpu, VcpuWorker } from './vcpu.ts';
@@ -20,12 +23,14 @@ export class VcpuThread {
   private readonly board: Board;
   private readonly vcpus: readonly Vcpu[];
   private readonly resetsSeen: number[] = [];
+  private readonly log: Log;
 
   constructor(data: VcpuData) {
     registerMemory(data.memory);
     setOwnerId(2 + data.indices[0]);
     const board = new Board(data.memory, data.config, 'vcpu');
     this.board = board;
+    this.log = new Log(data.config.log);
     const { layout } = board;
     const exclusive = new Exclusive(board.buffer, layout.exclusive, layout.vcpus, data.config.cpus);
     const worker = new VcpuWorker(
@@ -51,6 +56,7 @@ export class VcpuThread {
           exclusive: (begin) => (begin ? exclusive.start(index) : exclusive.end(index)),
         }),
     );
+    if (this.log.has('int')) for (const { cpu } of this.vcpus) this.logDeliveries(cpu);
     const instance = new WebAssembly.Instance(data.module, {
       env: { memory: data.memory, ...worker.imports() },
     });
@@ -99,6 +105,7 @@ export class VcpuThread {
     this.prepare(vcpu);
     const pause = vcpu.execute(once);
     if (pause === 'shutdown') {
+      if (this.log.has('cpu_reset')) this.log.write(`Triple fault\n${dumpCpu(vcpu.cpu, { fpu: true })}`);
       vcpu.requestStop();
       this.board.mainLoop.post(REQUEST.RESET);
     }
@@ -110,10 +117,21 @@ export class VcpuThread {
     const resets = this.board.control.resets.load();
     if (this.resetsSeen[vcpu.index] === resets) return;
     this.resetsSeen[vcpu.index] = resets;
+    if (this.log.has('cpu_reset')) {
+      this.log.write(`CPU Reset (CPU ${vcpu.index})\n${dumpCpu(vcpu.cpu, { fpu: true })}`);
+    }
     vcpu.reset();
     if (vcpu.index !== 0) return;
     const state = readBootState(this.board.buffer, this.board.layout.bootState);
     if (state !== undefined) applyBootState(vcpu.cpu, state);
+  }
+
+  private logDeliveries(cpu: Cpu): void {
+    let count = 0;
+    cpu.onDelivery = (vector, error, kind) => {
+      const software = kind === KIND.SOFTWARE;
+      this.log.write(describeDelivery(cpu, count++, vector, error, software) + dumpCpu(cpu));
+    };
   }
 
   /** Counts the vCPUs as stopped until they may go on. */

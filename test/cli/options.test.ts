@@ -79,7 +79,7 @@ test.each([
   ['1.5G', 1.5 * 2 ** 30],
   ['2097152k', 2 ** 31],
   ['size=3g', 3 * 2 ** 30],
-  ['1048577b', 2 ** 20 + 8192],
+  ['2097153b', 2 ** 21 + 8192],
   ['0x40', 64 * 2 ** 20],
 ])('-m %s is understood, and rounded up to 8 KiB', (text, bytes) => {
   expect(parseOptions(['-m', text]).memory).toBe(bytes);
@@ -94,7 +94,7 @@ test.each([
   [['-smp', '4,dies=2'], 'smp86: -smp 4,dies=2: dies other than 1 is not supported'],
   [['-smp', '4,books=2'], /^smp86: -smp 4,books=2: unknown parameter 'books'/],
   [['-smp', 'sockets=9,cores=9'], 'smp86: -smp sockets=9,cores=9: at most 64 CPUs'],
-  [['-m', '0'], 'smp86: -m 0: at least 1M'],
+  [['-m', '0'], 'smp86: -m 0: at least 2M'],
   [['-m', '3073M'], 'smp86: -m 3073M: at most 3G'],
   [['-m', 'much'], /^smp86: -m much: the size must be a number/],
   [['-m', '-1'], /^smp86: -m -1: the size must be a number/],

@@ -58,7 +58,7 @@ test('the command ends with status 1 and one line for a mistake, 0 for help', ()
     spawnSync(process.execPath, [new URL('../../src/cli/smp86.ts', import.meta.url).pathname, ...args], {
       encoding: 'utf8',
     });
-  expect(command('-m', '0')).toMatchObject({ status: 1, stdout: '', stderr: 'smp86: -m 0: at least 1M\n' });
+  expect(command('-m', '0')).toMatchObject({ status: 1, stdout: '', stderr: 'smp86: -m 0: at least 2M\n' });
   expect(command()).toMatchObject({
     status: 1,
     stderr: expect.stringMatching(/^smp86: -kernel: missing [^\n]*\n$/),

@@ -90,6 +90,21 @@ export class CodeCache {
   static init(buffer: SharedArrayBuffer, layout: CodeCacheLayout): void {
     viewsOf(buffer).u32[(layout.base >>> 2) + AREA.TOP] = firstFree(buffer, layout);
   }
+  /**
+   * Forgets everything, as `flushAll`, from a thread that is no vCPU. All vCPUs stand still, and flush their TLBs
+   * before they go on (a machine reset).
+   */
+  static clear(buffer: SharedArrayBuffer, layout: CodeCacheLayout): void {
+    const { u8, u32 } = viewsOf(buffer);
+    const area = layout.base >>> 2;
+    const table = layout.base + PAGE_TABLE;
+    const free = firstFree(buffer, layout);
+    u32.fill(0, table >>> 2, free >>> 2);
+    u8.fill(0, layout.codeMap, layout.codeMap + ((free - table) >>> 2));
+    u32[area + AREA.TOP] = free;
+    u32[area + AREA.PAGES] = 0;
+    u32[area + AREA.GENERATION]++;
+  }
   private word(index: number, value: number): void {
     this.u32[(this.base >>> 2) + index] = value;
   }

@@ -14,7 +14,7 @@ export interface BootFiles {
 
 const MAX_FILE_SIZE = 2 ** 31 - 1;
 
-function readBootFile(option: BootOption, path: string): Uint8Array {
+export function readBootFile(option: BootOption, path: string): Uint8Array {
   const fail = (reason: string): BootError => new BootError('ERR_BOOT_FILE', option, `${path}: ${reason}`);
   try {
     const info = statSync(path);

@@ -1,0 +1,27 @@
+/** The interpreter's wasm module: built and compiled once a process, then shared by all machines of a size. */
+import { allSemantics } from '../cpu/sem/index.ts';
+import { buildTier0 } from '../cpu/tier0/build.ts';
+import type { HandlerTable } from '../cpu/tier0/handlers.ts';
+import { helperId } from './helpers.ts';
+
+export interface InterpreterModule {
+  readonly module: WebAssembly.Module;
+  readonly table: HandlerTable;
+}
+
+/** The module names the size of the memory it is for. */
+const cache = new Map<number, InterpreterModule>();
+const MAX_CACHED = 8;
+
+/** *Thread:* host. `pages`: size of the machine's memory in 64 KiB pages. */
+export function interpreterModule(pages: number): InterpreterModule {
+  let found = cache.get(pages);
+  if (found === undefined) {
+    const tier0 = buildTier0({ memoryPages: pages, semantics: allSemantics, helperId });
+    found = { module: new WebAssembly.Module(tier0.bytes), table: tier0.handlers.table() };
+    const oldest = cache.keys().next();
+    if (cache.size >= MAX_CACHED && !oldest.done) cache.delete(oldest.value);
+    cache.set(pages, found);
+  }
+  return found;
+}

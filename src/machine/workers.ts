@@ -1,0 +1,69 @@
+/** The threads of a machine, as the host thread sees them. */
+import { Worker } from 'node:worker_threads';
+import { MachineError } from './errors.ts';
+import type { MainLoopData, VcpuData, WorkerMessage } from './messages.ts';
+
+/** How long threads may take to end by themselves, ms. */
+const END_TIMEOUT = 2000;
+
+function threadUrl(name: string): URL {
+  // in a checkout the sources run as they are; the package ships JavaScript beside this file
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  return new URL(`../../threads/${name}.${extension}`, import.meta.url);
+}
+
+/** *Thread:* host. */
+export class MachineWorkers {
+  private readonly workers: Worker[] = [];
+  private readonly starting: Promise<void>[] = [];
+  private readonly ended: Promise<void>[] = [];
+  private readonly failed: (error: Error) => void;
+  private ending = false;
+
+  /** `failed` is called when a thread dies before `end`. */
+  constructor(failed: (error: Error) => void) {
+    this.failed = failed;
+  }
+
+  start(name: 'main-loop', data: MainLoopData): void;
+  start(name: 'vcpu', data: VcpuData): void;
+  start(name: string, workerData: MainLoopData | VcpuData): void {
+    const worker = new Worker(threadUrl(name), { workerData, name });
+    this.workers.push(worker);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const fail = (cause: unknown, reason: string): void => {
+      const error = new MachineError('ERR_MACHINE_THREAD', `thread ${name}: ${reason}`, { cause });
+      reject(error);
+      if (!this.ending) this.failed(error);
+    };
+    worker.once('message', (_message: WorkerMessage) => resolve());
+    worker.on('error', (error) => fail(error, error instanceof Error ? error.message : String(error)));
+    this.ended.push(
+      new Promise((gone) => {
+        worker.once('exit', (code) => {
+          fail(undefined, `ended with code ${code}`);
+          gone();
+        });
+      }),
+    );
+    promise.catch(() => {});
+    this.starting.push(promise);
+  }
+
+  /** Resolves when all have started. *Errors:* MachineError. */
+  async ready(): Promise<void> {
+    await Promise.all(this.starting);
+  }
+
+  /** Waits until the threads have ended, as they were told; ends them by force when that takes long, or at once. */
+  async end(force: boolean): Promise<void> {
+    this.ending = true;
+    const terminate = (): void => {
+      for (const worker of this.workers) void worker.terminate();
+    };
+    if (force) terminate();
+    const timer = setTimeout(terminate, END_TIMEOUT);
+    await Promise.all(this.ended);
+    clearTimeout(timer);
+  }
+}
