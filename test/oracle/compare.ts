@@ -79,7 +79,8 @@ export function compare(c: Case, host: Outcome, guest: Outcome): Difference[] {
     if (((host.regs[r] ^ guest.regs[r]) & mask) === 0n) continue;
     note(registerName(r, c.mode32 ? 4 : 8, false), hex(host.regs[r]), hex(guest.regs[r]));
   }
-  const flags = ~c.undefinedFlags;
+  const at = host.trap === BREAKPOINT ? undefined : c.undefinedBefore.get(Number(host.rip - BigInt(c.rip)));
+  const flags = ~(at ?? c.undefinedFlags);
   if ((host.rflags ^ guest.rflags) & flags) {
     note('flags', flagsText(host.rflags & flags), flagsText(guest.rflags & flags));
   }

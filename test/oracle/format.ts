@@ -88,6 +88,8 @@ export interface Case {
   readonly codeLength: number;
   /** Flags that are undefined at the end. */
   readonly undefinedFlags: number;
+  /** The same before each instruction of a sequence, by its offset in the code: what counts when that one faults. */
+  readonly undefinedBefore: ReadonlyMap<number, number>;
   /** Registers that differ from CPU to CPU by nature: bit per register. */
   readonly ignoredRegs: number;
   /** The same after a fault: those that an instruction may have loaded before it. */

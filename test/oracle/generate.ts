@@ -342,6 +342,8 @@ function ignoredRegisters(row: Row, decoded: Insn): number {
 }
 
 const MANY_ACCESSES = /^(iret|retf|callf|enter|pusha|popa|fxsave|fxrstor|fldenv|fnstenv|frstor|fnsave)$/;
+/** A single instruction that faults has changed no flag. */
+const FROM_START: ReadonlyMap<number, number> = new Map([[0, 0]]);
 const SHIFTS = /^(shl|shr|sar|rol|ror|rcl|rcr|shld|shrd)$/;
 
 /**
@@ -404,6 +406,7 @@ export function singleCase(rng: Rng, form: Form, name: string): Case | undefined
       patches: [codePatch(offset, built.bytes), ...built.patches],
       codeLength: built.bytes.length,
       undefinedFlags: undefinedAfter(form, count),
+      undefinedBefore: FROM_START,
       ignoredRegs: ignoredRegisters(row, insn),
       ignoredOnFault: row.name === 'popa' ? 0xef : 0,
       manyAccesses: MANY_ACCESSES.test(row.name),
@@ -456,6 +459,7 @@ export function sequenceCase(
   const pieces: { bytes: Uint8Array; boundary: number }[] = [];
   let undefinedFlags = 0;
   let length = 0;
+  const undefinedBefore = new Map<number, number>();
   let branched = false;
   let fx: Uint8Array | undefined;
   for (let i = 0; i < instructions; i++) {
@@ -469,6 +473,7 @@ export function sequenceCase(
     if (classOf(row) !== 'integer') {
       fx ??= sequenceFx(rng);
     }
+    undefinedBefore.set(length, undefinedFlags);
     if (!row.flagsKept && !branched) undefinedFlags &= ~row.flagsWritten;
     undefinedFlags |= undefinedAfter(form, count);
     pieces.push({ bytes, boundary: length });
@@ -502,6 +507,7 @@ export function sequenceCase(
     patches: [codePatch(offset, code)],
     codeLength: length,
     undefinedFlags,
+    undefinedBefore,
     ignoredRegs: 0,
     ignoredOnFault: 0,
     manyAccesses: false,
