@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readEflags, writeEflags } from '../../src/cpu/flags.ts';
-import { putX87, takeX87 } from '../../src/cpu/fpu/state.ts';
+import { putX87, putXmm, takeX87, takeXmm } from '../../src/cpu/fpu/state.ts';
 import { TestMachine } from './machine.ts';
 
 export interface Case {
@@ -16,9 +16,13 @@ export interface Case {
   tags: number;
   /** ST(0)–ST(7): mantissa, sign and exponent. */
   registers: readonly (readonly [bigint, number])[];
-  /** 32 bytes at rDI. */
+  /** At rDI; of one length in all cases of a batch. */
   memory: Uint8Array;
   flags: number;
+  /** Initial rAX; 0 when absent. */
+  rax?: bigint;
+  /** XMM0–XMM15; all zero when absent. */
+  xmm?: Uint8Array;
 }
 
 /** What an instruction leaves. */
@@ -30,10 +34,11 @@ export interface After {
   memory: Uint8Array;
   flags: number;
   ax: number;
+  xmm: Uint8Array;
 }
 
-const REQUEST = 576;
-const RESPONSE = 560;
+const REQUEST = 544;
+const RESPONSE = 528;
 /** CF PF AF ZF SF OF */
 const FLAGS = 0x8d5;
 
@@ -65,9 +70,10 @@ function image(c: Case, bytes: Uint8Array): void {
     v.setBigUint64(32 + i * 16, mantissa, true);
     v.setUint16(40 + i * 16, high, true);
   });
+  if (c.xmm !== undefined) bytes.set(c.xmm, 160);
 }
 function after(bytes: Uint8Array, memory: Uint8Array, flags: number, ax: number): After {
-  const v = new DataView(bytes.buffer, bytes.byteOffset, 160);
+  const v = new DataView(bytes.buffer, bytes.byteOffset, 512);
   return {
     control: v.getUint16(0, true),
     status: v.getUint16(2, true),
@@ -79,29 +85,35 @@ function after(bytes: Uint8Array, memory: Uint8Array, flags: number, ax: number)
     memory: memory.slice(),
     flags: flags & FLAGS,
     ax,
+    xmm: bytes.slice(160, 416),
   };
 }
 
 export function onHost(cases: readonly Case[]): After[] {
-  const input = new Uint8Array(cases.length * REQUEST);
+  const bytes = cases[0].memory.length;
+  const request = REQUEST + bytes;
+  const response = RESPONSE + bytes;
+  const input = new Uint8Array(cases.length * request);
   const v = new DataView(input.buffer);
   cases.forEach((c, i) => {
-    const at = i * REQUEST;
+    const at = i * request;
     input.set(c.code, at);
     v.setUint32(at + 16, c.code.length, true);
     v.setUint32(at + 20, c.flags | 0x202, true);
-    input.set(c.memory, at + 32);
-    image(c, input.subarray(at + 64, at + 576));
+    v.setBigUint64(at + 24, c.rax ?? 0n, true);
+    image(c, input.subarray(at + 32, at + REQUEST));
+    input.set(c.memory, at + REQUEST);
   });
-  const { stdout, status } = spawnSync(program as string, { input, maxBuffer: 1 << 30 });
-  if (status !== 0 || stdout.length !== cases.length * RESPONSE)
+  const { stdout, status } = spawnSync(program as string, [String(bytes)], { input, maxBuffer: 1 << 30 });
+  if (status !== 0 || stdout.length !== cases.length * response) {
     throw new Error(`native: ${status}, ${stdout.length} bytes`);
+  }
   const out = new DataView(stdout.buffer, stdout.byteOffset, stdout.length);
   return cases.map((_, i) => {
-    const at = i * RESPONSE;
-    const memory = stdout.subarray(at + 16, at + 48);
+    const at = i * response;
+    const memory = stdout.subarray(at + RESPONSE, at + response);
     return after(
-      stdout.subarray(at + 48, at + 560),
+      stdout.subarray(at + 16, at + RESPONSE),
       memory,
       out.getUint32(at + 8, true),
       out.getUint16(at, true),
@@ -118,14 +130,17 @@ export function onTier0(machine: TestMachine, cases: readonly Case[]): After[] {
     block.fill(0, 0, 512);
     image(c, block);
     takeX87(cpu, true);
+    takeXmm(cpu, 16);
     machine.ram.set(c.memory, MEMORY);
     env.regs[7] = BigInt(MEMORY);
-    env.regs[0] = 0n;
+    env.regs[0] = c.rax ?? 0n;
+    env.regs[2] = 0n;
     writeEflags(env, c.flags | 2);
     const { vector } = machine.execute(c.code);
     if (vector >= 0) throw new Error(`exception ${vector} of ${hex(c.code)}`);
     putX87(cpu, true);
-    const memory = machine.ram.subarray(MEMORY, MEMORY + 32);
+    putXmm(cpu, 16);
+    const memory = machine.ram.subarray(MEMORY, MEMORY + c.memory.length);
     return after(block, memory, readEflags(env), Number(env.regs[0] & 0xffffn));
   });
 }
@@ -154,5 +169,6 @@ export function difference(host: After, ours: After, statusMask: number): string
   if (hex(host.memory) !== hex(ours.memory)) wrong.push('memory');
   if (host.flags !== ours.flags) wrong.push('flags');
   if (host.ax !== ours.ax) wrong.push('ax');
+  if (hex(host.xmm) !== hex(ours.xmm)) wrong.push('xmm');
   return wrong.join(' ');
 }

@@ -189,8 +189,9 @@ function xsavec(cpu: Cpu, size: number): number {
     block32[6] = cpu.get(MXCSR_WORD);
     block32[7] = MXCSR_MASK;
   }
-  block32.fill(0, HEADER_WORD, HEADER_WORD + HEADER_SIZE / 4);
+  // the rest of the header is not written
   block32[HEADER_WORD] = stored;
+  block32[HEADER_WORD + 1] = 0;
   block32[HEADER_WORD + 2] = requested;
   block32[HEADER_WORD + 3] = COMPACTED;
   return write(cpu, length) ? STATUS.NEXT : STATUS.EXCEPTION;
