@@ -124,6 +124,8 @@ function moves(): Semantics[] {
       forms: ['qq'],
       sizes: [4],
       addressSizes: [2, 4, 8],
+      // as a string instruction: the record holds the segment
+      reps: [],
       emit: (ins) => {
         maskedStore(ins, splat64(source(ins, 0)), splat64(source(ins, 1)), 8);
         enterMmx(ins);

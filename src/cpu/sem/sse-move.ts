@@ -210,6 +210,8 @@ function control(): Semantics[] {
       forms: ['xx'],
       sizes: [4],
       addressSizes: [2, 4, 8],
+      // as a string instruction: the record holds the segment
+      reps: [],
       emit: (ins) => maskedStore(ins, ins.readV128(0), ins.readV128(1), 16),
     },
   ];
