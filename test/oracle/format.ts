@@ -94,6 +94,8 @@ export interface Case {
   readonly ignoredRegs: number;
   /** The same after a fault: those that an instruction may have loaded before it. */
   readonly ignoredOnFault: number;
+  /** Largest relative error of the single-precision numbers in XMM registers. */
+  readonly tolerance: number;
   /** One instruction that accesses several items of memory: in any order. */
   readonly manyAccesses: boolean;
 }

@@ -265,7 +265,7 @@ function build(rng: Rng, form: Form, regs: BigUint64Array, bases: Bases, ip: num
     (fields as { override: boolean }).override = true;
     if (!mode32) for (const r of [1, 6, 7, 3]) if (rng.once(2)) regs[r] |= rng.u64() & ~MASK32;
   }
-  if (form.row.name === 'xlat' || /^(movs|cmps|lods|outs)$/.test(row.name)) {
+  if (/^(xlat|movs|cmps|lods|outs|maskmovq|maskmovdqu)$/.test(row.name)) {
     if (rng.once(8))
       (fields as { segment: number }).segment = mode32
         ? rng.pick(SEGMENT_BYTES_32)
@@ -283,7 +283,7 @@ function build(rng: Rng, form: Form, regs: BigUint64Array, bases: Bases, ip: num
   return { bytes: encode(form, { ...fields, address }), patches };
 }
 
-const ADDRESS_SIZED = /^(movs|cmps|stos|scas|lods|ins|outs|xlat|loop|loope|loopne|jcxz)$/;
+const ADDRESS_SIZED = /^(movs|cmps|stos|scas|lods|ins|outs|xlat|loop|loope|loopne|jcxz|maskmovq|maskmovdqu)$/;
 function usesAddressSize(row: Row): boolean {
   return ADDRESS_SIZED.test(row.name);
 }
@@ -341,7 +341,13 @@ function ignoredRegisters(row: Row, decoded: Insn): number {
   return 0;
 }
 
-const MANY_ACCESSES = /^(iret|retf|callf|enter|pusha|popa|fxsave|fxrstor|fldenv|fnstenv|frstor|fnsave)$/;
+const MANY_ACCESSES =
+  /^(iret|retf|callf|enter|pusha|popa|fxsave|fxrstor|fldenv|fnstenv|frstor|fnsave|maskmovq|maskmovdqu)$/;
+/** RCPPS and RSQRTPS are approximations, of which the SDM gives the largest relative error only. */
+const APPROXIMATE = 1.5 / 4096;
+function toleranceOf(row: Row): number {
+  return /^v?r(cp|sqrt)[ps]s$/.test(row.name) ? APPROXIMATE : 0;
+}
 /** A single instruction that faults has changed no flag. */
 const FROM_START: ReadonlyMap<number, number> = new Map([[0, 0]]);
 const SHIFTS = /^(shl|shr|sar|rol|ror|rcl|rcr|shld|shrd)$/;
@@ -409,7 +415,8 @@ export function singleCase(rng: Rng, form: Form, name: string): Case | undefined
       undefinedBefore: FROM_START,
       ignoredRegs: ignoredRegisters(row, insn),
       ignoredOnFault: row.name === 'popa' ? 0xef : 0,
-      manyAccesses: MANY_ACCESSES.test(row.name),
+      tolerance: toleranceOf(row),
+      manyAccesses: MANY_ACCESSES.test(row.name) || row.operands.includes('Mt'),
     };
   }
   return undefined;
@@ -427,7 +434,7 @@ function jumpsToItself(row: Row, bytes: Uint8Array): boolean {
 
 /** Instructions that a sequence does not contain: they leave it, or go where nothing is prepared. */
 const NOT_IN_SEQUENCE =
-  /^(jmp|call|ret|retf|iret|callf|jmpf|loop|loope|loopne|jcc|jcxz|int|int1|int3|into|ud|hlt|enter|leave|popf|pop_sreg|mov_to_sreg|l[defgs]s|lss|in|out|ins|outs|cli|sti|bound|rdtsc|rdtscp|rdrand|rdseed|rdpid|wrfsbase|wrgsbase|rsm|xlat|popa|pusha|fxrstor|fldenv|frstor|ldmxcsr|lar|lsl|verr|verw|arpl|sysret|sysexit|mov_(from|to)_[cd]r|clts|lgdt|lidt|lldt|ltr|lmsw|invlpg|invpcid|wrmsr|rdmsr|monitor|mwait|clac|stac|swapgs|invd|wbinvd|xsetbv)$/;
+  /^(jmp|call|ret|retf|iret|callf|jmpf|loop|loope|loopne|jcc|jcxz|int|int1|int3|into|ud|hlt|enter|leave|popf|pop_sreg|mov_to_sreg|l[defgs]s|lss|in|out|ins|outs|cli|sti|bound|rdtsc|rdtscp|rdrand|rdseed|rdpid|wrfsbase|wrgsbase|rsm|xlat|popa|pusha|fxrstor|fldenv|frstor|fnstenv|fnsave|r(cp|sqrt)[ps]s|ldmxcsr|lar|lsl|verr|verw|arpl|sysret|sysexit|mov_(from|to)_[cd]r|clts|lgdt|lidt|lldt|ltr|lmsw|invlpg|invpcid|wrmsr|rdmsr|monitor|mwait|clac|stac|swapgs|invd|wbinvd|xsetbv)$/;
 
 /** The forms from which sequences are drawn. */
 export function sequenceForms(rows: readonly Row[], mode32: boolean): Form[] {
@@ -510,6 +517,7 @@ export function sequenceCase(
     undefinedBefore,
     ignoredRegs: 0,
     ignoredOnFault: 0,
+    tolerance: 0,
     manyAccesses: false,
   };
 }

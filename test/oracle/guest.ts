@@ -16,6 +16,8 @@ import { PhysMap, PhysMemory } from '../../src/cpu/sys/phys-memory.ts';
 import { powerOn } from '../../src/cpu/sys/reset.ts';
 import { CR0, CR4, EFER, VEC, W_CPL, W_INHIBIT, W_LDTR, W_TR } from '../../src/cpu/sys/words.ts';
 import { buildTier0 } from '../../src/cpu/tier0/build.ts';
+import { NAMES } from '../../src/cpu/decode/table.ts';
+import type { Helper } from '../../src/cpu/tier0/helper-call.ts';
 import { CodeCache } from '../../src/cpu/tier0/code-cache.ts';
 import type { Board } from '../../src/machine/board.ts';
 import { Exclusive, ExclusiveState } from '../../src/machine/exclusive.ts';
@@ -95,6 +97,7 @@ export class Guest {
   /** Two words: number of the case that runs (0: none). */
   private readonly current: Int32Array<SharedArrayBuffer>;
   private readonly freshFx = defaultFx();
+  private readonly withoutHelper = new Set<string>();
   private cases = 0;
 
   constructor(base: Uint8Array) {
@@ -141,7 +144,7 @@ export class Guest {
     } as unknown as Board;
     const exclusive = new Exclusive(buffer, exclusiveAt, vcpus, 1);
     const tier0 = buildTier0({ memoryPages: pages, semantics: allSemantics, helperId });
-    this.worker = new VcpuWorker(board, exclusive, tier0.handlers.table(), helperTable(), HELPER_TRAITS);
+    this.worker = new VcpuWorker(board, exclusive, tier0.handlers.table(), this.helpers(), HELPER_TRAITS);
     this.vcpu = new Vcpu(this.worker, 0, {
       mem,
       ports: NO_DEVICE,
@@ -188,7 +191,17 @@ export class Guest {
 
   /** Names of instructions that ran into #UD because neither semantics nor a helper exists. */
   get missing(): ReadonlySet<string> {
-    return this.worker.translator.missing;
+    return new Set([...this.worker.translator.missing, ...this.withoutHelper]);
+  }
+  /** Semantics may ask for a helper that does not exist: #UD then, and a note. */
+  private helpers(): Helper[] {
+    return helperTable().map((helper, id) => {
+      if (helper !== undefined) return helper;
+      return (cpu) => {
+        this.withoutHelper.add(NAMES[id] ?? String(id));
+        return cpu.raiseUd();
+      };
+    });
   }
 
   private phys64(at: number, value: bigint): void {

@@ -234,6 +234,10 @@ export function implicitRegisters(rng: Rng, form: Form, regs: BigUint64Array): v
       if (form.rep) regs[1] = BigInt(rng.once(8) ? rng.below(3000) : rng.below(24));
       if (name === 'scas' && rng.once(2)) regs[0] = 0n;
       return;
+    case 'maskmovq':
+    case 'maskmovdqu':
+      regs[7] = stringAddress(rng);
+      return;
     case 'xlat':
       regs[3] = BigInt(DATA + rng.below(PAGE * 2));
       return;
