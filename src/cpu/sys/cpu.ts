@@ -281,7 +281,13 @@ export class Cpu {
           ? MMU.KERNEL_AC
           : MMU.KERNEL;
     u32[w + W_TLB_SET] = tlbSetOffset(index);
+    const codeSize = u32[w + W_CODE_SIZE];
+    if (this.#codeSizes[index] === codeSize) return;
+    this.#codeSizes[index] = codeSize;
+    this.mmu.dropCode(index);
   }
+  /** By TLB set: the code size that its code entries were decoded for; the entries do not tell. */
+  readonly #codeSizes = new Uint8Array(MMU.COUNT);
 
   /**
    * To be called after EFLAGS was loaded: derives the MMU index, and leaves generated code where an interrupt

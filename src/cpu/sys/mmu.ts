@@ -174,6 +174,12 @@ export class Mmu {
     this.#localCount = 0;
   }
 
+  /** Drops the code entries of one set: code is to be looked up afresh. */
+  dropCode(index: number): void {
+    const first = this.#tlb + index * SET_WORDS + CODE_WORDS;
+    for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) this.#u32[t] = TLB_INVALID;
+  }
+
   /** Drops the translations of the page that holds a linear address, global or not (INVLPG). */
   flushPage(lo: number, hi: number): void {
     if (
