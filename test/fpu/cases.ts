@@ -399,9 +399,26 @@ function within(r: Random, low: number, high: number): Number80 {
 
 type Pair = (r: Random) => Number80[];
 const anyPair: Pair = (r) => [randomNumber(r), randomNumber(r)];
-const TRIGONOMETRIC: Pair = (r) => [
-  r.chance(3) ? randomNumber(r) : within(r, r.pick([-70, -5, -3]), r.pick([3, 20, 62])),
-];
+/** The processor's π, times 2^66 (SDM vol. 1, 8.3.8). */
+const PI_66 = 0xc90fdaa22168c234cn;
+/** The number next to a multiple of π/2, or one or two further: nearly all digits cancel. */
+function nearMultiple(r: Random): Number80 {
+  const product = BigInt(1 + r.below(1 << r.pick([2, 8, 20]))) * PI_66;
+  const cut = product.toString(2).length - 64;
+  const m = (product >> BigInt(cut)) + BigInt(r.below(5) - 2);
+  return [(m & ALL) | ONE, (0x3fff + 63 - 67 + cut) | (r.below(2) << 15)];
+}
+const TRIGONOMETRIC: Pair = (r) => {
+  switch (r.below(6)) {
+    case 0:
+    case 1:
+      return [randomNumber(r)];
+    case 2:
+      return [nearMultiple(r)];
+    default:
+      return [within(r, r.pick([-70, -5, -3]), r.pick([3, 20, 62]))];
+  }
+};
 const positive = ([m, e]: Number80): Number80 => [m, e & 0x7fff];
 
 /** Transcendental instructions; operands where the result is defined. */
