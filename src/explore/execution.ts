@@ -1,0 +1,273 @@
+/** One program under a scheduler: does a step of a chosen thread, saves and restores where all of them stand. */
+import { WAIT_NOT_EQUAL, WAIT_OK, WAIT_TIMED_OUT } from '@smp86/atomics-sync';
+import { pathToFileURL } from 'node:url';
+import { Program, type LoadOptions } from './loader.ts';
+import type { Model, Scenario } from './scenario.ts';
+import { NO_ACCESS, STATUS, Thread, type ThreadState } from './thread.ts';
+import { KIND, World } from './world.ts';
+
+/** A choice of the scheduler: thread + 16 * variant. */
+export type Choice = number;
+export const VARIANT_TIMEOUT = 1;
+/** Variant of the first answer of `choose`. */
+export const VARIANT_CHOICE = 2;
+export const threadOf = (choice: Choice): number => choice & 15;
+export const variantOf = (choice: Choice): number => choice >> 4;
+
+/** Where all threads stand. */
+export interface Position {
+  readonly states: readonly ThreadState[];
+  /** Sleeping threads, first come first. */
+  readonly waiters: readonly number[];
+  readonly mark: number;
+  readonly a: number;
+  readonly b: number;
+}
+
+/** A scenario with the module that exports it. */
+export interface ScenarioSource {
+  readonly path: string;
+  readonly scenario: Scenario;
+}
+
+/** All scenarios of a module, which is loaded as it is: for names and settings. */
+export async function scenariosOf(path: string): Promise<ScenarioSource[]> {
+  const exports = (await import(pathToFileURL(path).href)) as { scenarios: readonly Scenario[] };
+  return exports.scenarios.map((scenario) => ({ path, scenario }));
+}
+
+/** A program, ready to run. *Thread:* the explorer's one thread. */
+export class Execution {
+  readonly world: World;
+  readonly scenario: Scenario;
+  readonly program: Program;
+  states: ThreadState[] = [];
+  waiters: number[] = [];
+  readonly #daemons: readonly boolean[];
+  readonly #end: (() => unknown) | undefined;
+  readonly #checker: Thread;
+  #areas = 0;
+
+  constructor(source: ScenarioSource, options: LoadOptions = {}) {
+    const { scenario } = source;
+    this.scenario = scenario;
+    const patches = [...(scenario.patches ?? []), ...(options.patches ?? [])];
+    this.program = new Program(source.path, { patches, stubs: scenario.stubs });
+    const world = new World(scenario.bytes ?? 4096, this.program.sites);
+    this.world = world;
+    this.#daemons = scenario.threads.map((name) => scenario.daemons?.includes(name) ?? false);
+    const model = this.#model();
+    const find = (thread: Thread): Scenario => {
+      const list = this.program.instantiate(thread).scenarios as readonly Scenario[];
+      return list.find((s) => s.name === scenario.name)!;
+    };
+    // one more copy of the modules, with the number of no thread, makes and checks the memory
+    this.#checker = new Thread(world, scenario.threads.length);
+    world.running = this.#checker;
+    const own = find(this.#checker);
+    if (own.setup !== undefined) this.#checker.drive(own.setup(model));
+    if (own.end !== undefined) this.#end = () => own.end!(model);
+    scenario.threads.forEach((_, index) => {
+      const thread = new Thread(world, index);
+      world.threads.push(thread);
+      world.running = thread;
+      thread.body = thread.drive(find(thread).thread(model, index)) as () => unknown;
+    });
+    world.commit();
+    world.setup = false;
+    this.states = world.threads.map(() => ({ ...UNBORN }));
+    world.states = this.states;
+    world.threads.forEach((thread, i) => (this.states[i] = thread.begin()));
+  }
+
+  #model(): Model {
+    const { world } = this;
+    const places = new Map<string, number>();
+    return {
+      buffer: world.buffer,
+      ghost: world.ghost,
+      place: (name, bytes, align = 8) => {
+        let at = places.get(name);
+        if (at === undefined) {
+          at = Math.ceil(this.#areas / align) * align;
+          this.#areas = at + bytes;
+          if (this.#areas > world.ghostWord * 4)
+            throw new RangeError(`scenario needs more than ${world.ghostWord * 4} bytes`);
+          places.set(name, at);
+          world.areas.push({ name, start: at, end: at + bytes });
+        }
+        return at;
+      },
+      assert: (condition, message) => {
+        if (!condition) world.fail('assertion', message);
+      },
+      // rewritten away in bodies
+      step: () => {},
+      choose: () => 0,
+    };
+  }
+
+  /** Choices there are, the last thread's first. */
+  choices(last: number): Choice[] {
+    const out: Choice[] = [];
+    const { states } = this;
+    if (last >= 0) this.#choicesOf(last, out);
+    for (let t = 0; t < states.length; t++) if (t !== last) this.#choicesOf(t, out);
+    for (let t = 0; t < states.length; t++) {
+      if (states[t].status === STATUS.BLOCKED && states[t].q !== Infinity) out.push(t + 16 * VARIANT_TIMEOUT);
+    }
+    return out;
+  }
+  #choicesOf(t: number, out: Choice[]): void {
+    const s = this.states[t];
+    if (s.status !== STATUS.READY && s.status !== STATUS.WOKEN) return;
+    if (s.kind !== KIND.CHOOSE) out.push(t);
+    else for (let i = 0; i < s.p; i++) out.push(t + 16 * (VARIANT_CHOICE + i));
+  }
+
+  /** Does one step; `world.failure` says whether something went wrong. */
+  step(choice: Choice): void {
+    const { world, states } = this;
+    const t = threadOf(choice);
+    const thread = world.threads[t];
+    const s = states[t];
+    world.ghostTouched = false;
+    if (variantOf(choice) === VARIANT_TIMEOUT) {
+      this.waiters = this.waiters.filter((w) => w !== t);
+      this.#resume(thread, s, WAIT_TIMED_OUT);
+      return;
+    }
+    if (s.status === STATUS.WOKEN) {
+      this.#resume(thread, s, WAIT_OK);
+      return;
+    }
+    switch (s.kind) {
+      case KIND.STEP:
+      case KIND.RACY:
+        this.#resume(thread, s, 0);
+        return;
+      case KIND.CHOOSE:
+        this.#resume(thread, s, variantOf(choice) - VARIANT_CHOICE);
+        return;
+      case KIND.NOTIFY:
+        this.#resume(thread, s, this.#wake(s.addr, s.p));
+        return;
+      case KIND.WAIT: {
+        const word = s.addr >>> 2;
+        world.look(thread, word, false, s.site, true);
+        if (world.i32[word] !== s.p) this.#resume(thread, s, WAIT_NOT_EQUAL);
+        else if (s.q <= 0) this.#resume(thread, s, WAIT_TIMED_OUT);
+        else {
+          this.waiters = [...this.waiters, t];
+          this.#become(thread, s, STATUS.BLOCKED);
+        }
+        return;
+      }
+      default: {
+        const word = s.addr >>> 2;
+        const wrote = s.kind !== KIND.LOAD && s.kind !== KIND.LOAD_F64;
+        world.look(thread, word, wrote, s.site, true);
+        if (s.kind === KIND.LOAD_F64 || s.kind === KIND.STORE_F64)
+          world.look(thread, word + 1, wrote, s.site, true);
+        this.#resume(thread, s, world.operate(s));
+      }
+    }
+  }
+
+  #resume(thread: Thread, from: ThreadState, result: number): void {
+    this.states[thread.index] = thread.resume(result, from);
+  }
+  #become(thread: Thread, from: ThreadState, status: ThreadState['status']): void {
+    const to: ThreadState = { ...from, status, open: NO_ACCESS };
+    this.states[thread.index] = to;
+    thread.adopt(from, to);
+  }
+  #wake(addr: number, count: number): number {
+    let woken = 0;
+    for (const w of this.waiters) {
+      if (woken >= count) break;
+      const s = this.states[w];
+      if (s.addr !== addr) continue;
+      woken++;
+      this.#become(this.world.threads[w], s, STATUS.WOKEN);
+    }
+    if (woken > 0) this.waiters = this.waiters.filter((w) => this.states[w].status === STATUS.BLOCKED);
+    return woken;
+  }
+
+  save(): Position {
+    const { world } = this;
+    return { states: this.states.slice(), waiters: this.waiters, mark: world.mark, a: world.a, b: world.b };
+  }
+  restore(position: Position): void {
+    const { world } = this;
+    world.undo(position.mark);
+    world.a = position.a;
+    world.b = position.b;
+    world.failure = undefined;
+    for (let t = 0; t < this.states.length; t++) this.states[t] = position.states[t];
+    this.waiters = position.waiters as number[];
+  }
+
+  /** When nobody can go on: is that an end, or has something been lost? */
+  checkEnd(): void {
+    const { world, states } = this;
+    const stuck: number[] = [];
+    states.forEach((s, t) => {
+      if (s.status !== STATUS.DONE && !this.#daemons[t]) stuck.push(t);
+    });
+    if (stuck.length > 0) {
+      this.#stuck(stuck);
+      return;
+    }
+    if (this.#end === undefined) return;
+    const { mark, a, b } = world;
+    world.setup = true;
+    world.running = this.#checker;
+    try {
+      this.#checker.drive(this.#end());
+    } catch (error) {
+      world.fail('end-state', String(error));
+    }
+    world.setup = false;
+    world.undo(mark);
+    world.a = a;
+    world.b = b;
+  }
+
+  /** Names the threads that sleep for ever. */
+  #stuck(stuck: readonly number[]): void {
+    const { world, states } = this;
+    const lost = stuck.filter((t) => world.i32[states[t].addr >>> 2] !== states[t].p);
+    const text = stuck.map((t) => {
+      const s = states[t];
+      const now = world.i32[s.addr >>> 2];
+      const why = now === s.p ? `is still ${now}` : `is ${now} by now`;
+      return `${this.scenario.threads[t]} sleeps on ${world.nameOf(s.addr)} while ${s.p}, which ${why}`;
+    });
+    world.fail(lost.length > 0 ? 'lost-wake-up' : 'deadlock', text.join('; '));
+  }
+
+  /** All sleep, and only timeouts can go on. */
+  checkOnlyTimeouts(): void {
+    const { states } = this;
+    if (this.scenario.timeoutsAreLosses !== true) return;
+    const sleeping = states.flatMap((s, t) => (s.status === STATUS.BLOCKED && !this.#daemons[t] ? [t] : []));
+    if (sleeping.length === 0) return;
+    this.#stuck(sleeping);
+  }
+}
+
+const UNBORN: ThreadState = {
+  status: STATUS.READY,
+  kind: KIND.NONE,
+  addr: 0,
+  p: 0,
+  q: 0,
+  site: 0,
+  a: 0,
+  b: 0,
+  results: 0,
+  reads: 0,
+  open: NO_ACCESS,
+};

@@ -1,0 +1,229 @@
+/** What the threads share: memory, its hash, the log to undo changes, the first failure. */
+import type { Site } from './rewrite.ts';
+import type { Pending, Thread } from './thread.ts';
+
+/** Kinds of operations. */
+export const KIND = {
+  NONE: 0,
+  LOAD: 1,
+  STORE: 2,
+  COMPARE_EXCHANGE: 3,
+  EXCHANGE: 4,
+  ADD: 5,
+  OR: 6,
+  AND: 7,
+  LOAD_F64: 8,
+  STORE_F64: 9,
+  WAIT: 10,
+  NOTIFY: 11,
+  STEP: 12,
+  CHOOSE: 13,
+  RACY: 14,
+} as const;
+export const KIND_NAMES = [
+  'none',
+  'load',
+  'store',
+  'compareExchange',
+  'exchange',
+  'add',
+  'or',
+  'and',
+  'loadF64',
+  'storeF64',
+  'wait',
+  'notify',
+  'step',
+  'choose',
+  'plain',
+] as const;
+
+export type FailureKind =
+  'assertion' | 'exception' | 'deadlock' | 'lost-wake-up' | 'livelock' | 'too-long' | 'race' | 'end-state';
+
+export interface Failure {
+  readonly kind: FailureKind;
+  readonly message: string;
+}
+
+/** Numbers that only scenarios use, after the shared memory proper. */
+export const GHOSTS = 64;
+
+export class World {
+  readonly buffer: SharedArrayBuffer;
+  readonly i32: Int32Array<SharedArrayBuffer>;
+  readonly f64: Float64Array<SharedArrayBuffer>;
+  /** The scenario's own numbers: not part of the program, so never in a race. */
+  readonly ghost: Float64Array<SharedArrayBuffer>;
+  /** First word of `ghost`. */
+  readonly ghostWord: number;
+  readonly sites: readonly Site[];
+  readonly threads: Thread[] = [];
+  /** True until the exploration begins: operations are done at once, nothing is recorded. */
+  setup = true;
+  ghostTouched = false;
+  failure: Failure | undefined;
+  running: Thread | undefined;
+  /** Hash of memory. */
+  a = 0;
+  b = 0;
+  readonly #undoWords: number[] = [];
+  readonly #undoValues: number[] = [];
+
+  constructor(bytes: number, sites: readonly Site[]) {
+    const size = Math.ceil(bytes / 64) * 64;
+    this.buffer = new SharedArrayBuffer(size + GHOSTS * 8);
+    this.i32 = new Int32Array(this.buffer);
+    this.f64 = new Float64Array(this.buffer);
+    this.ghost = new Float64Array(this.buffer, size, GHOSTS);
+    this.ghostWord = size >>> 2;
+    this.sites = sites;
+  }
+
+  fail(kind: FailureKind, message: string): void {
+    this.failure ??= { kind, message };
+  }
+  siteText(site: number): string {
+    const s = this.sites[site] as Site | undefined;
+    return s === undefined ? `site ${site}` : `${s.path}:${s.line} ${s.text}`;
+  }
+
+  // --- memory ---
+
+  /** Makes a change of one word (or two) by `apply`; it can be undone. */
+  change(word: number, double: boolean, apply: () => void): void {
+    this.#before(word);
+    if (double) this.#before(word + 1);
+    apply();
+    this.#after(word);
+    if (double) this.#after(word + 1);
+  }
+  #before(word: number): void {
+    const old = this.i32[word];
+    this.#undoWords.push(word);
+    this.#undoValues.push(old);
+    this.#toggle(word, old);
+  }
+  #after(word: number): void {
+    this.#toggle(word, this.i32[word]);
+  }
+  #toggle(word: number, value: number): void {
+    let a = Math.imul(word ^ 0x9e3779b1, 0x85ebca6b) ^ value;
+    a = Math.imul(a ^ (a >>> 15), 0x2c1b3c6d);
+    a = Math.imul(a ^ (a >>> 12), 0x297a2d39);
+    let b = Math.imul(word + 0x7f4a7c15, 0xc2b2ae35) ^ Math.imul(value, 0x27d4eb2f);
+    b = Math.imul(b ^ (b >>> 16), 0x7feb352d);
+    b = Math.imul(b ^ (b >>> 15), 0x846ca68b);
+    this.a ^= a ^ (a >>> 15);
+    this.b ^= b ^ (b >>> 16);
+  }
+  store(word: number, value: number): void {
+    if (this.i32[word] === value) return;
+    this.#before(word);
+    this.i32[word] = value;
+    this.#after(word);
+  }
+  get mark(): number {
+    return this.#undoWords.length;
+  }
+  /** Takes back all changes since `mark`. The caller puts the hash back. */
+  undo(mark: number): void {
+    const words = this.#undoWords;
+    const values = this.#undoValues;
+    while (words.length > mark) this.i32[words.pop()!] = values.pop()!;
+  }
+  /** What was changed so far is the beginning. */
+  commit(): void {
+    this.#undoWords.length = this.#undoValues.length = 0;
+    this.a = this.b = 0;
+  }
+
+  /** Does an operation that needs no scheduler; the result as the operation gives it. */
+  operate(op: Readonly<Pending>): number {
+    const word = op.addr >>> 2;
+    if ((op.addr & 3) !== 0 || word >= this.ghostWord)
+      throw new RangeError(`an operation at address ${op.addr}`);
+    const old = this.i32[word];
+    switch (op.kind) {
+      case KIND.LOAD:
+        return old;
+      case KIND.STORE:
+        this.store(word, op.p);
+        return 0;
+      case KIND.COMPARE_EXCHANGE:
+        if (old === op.p) this.store(word, op.q);
+        return old;
+      case KIND.EXCHANGE:
+        this.store(word, op.p);
+        return old;
+      case KIND.ADD:
+        this.store(word, (old + op.p) | 0);
+        return old;
+      case KIND.OR:
+        this.store(word, old | op.p);
+        return old;
+      case KIND.AND:
+        this.store(word, old & op.p);
+        return old;
+      case KIND.LOAD_F64:
+        return this.f64[word >>> 1];
+      case KIND.STORE_F64:
+        if (!Object.is(this.f64[word >>> 1], op.p)) {
+          this.change(word, true, () => {
+            this.f64[word >>> 1] = op.p;
+          });
+        }
+        return 0;
+      default:
+        return 0;
+    }
+  }
+
+  // --- races ---
+
+  /** Current states of the threads, by index; the scheduler keeps them. */
+  states: readonly { readonly open: readonly number[] }[] = [];
+
+  /**
+   * A plain access to `word`, or an atomic one, made by `thread` just now. Another thread that has made a plain
+   * access to it and no step since is ordered neither before nor after: a race, if one of the two writes.
+   *
+   * That finds every race when all interleavings are tried. Take any race and the schedule in which it shows first: the two
+   * accesses can be brought next to each other, the plain one (one of the two) first, by exchanging steps
+   * that do not depend on each other; and then the other thread's access meets it here.
+   */
+  look(thread: Thread, word: number, wrote: boolean, site: number, atomically: boolean): void {
+    const { states } = this;
+    for (let t = 0; t < states.length; t++) {
+      if (t === thread.index) continue;
+      const { open } = states[t];
+      for (let i = 0; i < open.length; i += 2) {
+        if (open[i] >> 1 !== word || !(wrote || (open[i] & 1) === 1)) continue;
+        const how = `${atomically ? 'atomically ' : ''}${wrote ? 'writes' : 'reads'}`;
+        this.#race(
+          thread,
+          site,
+          how,
+          this.threads[t],
+          open[i + 1],
+          (open[i] & 1) === 1 ? 'writes' : 'reads',
+          word,
+        );
+      }
+    }
+  }
+  #race(a: Thread, siteA: number, howA: string, b: Thread, siteB: number, howB: string, word: number): void {
+    this.fail(
+      'race',
+      `data race on ${this.nameOf(word * 4)}: thread ${a.index} ${howA} it (${this.siteText(siteA)}), thread ${b.index} ${howB} it (${this.siteText(siteB)})`,
+    );
+  }
+
+  /** Names of areas, for messages. */
+  readonly areas: { name: string; start: number; end: number }[] = [];
+  nameOf(addr: number): string {
+    const area = this.areas.find((a) => addr >= a.start && addr < a.end);
+    if (area === undefined) return `0x${addr.toString(16)}`;
+    return addr === area.start ? area.name : `${area.name}+${addr - area.start}`;
+  }
+}
