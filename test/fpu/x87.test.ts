@@ -5,7 +5,7 @@ import { TestMachine } from './machine.ts';
 import { buildNative, difference, hex, onHost, onTier0, removeNative, show } from './oracle.ts';
 
 const SEED = Number(process.env.SMP86_TEST_SEED ?? 1);
-const CASES = 800;
+const CASES = 400;
 
 const reason = buildNative();
 if (reason !== undefined) console.log(`x87 against the host CPU skipped: ${reason}`);
