@@ -91,7 +91,7 @@ export class OptionBuilder {
   }
 
   #accel(): MachineOptions['accel'] {
-    if (this.accels.length === 0) return { thread: 'multi', jit: true };
+    if (this.accels.length === 0) return { thread: 'multi', jit: false };
     const found = this.accels.find(({ name }) => name === 'tcg');
     if (found === undefined) {
       const { argument, name } = this.accels[0];

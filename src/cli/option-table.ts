@@ -68,7 +68,7 @@ function applyAccel(builder: OptionBuilder, argument: Argument): Printed | void 
     argument,
     name,
     thread: argument.choose('thread', list.get('thread') ?? 'multi', ['multi', 'single']),
-    jit: argument.switch('jit', list.get('jit') ?? 'on'),
+    jit: argument.switch('jit', list.get('jit') ?? 'off'),
   });
 }
 
@@ -94,7 +94,7 @@ function applyMachine(builder: OptionBuilder, argument: Argument): Printed | voi
       case 'accel':
         // A list of names, first choice first.
         for (const name of value.split(':')) {
-          builder.accels.push({ argument, name, thread: 'multi', jit: true });
+          builder.accels.push({ argument, name, thread: 'multi', jit: false });
         }
         break;
       case 'usb':

@@ -28,6 +28,8 @@ export const INTERRUPT = {
   SIPI: 16,
   /** Another thread asks for this vCPU's TLBs to be flushed (e.g. A20, memory map changes). */
   TLB_FLUSH: 32,
+  /** All decoded code and all regions were dropped: the worker's region table is to be emptied. */
+  CODE_FLUSH: 64,
 } as const;
 
 /** Bits of `exitRequest`: nonzero makes generated code leave at its next check. */
@@ -227,7 +229,9 @@ export function tlbSetOffset(mmuIndex: number): number {
 /** Scratch area for device accesses, page-crossing accesses and one-instruction code, after the TLB sets. */
 export const SCRATCH_OFFSET = ENV_SIZE + MMU.COUNT * TLB_SET.SIZE;
 export const SCRATCH_SIZE = 4096;
+/** Room for tier 1's return cache, after the scratch area; see jit/layout.ts. */
+export const RETURN_CACHE_ROOM = 8192;
 /** Bytes of one vCPU's block. */
-export const VCPU_BLOCK_SIZE = Math.ceil((SCRATCH_OFFSET + SCRATCH_SIZE) / 65536) * 65536;
+export const VCPU_BLOCK_SIZE = Math.ceil((SCRATCH_OFFSET + SCRATCH_SIZE + RETURN_CACHE_ROOM) / 65536) * 65536;
 
 if (CpuEnv.size > ENV_SIZE) throw new Error(`CpuEnv is ${CpuEnv.size} bytes`);

@@ -18,6 +18,8 @@ export interface MachineConfig {
   readonly debugExits: readonly { readonly iobase: number; readonly iosize: number }[];
   readonly cpu: { readonly model: 'qemu64' | 'max'; readonly features: Readonly<Record<string, boolean>> };
   readonly accel: 'multi' | 'single';
+  /** Tier 1 is on. */
+  readonly jit: boolean;
   /** A reset ends the machine. */
   readonly noReboot: boolean;
   readonly debugCons: readonly { readonly iobase: number; readonly readback: number }[];

@@ -106,6 +106,7 @@ function configOf(options: MachineOptions, logFd: number): MachineConfig {
     panic: pauses ? 'pause' : actions.panic === 'none' ? 'none' : 'end',
     cpu: options.cpu,
     accel: options.accel.thread,
+    jit: options.accel.jit,
     noReboot: actions.reboot === 'shutdown',
     log: { items: options.log.items, fd: logFd },
   };

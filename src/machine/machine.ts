@@ -4,6 +4,7 @@
  * a word in shared memory.
  */
 import { EventEmitter } from 'node:events';
+import { MessageChannel } from 'node:worker_threads';
 import { keepAlive } from '@smp86/atomics-sync';
 import { type Board, COMMAND, COMMAND_BITS, REQUEST } from './board.ts';
 import type { MachineCreateOptions } from './create-options.ts';
@@ -133,11 +134,24 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   async #start(): Promise<void> {
     const { setup, workers } = this.#running();
     const { memory, config, boot } = setup;
-    const { module, table } = interpreterModule(setup.board.layout.pages);
+    const { module, table, firstRegion } = interpreterModule(setup.board.layout.pages);
     workers.start('main-loop', { memory, config, boot });
     const all = Array.from({ length: config.cpus }, (_, i) => i);
-    for (const indices of config.accel === 'single' ? [all] : all.map((i) => [i])) {
-      workers.start('vcpu', { memory, config, module, table, indices });
+    const groups = config.accel === 'single' ? [all] : all.map((i) => [i]);
+    const channels = config.jit ? groups.map(() => new MessageChannel()) : [];
+    groups.forEach((indices, i) => {
+      const jit = config.jit ? { port: channels[i].port1, firstRegion } : undefined;
+      workers.start('vcpu', { memory, config, module, table, indices, jit });
+    });
+    if (config.jit) {
+      workers.start('jit', {
+        memory,
+        config,
+        module,
+        table,
+        firstRegion,
+        ports: channels.map((c) => c.port2),
+      });
     }
     await workers.ready();
   }

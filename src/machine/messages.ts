@@ -1,4 +1,5 @@
 /** Start-up messages between the host thread and the workers. Everything later goes through shared memory. */
+import type { MessagePort } from 'node:worker_threads';
 import type { HandlerTable } from '../cpu/tier0/handlers.ts';
 import type { MachineConfig } from './config.ts';
 
@@ -24,6 +25,18 @@ export interface VcpuData {
   readonly table: HandlerTable;
   /** The vCPUs that this worker runs. */
   readonly indices: readonly number[];
+  /** Connection to the JIT worker, unless tier 1 is off. */
+  readonly jit?: { readonly port: MessagePort; readonly firstRegion: number };
+}
+
+export interface JitData {
+  readonly memory: WebAssembly.Memory;
+  readonly config: MachineConfig;
+  readonly module: WebAssembly.Module;
+  readonly table: HandlerTable;
+  readonly firstRegion: number;
+  /** One to each vCPU worker. */
+  readonly ports: readonly MessagePort[];
 }
 
 /** Worker to host, at start. */

@@ -2,11 +2,14 @@
 import { allSemantics } from '../cpu/sem/index.ts';
 import { buildTier0 } from '../cpu/tier0/build.ts';
 import type { HandlerTable } from '../cpu/tier0/handlers.ts';
+import { REGION_SLOTS } from '../jit/layout.ts';
 import { helperId } from './helpers.ts';
 
 export interface InterpreterModule {
   readonly module: WebAssembly.Module;
   readonly table: HandlerTable;
+  /** Handler number of the first region slot. */
+  readonly firstRegion: number;
 }
 
 /** The module names the size of the memory it is for. */
@@ -17,8 +20,14 @@ const MAX_CACHED = 8;
 export function interpreterModule(pages: number): InterpreterModule {
   let found = cache.get(pages);
   if (found === undefined) {
-    const tier0 = buildTier0({ memoryPages: pages, semantics: allSemantics, helperId });
-    found = { module: new WebAssembly.Module(tier0.bytes), table: tier0.handlers.table() };
+    const tier0 = buildTier0({
+      memoryPages: pages,
+      semantics: allSemantics,
+      helperId,
+      regionSlots: REGION_SLOTS,
+    });
+    const module = new WebAssembly.Module(tier0.bytes);
+    found = { module, table: tier0.handlers.table(), firstRegion: tier0.firstRegion };
     const oldest = cache.keys().next();
     if (cache.size >= MAX_CACHED && !oldest.done) cache.delete(oldest.value);
     cache.set(pages, found);

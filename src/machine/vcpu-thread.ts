@@ -5,6 +5,7 @@ import { CpuModel } from '../cpu/sys/cpuid.ts';
 import { KIND } from '../cpu/sys/exceptions.ts';
 import type { Lapic } from '../hw/intc/lapic.ts';
 import { lapicMsrNeedsLock } from '../hw/intc/lapic-state.ts';
+import { RegionClient, regionImports } from '../jit/client.ts';
 import { Board, REQUEST } from './board.ts';
 import { applyBootState, readBootState } from './boot-state.ts';
 import { modelSpec } from './config.ts';
@@ -33,13 +34,10 @@ export class VcpuThread {
     this.log = new Log(data.config.log);
     const { layout } = board;
     const exclusive = new Exclusive(board.buffer, layout.exclusive, layout.vcpus, data.config.cpus);
-    const worker = new VcpuWorker(
-      board,
-      exclusive,
-      data.table,
-      helperTable(),
-      data.indices.length > 1 ? YIELDING_TRAITS : HELPER_TRAITS,
-    );
+    const worker = new VcpuWorker(board, exclusive, data.table, helperTable(), {
+      ...(data.indices.length > 1 ? YIELDING_TRAITS : HELPER_TRAITS),
+      countsJumps: data.jit !== undefined,
+    });
     const model = new CpuModel(modelSpec(data.config), data.config);
     this.vcpus = data.indices.map(
       (index) =>
@@ -57,9 +55,17 @@ export class VcpuThread {
         }),
     );
     if (this.log.has('int')) for (const { cpu } of this.vcpus) this.logDeliveries(cpu);
-    const instance = new WebAssembly.Instance(data.module, {
-      env: { memory: data.memory, ...worker.imports() },
-    });
+    const imports = worker.imports();
+    const instance = new WebAssembly.Instance(data.module, { env: { memory: data.memory, ...imports } });
+    if (data.jit !== undefined) {
+      const { port, firstRegion } = data.jit;
+      worker.regions = new RegionClient(
+        port,
+        firstRegion,
+        instance,
+        regionImports(data.memory, instance, imports),
+      );
+    }
     worker.run = instance.exports.run as (env: number, record: number) => number;
     tierUp(worker.run);
   }

@@ -39,6 +39,8 @@ import { PSEUDO, RECORD_SIZE } from '../cpu/tier0/record.ts';
 import { correctStackFault } from '../cpu/tier0/stack-fault.ts';
 import { type HelperTraits, Translator } from '../cpu/tier0/translate.ts';
 import type { Tier0Imports } from '../cpu/tier0/build.ts';
+import type { RegionClient } from '../jit/client.ts';
+import { REGION } from '../jit/layout.ts';
 import type { Board } from './board.ts';
 import type { Exclusive } from './exclusive.ts';
 
@@ -72,6 +74,8 @@ export class VcpuWorker {
   readonly helpers: readonly (Helper | undefined)[];
   private readonly byBase = new Map<number, Vcpu>();
   run: (env: number, record: number) => number = () => REASON.HALT;
+  /** Tier 1, unless it is off. */
+  regions: RegionClient | undefined;
 
   constructor(
     board: Board,
@@ -89,6 +93,9 @@ export class VcpuWorker {
     this.codeCache = new CodeCache(buffer, cache, this.translator, {
       pageBecomesCode: (hostPage) => this.pageBecomesCode(hostPage),
       exclusively: (body) => this.exclusively(body),
+      regionsDropped: () => {
+        for (const s of board.signals) s.kick();
+      },
     });
     board.memoryWritten = (host, length) => this.codeCache.written(host, length);
   }
@@ -109,7 +116,10 @@ export class VcpuWorker {
     const self = this.selfIndex;
     this.exclusive.start(self);
     body();
-    for (let i = 0; i < this.board.config.cpus; i++) this.dropCodeEntries(i);
+    for (let i = 0; i < this.board.config.cpus; i++) {
+      this.dropCodeEntries(i);
+      this.board.signals[i].interrupt(INTERRUPT.CODE_FLUSH);
+    }
     this.exclusive.end(self);
   }
   private dropCodeEntries(index: number): void {
@@ -188,7 +198,9 @@ export class Vcpu {
     if (request === 0) return false;
     if ((request & ~INTERRUPT.HARD) !== 0) {
       if (this.word(I.waitForSipi) !== 0)
-        return (request & (INTERRUPT.INIT | INTERRUPT.SIPI | INTERRUPT.TLB_FLUSH)) !== 0;
+        return (
+          (request & (INTERRUPT.INIT | INTERRUPT.SIPI | INTERRUPT.TLB_FLUSH | INTERRUPT.CODE_FLUSH)) !== 0
+        );
       return true;
     }
     return this.word(I.waitForSipi) === 0 && (this.cpu.get(W_EFLAGS) & FLAG.IF) !== 0;
@@ -267,11 +279,76 @@ export class Vcpu {
           return true;
         case REASON.SPECIAL:
           return false;
+        case REASON.HOT:
+          this.requestRegion();
+          break;
+        case REASON.REGION:
+          if (!this.prepareRegion() && !this.runAlone()) return this.raised();
+          break;
+        case REASON.ALONE:
+          if (!this.runAlone()) return this.raised();
+          break;
         default:
           return true;
       }
     }
   }
+
+  // --- tier 1 ---
+
+  /** Asks for the code at ip, a jump's target, to be compiled. */
+  private requestRegion(): void {
+    const { cpu, worker, w } = this;
+    const { u32 } = cpu;
+    const { regions } = worker;
+    if (regions === undefined) return;
+    regions.takeMail();
+    const lo = u32[w + W_IP];
+    const hi = u32[w + W_IP + 1];
+    const host = cpu.mmu.fetchTranslate(lo, hi);
+    if (host < 0) return; // the exception is found again when the code is executed
+    const desc = u32[this.codeEntry(lo) + 2];
+    if (desc === 0) return;
+    regions.request({
+      env: cpu.base,
+      desc,
+      offset: lo & 4095,
+      pageLo: (lo & ~4095) >>> 0,
+      pageHi: hi,
+      tlbSet: u32[w + W_TLB_SET_WORD],
+    });
+  }
+
+  /** Makes a region runnable that was not: its module, its pages in the code TLB. False when it cannot be. */
+  private prepareRegion(): boolean {
+    const { cpu, worker, w } = this;
+    const { u32 } = cpu;
+    const description = cpu.env.exitDetail;
+    if (description === 0) return worker.regions?.takeMail() ?? false;
+    if (Atomics.load(u32, (description + REGION.VALID) >>> 2) === 0) return false;
+    const count = u32[(description + REGION.PAGES) >>> 2];
+    const base = (u32[w + W_IP] & ~4095) >>> 0;
+    const high = u32[w + W_IP + 1];
+    for (let i = 1; i < count; i++) {
+      const at = ((description + REGION.PAGE_LIST) >>> 2) + i * 2;
+      const distance = (u32[at] | 0) * 4096;
+      const lo = (base + distance) >>> 0;
+      const hi = (high + Math.floor((base + distance) / 2 ** 32)) >>> 0;
+      const host = cpu.mmu.fetchTranslate(lo, hi);
+      if (host < 0) return false;
+      if (!worker.codeCache.locked(() => worker.codeCache.isDescriptor(u32[at + 1], (host & ~4095) >>> 0)))
+        return false;
+      u32[this.codeEntry(lo) + 2] = u32[at + 1];
+    }
+    return true;
+  }
+
+  /** Executes the instruction at ip in tier 0, alone. False: exception set. */
+  private runAlone(): boolean {
+    const record = this.oneShot(PSEUDO.CONTINUE);
+    return record >= 0 && this.runOnce(record);
+  }
+
   /** A request waits that can be taken now. */
   private interruptible(): boolean {
     const request = Atomics.load(this.i32, this.w + I.interruptRequest);
@@ -415,6 +492,10 @@ export class Vcpu {
     if (request & INTERRUPT.TLB_FLUSH) {
       signals.clearInterrupt(INTERRUPT.TLB_FLUSH);
       cpu.mmu.flushAll();
+    }
+    if (request & INTERRUPT.CODE_FLUSH) {
+      signals.clearInterrupt(INTERRUPT.CODE_FLUSH);
+      this.worker.regions?.flush();
     }
     if (request & INTERRUPT.INIT) {
       signals.clearInterrupt(INTERRUPT.INIT);

@@ -1,7 +1,7 @@
 /** The threads of a machine, as the host thread sees them. */
 import { Worker } from 'node:worker_threads';
 import { MachineError } from './errors.ts';
-import type { MainLoopData, VcpuData, WorkerMessage } from './messages.ts';
+import type { JitData, MainLoopData, VcpuData, WorkerMessage } from './messages.ts';
 
 /** How long threads may take to end by themselves, ms. */
 const END_TIMEOUT = 2000;
@@ -27,8 +27,15 @@ export class MachineWorkers {
 
   start(name: 'main-loop', data: MainLoopData): void;
   start(name: 'vcpu', data: VcpuData): void;
-  start(name: string, workerData: MainLoopData | VcpuData): void {
-    const worker = new Worker(threadUrl(name), { workerData, name });
+  start(name: 'jit', data: JitData): void;
+  start(name: string, workerData: MainLoopData | VcpuData | JitData): void {
+    const transferList =
+      'ports' in workerData
+        ? [...workerData.ports]
+        : 'jit' in workerData && workerData.jit
+          ? [workerData.jit.port]
+          : [];
+    const worker = new Worker(threadUrl(name), { workerData, name, transferList });
     this.workers.push(worker);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const fail = (cause: unknown, reason: string): void => {

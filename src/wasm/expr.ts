@@ -407,7 +407,15 @@ export function atomicLoad32(addr: Expr, offset = 0): Expr {
 }
 
 /** Atomic read-modify-write on `size` bytes (1, 2, 4 as i32; 8 as i64); gives the old value, zero-extended. */
-const ATOMIC_RMW = { add: 0x1e, sub: 0x25, and: 0x2c, or: 0x33, xor: 0x3a, xchg: 0x41, cmpxchg: 0x48 } as const;
+const ATOMIC_RMW = {
+  add: 0x1e,
+  sub: 0x25,
+  and: 0x2c,
+  or: 0x33,
+  xor: 0x3a,
+  xchg: 0x41,
+  cmpxchg: 0x48,
+} as const;
 /** Distance from the i32 form: i64 +1, i32 8-bit +2, i32 16-bit +3. */
 const ATOMIC_SIZE: Record<number, readonly [number, number]> = { 1: [2, 0], 2: [3, 1], 4: [0, 2], 8: [1, 3] };
 
@@ -418,12 +426,22 @@ export function atomicRmw(
   value: Expr,
 ): Expr {
   const [distance, align] = ATOMIC_SIZE[size];
-  return new Expr(size === 8 ? 'i64' : 'i32', 0xfe0000 | (ATOMIC_RMW[op] + distance), [addr, value], [align, 0]);
+  return new Expr(
+    size === 8 ? 'i64' : 'i32',
+    0xfe0000 | (ATOMIC_RMW[op] + distance),
+    [addr, value],
+    [align, 0],
+  );
 }
 export function atomicCmpxchg(size: number, addr: Expr, expected: Expr, replacement: Expr): Expr {
   const [distance, align] = ATOMIC_SIZE[size];
   const type = size === 8 ? 'i64' : 'i32';
-  return new Expr(type, 0xfe0000 | (ATOMIC_RMW.cmpxchg + distance), [addr, expected, replacement], [align, 0]);
+  return new Expr(
+    type,
+    0xfe0000 | (ATOMIC_RMW.cmpxchg + distance),
+    [addr, expected, replacement],
+    [align, 0],
+  );
 }
 
 /** Any other operator by opcode, for the floating-point and SIMD tables. `imms` are LEB128 immediates. */

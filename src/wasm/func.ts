@@ -165,7 +165,8 @@ export class FuncBuilder implements FuncRef {
   call(func: FuncRef, ...args: Expr[]): Expr {
     if (args.length !== func.params.length) throw new TypeError(`call: ${args.length} arguments`);
     args.forEach((a, i) => {
-      if (a.type !== func.params[i]) throw new TypeError(`call: argument ${i} is ${a.type}, not ${func.params[i]}`);
+      if (a.type !== func.params[i])
+        throw new TypeError(`call: argument ${i} is ${a.type}, not ${func.params[i]}`);
     });
     return new Expr(func.results[0] ?? 'i32', 0x10, args, [func.index]);
   }
@@ -301,4 +302,3 @@ export class FuncBuilder implements FuncRef {
     return { body, hints: this.hints.map((h) => ({ at: h.at + prefix, likely: h.likely })) };
   }
 }
-

@@ -71,6 +71,12 @@ export class ModuleBuilder {
     this.exportCount++;
   }
 
+  exportTable(name: string): void {
+    this.exports.name(name);
+    this.exports.bytes([0x01, 0x00]);
+    this.exportCount++;
+  }
+
   /** An own function table of `size` entries. */
   table(size: number): void {
     this.tableSize = size;

@@ -28,6 +28,7 @@ const OFF = {
   nextIp: CpuEnv.offsetOf('nextIp'),
   jumpTarget: CpuEnv.offsetOf('jumpTarget'),
   exitRequest: CpuEnv.offsetOf('exitRequest'),
+  exitDetail: CpuEnv.offsetOf('exitDetail'),
   excVector: CpuEnv.offsetOf('excVector'),
   excError: CpuEnv.offsetOf('excError'),
   csBase: CpuEnv.offsetOf('segs') + SEG.CS * Segment.size,
@@ -52,6 +53,8 @@ export interface Tier0Imports {
 export interface Tier0Module {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly handlers: HandlerSet;
+  /** Table index, and handler number, of the first region slot. */
+  readonly firstRegion: number;
 }
 
 interface Options {
@@ -60,6 +63,19 @@ interface Options {
   readonly semantics: (m: ModuleBuilder) => readonly Semantics[];
   helperId(name: string): number;
   readonly hot?: Iterable<string>;
+  /** Table entries for regions of tier 1. */
+  readonly regionSlots?: number;
+}
+
+/** What a region's table entry is until the worker has its module. */
+function missingRegion(m: ModuleBuilder): FuncRef {
+  const f = m.func('missingRegion', ['i32', 'i32'], ['i32']);
+  const [env, rec] = [f.param(0), f.param(1)];
+  const linear = load('i64', env, OFF.codePage).add(load('i64_16u', rec, RECORD.OFFSET));
+  f.store(8, env, OFF.ip, linear.sub(load('i64', env, OFF.csBase)));
+  f.store(4, env, OFF.exitDetail, i32(0));
+  f.ret(i32(STATUS.EXIT + REASON.REGION));
+  return f;
 }
 
 type Imports = Record<keyof Tier0Imports, FuncRef>;
@@ -207,107 +223,115 @@ function emitMain(f: FuncBuilder, handlers: HandlerSet, runtime: Runtime, coldTy
       f.br(exitLabel);
     };
     f.block((faultLabel) => {
-      f.loop((lookupLabel) => {
-        f.block((chainLabel) => {
-          f.block((startLabel) => {
-            f.brIf(startLabel, record.ne(0));
-            f.if(atomicLoad32(env, OFF.exitRequest), () => leaveAt(REASON.KICK, target), undefined, false);
-            const page = f.copy(target.and(PAGE_MASK));
-            const entry = f.copy(
-              tlb.add(
-                target
-                  .i32()
-                  .shrU(8)
-                  .and((CODE_TLB_ENTRIES - 1) << 4),
-              ),
-            );
-            f.if(
-              load('i64', entry, TLB_SET.CODE).eq(page),
-              () => {
-                const desc = f.copy(load('i32', entry, TLB_SET.CODE + 8));
-                f.set(record, load('i32', desc.add(target.i32().and(0xfff).shl(2))));
-                f.store(8, env, OFF.codePage, page);
-                f.store(4, env, OFF.codeDesc, desc);
-              },
-              undefined,
-              true,
-            );
-            f.if(record.eqz(), () => leaveAt(REASON.LOOKUP, target), undefined, false);
-          });
-          f.loop((dispatchLabel) => {
-            f.block((nextLabel) => {
-              const main: MainLoop = {
-                record,
-                tlb,
-                target,
-                flags,
-                nextLabel,
-                dispatchLabel,
-                lookupLabel,
-                chainLabel,
-                faultLabel,
-              };
-              // jumps to lookupLabel leave `record` nonzero: a handler that looks up must clear it
-              const lookup = (linear: Expr): void => {
-                f.set(target, linear);
-                f.set(record, i32(0));
-                f.br(lookupLabel);
-              };
-              const pseudo: (() => void)[] = [];
-              pseudo[PSEUDO.RELOOKUP] = () => lookup(recordLinear());
-              pseudo[PSEUDO.CONTINUE] = () => lookup(recordLinear());
-              pseudo[PSEUDO.STOP] = () => leaveAt(REASON.BUDGET, recordLinear());
-              pseudo[PSEUDO.GOTO] = () => {
-                f.set(record, load('i32', record, RECORD.CHAIN));
-                f.br(dispatchLabel);
-              };
-              pseudo[PSEUDO.UNDEFINED] = () => {
-                f.store(4, env, OFF.excVector, i32(INVALID_OPCODE));
-                f.store(4, env, OFF.excError, i32(-1));
-                f.br(faultLabel);
-              };
-              pseudo[PSEUDO.TOO_LONG] = () => {
-                f.store(4, env, OFF.excVector, i32(GENERAL_PROTECTION));
-                f.store(4, env, OFF.excError, i32(0));
-                f.br(faultLabel);
-              };
-              const callCold = (): void => {
-                storeFlags();
-                const status = f.copy(f.callIndirect(coldType, 'i32', load('i32_16u', record), env, record));
-                loadFlags();
-                // STAC and CLAC go on at the next record with another TLB set
-                f.set(tlb, env.add(load('i32', env, OFF.tlbSet)));
-                f.brIf(nextLabel, status.eqz(), true);
-                f.if(status.eq(STATUS.JUMP), () => lookup(load('i64', env, OFF.jumpTarget)));
-                f.set(reason, status.sub(STATUS.EXIT));
-                f.br(exitLabel);
-              };
-              pseudo[PSEUDO.ADDRESS] = callCold;
-              pseudo[PSEUDO.HELPER] = callCold;
-              pseudo[PSEUDO.ADDRESS_IMMEDIATE] = callCold;
-              const cases = [
-                ...pseudo,
-                ...handlers.hot.map((form) => () => {
-                  emitForm(new Tier0Ins(f, form, runtime, env, record, main), form);
-                  f.br(nextLabel);
-                }),
-              ];
-              f.switch(load('i32_16u', record), cases, callCold);
+      f.block((hotLabel) => {
+        f.loop((lookupLabel) => {
+          f.block((chainLabel) => {
+            f.block((startLabel) => {
+              f.brIf(startLabel, record.ne(0));
+              f.if(atomicLoad32(env, OFF.exitRequest), () => leaveAt(REASON.KICK, target), undefined, false);
+              const page = f.copy(target.and(PAGE_MASK));
+              const entry = f.copy(
+                tlb.add(
+                  target
+                    .i32()
+                    .shrU(8)
+                    .and((CODE_TLB_ENTRIES - 1) << 4),
+                ),
+              );
+              f.if(
+                load('i64', entry, TLB_SET.CODE).eq(page),
+                () => {
+                  const desc = f.copy(load('i32', entry, TLB_SET.CODE + 8));
+                  f.set(record, load('i32', desc.add(target.i32().and(0xfff).shl(2))));
+                  f.store(8, env, OFF.codePage, page);
+                  f.store(4, env, OFF.codeDesc, desc);
+                },
+                undefined,
+                true,
+              );
+              f.if(record.eqz(), () => leaveAt(REASON.LOOKUP, target), undefined, false);
             });
-            f.set(record, record.add(RECORD_SIZE));
-            f.br(dispatchLabel);
+            f.loop((dispatchLabel) => {
+              f.block((nextLabel) => {
+                const main: MainLoop = {
+                  record,
+                  tlb,
+                  target,
+                  flags,
+                  nextLabel,
+                  dispatchLabel,
+                  lookupLabel,
+                  chainLabel,
+                  faultLabel,
+                  hotLabel,
+                };
+                // jumps to lookupLabel leave `record` nonzero: a handler that looks up must clear it
+                const lookup = (linear: Expr): void => {
+                  f.set(target, linear);
+                  f.set(record, i32(0));
+                  f.br(lookupLabel);
+                };
+                const pseudo: (() => void)[] = [];
+                pseudo[PSEUDO.RELOOKUP] = () => lookup(recordLinear());
+                pseudo[PSEUDO.CONTINUE] = () => lookup(recordLinear());
+                pseudo[PSEUDO.STOP] = () => leaveAt(REASON.BUDGET, recordLinear());
+                pseudo[PSEUDO.GOTO] = () => {
+                  f.set(record, load('i32', record, RECORD.CHAIN));
+                  f.br(dispatchLabel);
+                };
+                pseudo[PSEUDO.UNDEFINED] = () => {
+                  f.store(4, env, OFF.excVector, i32(INVALID_OPCODE));
+                  f.store(4, env, OFF.excError, i32(-1));
+                  f.br(faultLabel);
+                };
+                pseudo[PSEUDO.TOO_LONG] = () => {
+                  f.store(4, env, OFF.excVector, i32(GENERAL_PROTECTION));
+                  f.store(4, env, OFF.excError, i32(0));
+                  f.br(faultLabel);
+                };
+                const callCold = (): void => {
+                  storeFlags();
+                  const status = f.copy(
+                    f.callIndirect(coldType, 'i32', load('i32_16u', record), env, record),
+                  );
+                  loadFlags();
+                  // STAC and CLAC go on at the next record with another TLB set
+                  f.set(tlb, env.add(load('i32', env, OFF.tlbSet)));
+                  f.brIf(nextLabel, status.eqz(), true);
+                  f.if(status.eq(STATUS.JUMP), () => lookup(load('i64', env, OFF.jumpTarget)));
+                  f.set(reason, status.sub(STATUS.EXIT));
+                  f.br(exitLabel);
+                };
+                pseudo[PSEUDO.ADDRESS] = callCold;
+                pseudo[PSEUDO.HELPER] = callCold;
+                pseudo[PSEUDO.ADDRESS_IMMEDIATE] = callCold;
+                const cases = [
+                  ...pseudo,
+                  ...handlers.hot.map((form) => () => {
+                    emitForm(new Tier0Ins(f, form, runtime, env, record, main), form);
+                    f.br(nextLabel);
+                  }),
+                ];
+                f.switch(load('i32_16u', record), cases, callCold);
+              });
+              f.set(record, record.add(RECORD_SIZE));
+              f.br(dispatchLabel);
+            });
           });
+          // chainLabel: a direct jump to `target`; within one page the record is remembered
+          const next = f.copy(i32(0));
+          const desc = f.copy(load('i32', env, OFF.codeDesc));
+          f.if(desc.ne(0).and(target.and(PAGE_MASK).eq(load('i64', env, OFF.codePage))), () => {
+            f.set(next, load('i32', desc.add(target.i32().and(0xfff).shl(2))));
+            f.if(next, () => f.store(4, record, RECORD.CHAIN, next));
+          });
+          f.set(record, i32(0));
+          f.br(lookupLabel);
         });
-        // chainLabel: a direct jump to `target`; within one page the record is remembered
-        const next = f.copy(i32(0));
-        const desc = f.copy(load('i32', env, OFF.codeDesc));
-        f.if(desc.ne(0).and(target.and(PAGE_MASK).eq(load('i64', env, OFF.codePage))), () => {
-          f.set(next, load('i32', desc.add(target.i32().and(0xfff).shl(2))));
-          f.if(next, () => f.store(4, record, RECORD.CHAIN, next));
-        });
-        f.set(record, i32(0));
-        f.br(lookupLabel);
       });
+      // hotLabel
+      f.store(4, env, OFF.record, record);
+      leaveAt(REASON.HOT, target);
     });
     // faultLabel: the exception is set
     leaveAt(REASON.EXCEPTION, recordLinear());
@@ -350,7 +374,20 @@ export function buildTier0(options: Options): Tier0Module {
   };
   const handlers = new HandlerSet(options.semantics(m), options.hot ?? hotKeys());
   const table: FuncRef[] = handlers.cold.map((form) => coldHandler(m, form, runtime));
-  m.table(handlers.firstCold + table.length);
+  const regions = handlers.firstCold + table.length;
+  const { regionSlots = 0 } = options;
+  m.table(regions + regionSlots);
+  const missing = missingRegion(m);
+  m.elementsAt(
+    regions,
+    Array.from({ length: regionSlots }, () => missing),
+  );
+  m.exportTable('table');
+  m.exportFunc('missingRegion', missing);
+  for (const [name, ref] of Object.entries(runtime)) {
+    if (name !== 'helper' && name !== 'exclusive' && name !== 'rmwCommit' && name !== 'helperId')
+      m.exportFunc(name, ref as FuncRef);
+  }
   m.elementsAt(handlers.firstCold, table);
   m.elementsAt(PSEUDO.ADDRESS, [addressHandler(m)]);
   m.elementsAt(PSEUDO.HELPER, [helperHandler(m, imports)]);
@@ -358,5 +395,5 @@ export function buildTier0(options: Options): Tier0Module {
   const run = m.func('run', ['i32', 'i32'], ['i32']);
   emitMain(run, handlers, runtime, m.typeIndex(['i32', 'i32'], ['i32']));
   m.exportFunc('run', run);
-  return { bytes: m.build(), handlers };
+  return { bytes: m.build(), handlers, firstRegion: regions };
 }

@@ -14,15 +14,18 @@
  * the other vCPUs standing still (`pageBecomesCode`): a store either precedes the decoding or takes the slow path.
  */
 import { Mutex, type Views, viewsOf } from '@smp86/atomics-sync';
+import { REGION } from '../../jit/layout.ts';
 import { PSEUDO, RECORD, RECORD_SIZE } from './record.ts';
 import type { Translator } from './translate.ts';
 
 const TABLE_SIZE = 4096 * 4;
 /** Words of the header, after the table. */
-const HEADER = { CODE_SIZE: 0, HOST_PAGE: 1, NEXT: 2, CHUNKS: 3, COVERED: 4 } as const;
+const HEADER = { CODE_SIZE: 0, HOST_PAGE: 1, NEXT: 2, CHUNKS: 3, ALIVE: 4, REGIONS: 5, COVERED: 8 } as const;
 /** A bit per byte of the page that decoded instructions came from. */
 const COVERED_SIZE = 512;
 const DESC_SIZE = TABLE_SIZE + HEADER.COVERED * 4 + COVERED_SIZE;
+/** In HEADER.ALIVE of a descriptor whose page has not been invalidated. */
+const ALIVE = 0x616c6976;
 /** Chunk header: next chunk, number of records. */
 const CHUNK_HEADER = RECORD_SIZE;
 
@@ -48,6 +51,8 @@ export interface CodeCacheLayout {
 export interface CodeCacheHooks {
   /** Drops the write-TLB entries for a wasm page in every vCPU; no other vCPU is between a probe and its store when this returns. */
   pageBecomesCode(hostPage: number): void;
+  /** Regions are no longer valid: every vCPU must leave generated code soon. */
+  regionsDropped?(): void;
   /** All other vCPUs stand still while `body` runs and look their code up again afterwards; the caller's code is gone too. */
   exclusively(body: () => void): void;
 }
@@ -172,6 +177,7 @@ export class CodeCache {
     this.u32[h + HEADER.CODE_SIZE] = codeSize;
     this.u32[h + HEADER.HOST_PAGE] = hostPage;
     this.u32[h + HEADER.NEXT] = this.u32[slot];
+    this.u32[h + HEADER.ALIVE] = ALIVE;
     Atomics.store(this.u32, slot, desc);
     this.word(AREA.PAGES, this.get(AREA.PAGES) + 1);
     return desc;
@@ -194,9 +200,7 @@ export class CodeCache {
     u32[h + HEADER.CHUNKS] = chunk;
     const records = chunk + CHUNK_HEADER;
     this.u8.set(translator.buffer.subarray(0, bytes), records);
-    const covered = desc + TABLE_SIZE + HEADER.COVERED * 4;
-    for (let o = offset; o < Math.min(4096, offset + translator.length); o++)
-      this.u8[covered + (o >> 3)] |= 1 << (o & 7);
+    this.cover(desc, offset, Math.min(4096, offset + translator.length));
     for (let i = 0; i < translator.instructions; i++) {
       const o = translator.starts[i];
       if (u32[table + o] === 0)
@@ -234,6 +238,8 @@ export class CodeCache {
     const { u32, views } = this;
     const slot = (this.pageTable >>> 2) + page;
     for (let d = u32[slot]; d !== 0; d = this.header(d, HEADER.NEXT)) {
+      u32[((d + TABLE_SIZE) >>> 2) + HEADER.ALIVE] = 0;
+      this.dropRegions(d);
       u32.fill(0, d >>> 2, (d + TABLE_SIZE) >>> 2);
       for (let chunk = this.header(d, HEADER.CHUNKS); chunk !== 0; chunk = u32[chunk >>> 2]) {
         const count = u32[(chunk >>> 2) + 1];
@@ -247,6 +253,76 @@ export class CodeCache {
     Atomics.store(u32, slot, 0);
     Atomics.store(this.u8, this.codeMap + page, 0);
     this.word(AREA.INVALIDATIONS, this.get(AREA.INVALIDATIONS) + 1);
+  }
+
+  // --- regions of tier 1 (jit/); all under the lock ---
+
+  /** Runs `body` with the lock held. */
+  locked<T>(body: () => T): T {
+    this.lock.lock();
+    try {
+      return body();
+    } finally {
+      this.lock.unlock();
+    }
+  }
+  isAlive(desc: number): boolean {
+    return this.header(desc, HEADER.ALIVE) === ALIVE;
+  }
+  /** Is `desc` a descriptor of the wasm page at `page` now? */
+  isDescriptor(desc: number, page: number): boolean {
+    const first = this.u32[(this.pageTable >>> 2) + (page >>> 12)];
+    for (let d = first; d !== 0; d = this.header(d, HEADER.NEXT)) if (d === desc) return true;
+    return false;
+  }
+  codeSizeOf(desc: number): number {
+    return this.header(desc, HEADER.CODE_SIZE);
+  }
+  /** Wasm address of the descriptor's page. */
+  pageOf(desc: number): number {
+    return (this.header(desc, HEADER.HOST_PAGE) << 12) >>> 0;
+  }
+  recordAt(desc: number, offset: number): number {
+    return this.u32[(desc >>> 2) + offset];
+  }
+  /** Marks bytes [from, to) of the page as having been decoded: writing them invalidates. */
+  cover(desc: number, from: number, to: number): void {
+    const covered = desc + TABLE_SIZE + HEADER.COVERED * 4;
+    for (let o = from; o < to; o++) this.u8[covered + (o >> 3)] |= 1 << (o & 7);
+  }
+  /** Zeroed room for a region's description. */
+  reserveDescription(bytes: number): number {
+    const at = this.allocate(bytes);
+    this.u8.fill(0, at, at + bytes);
+    return at;
+  }
+  /** Makes a region the handler of `record`; it is dropped when one of its pages is invalidated. */
+  publishRegion(description: number, record: number, handler: number, descriptors: readonly number[]): void {
+    for (const desc of descriptors) {
+      const node = this.allocate(32) >>> 2;
+      const head = ((desc + TABLE_SIZE) >>> 2) + HEADER.REGIONS;
+      this.u32[node] = this.u32[head];
+      this.u32[node + 1] = description;
+      this.u32[node + 2] = descriptors[0];
+      this.u32[head] = node << 2;
+    }
+    Atomics.store(this.views.u16, (record + RECORD.HANDLER) >>> 1, handler);
+  }
+  /** Ends the regions that have code in a descriptor's page: their heads are decoded afresh. */
+  private dropRegions(desc: number): void {
+    const { u32 } = this;
+    let any = false;
+    for (let node = this.header(desc, HEADER.REGIONS); node !== 0; node = u32[node >>> 2]) {
+      const w = u32[(node >>> 2) + 1] >>> 2;
+      if (Atomics.exchange(u32, w + REGION.VALID / 4, 0) === 0) continue;
+      any = true;
+      const headDesc = u32[(node >>> 2) + 2];
+      u32[(headDesc >>> 2) + u32[w + REGION.HEAD / 4]] = 0;
+      const record = u32[w + REGION.RECORD / 4];
+      Atomics.store(this.views.u16, (record + RECORD.HANDLER) >>> 1, PSEUDO.RELOOKUP);
+    }
+    // vCPUs that are inside leave at their next check
+    if (any) this.hooks.regionsDropped?.();
   }
 
   /** Forgets everything; all vCPUs look their code up again. */

@@ -21,7 +21,7 @@ import {
   tlbIndex,
 } from '../sem/memory-access.ts';
 import type { HandlerForm } from './handlers.ts';
-import { RECORD, RECORD_SIZE, SLOTS } from './record.ts';
+import { HOT_PERIOD, RECORD, RECORD_SIZE, SLOTS } from './record.ts';
 
 /** Status of a handler outside the main loop. */
 export const STATUS = {
@@ -48,6 +48,8 @@ export interface MainLoop {
   readonly chainLabel: Label;
   /** An exception is set: leave. */
   readonly faultLabel: Label;
+  /** The jump in `record` to `target` has been taken often: leave with REASON.HOT. */
+  readonly hotLabel: Label;
 }
 
 const OFF = {
@@ -193,7 +195,13 @@ export class Tier0Ins extends MemoryAccess implements Ins {
       () => {
         const before = f.let(rec.sub(RECORD_SIZE));
         const segment = f.let(load('i64', this.env.add(load('i32_16u', before, RECORD.SLOT0))));
-        f.set(result, result.sub(segment).and(load('i64', before, RECORD.IMM)).add(segment));
+        f.set(
+          result,
+          result
+            .sub(segment)
+            .and(load('i64', before, RECORD.IMM))
+            .add(segment),
+        );
         f.if(load('i32', before, RECORD.CHAIN), () => f.set(result, result.and(0xffffffffn)));
       },
       undefined,
@@ -345,6 +353,20 @@ export class Tier0Ins extends MemoryAccess implements Ins {
   }
   jumpRelative(): void {
     const { f, main } = this;
+    if (main !== undefined && this.size === 8) {
+      // counted in the record; the step is 0 for forward branches, whose count never gets there
+      const count = f.copy(load('i32', this.rec, RECORD.DISP).add(load('i32_16u', this.rec, RECORD.SLOT0)));
+      f.store(4, this.rec, RECORD.DISP, count);
+      f.if(
+        count.and(HOT_PERIOD - 1).eqz(),
+        () => {
+          f.set(main.target, this.envLoad('i64', OFF.codePage).add(this.recordImm()));
+          f.br(main.hotLabel);
+        },
+        undefined,
+        false,
+      );
+    }
     if (main !== undefined) {
       const chain = f.copy(load('i32', this.rec, RECORD.CHAIN));
       f.if(

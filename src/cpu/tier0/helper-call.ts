@@ -86,7 +86,12 @@ export function callHelper(cpu: Cpu, record: number, helpers: readonly (Helper |
   u32[scratch + SCRATCH_REP * 2] = (extra >>> 4) & 3;
   u32[scratch + SCRATCH_ADDRESS_SIZE * 2] = 1 << (extra >>> 6);
   const status = helper(cpu, size);
-  if ((fields & HELPER.RESULT) === 0 || cpu.keepOperand || (status !== STATUS.NEXT && status !== STATUS.LOOKUP)) return status;
+  if (
+    (fields & HELPER.RESULT) === 0 ||
+    cpu.keepOperand ||
+    (status !== STATUS.NEXT && status !== STATUS.LOOKUP)
+  )
+    return status;
   const lo = u32[scratch + 8];
   const hi = u32[scratch + 9];
   if ((fields & OPERAND_MASK) === HELPER_OPERAND.REGISTER) {

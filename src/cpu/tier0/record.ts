@@ -29,6 +29,9 @@ export const RECORD = {
   IMM: 24,
 } as const;
 
+/** A counted jump asks for compilation each time it has been taken this often (a power of two). */
+export const HOT_PERIOD = 4096;
+
 /** Register slots by position of the register operand. */
 export const SLOTS = [RECORD.SLOT0, RECORD.SLOT1, RECORD.SLOT2, RECORD.SLOT3] as const;
 

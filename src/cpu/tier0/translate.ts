@@ -36,6 +36,8 @@ export interface HelperTraits {
   hasResult(name: string): boolean;
   /** Is the helper to be used although there is generated code for the instruction? */
   prefers(name: string): boolean;
+  /** Count taken jumps, so that hot ones are compiled. */
+  readonly countsJumps?: boolean;
   /** The helper's number. */
   id(name: string): number;
 }
@@ -257,6 +259,10 @@ export class Translator {
   private putImmediate(at: number, kinds: string, offset: number): void {
     const { insn, view } = this;
     if (kinds.endsWith('j')) {
+      // calls and backward branches are counted for tier 1; see context.ts
+      const counted = this.helpers.countsJumps && (insn.rel < 0 || NAMES[insn.name] === 'call');
+      view.setUint16(at + RECORD.SLOT0, counted ? 1 : 0, true);
+      view.setInt32(at + RECORD.DISP, counted ? 0 : 1, true);
       view.setBigInt64(at + RECORD.IMM, BigInt(offset + insn.length + insn.rel), true);
     } else {
       view.setInt32(at + RECORD.IMM, insn.immLo, true);

@@ -1,0 +1,72 @@
+/** A vCPU worker's side of tier 1: asks for regions, puts what arrives into the table of its tier 0 instance. */
+import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import type { RegionMail, RegionRequest } from './compiler.ts';
+import { REGION_SLOTS } from './layout.ts';
+import { REGION_IMPORTS } from './region-module.ts';
+
+/** What a region module imports besides the memory. */
+export function regionImports(
+  memory: WebAssembly.Memory,
+  tier0: WebAssembly.Instance,
+  imports: object,
+): WebAssembly.Imports {
+  const env: Record<string, WebAssembly.ExportValue> = { memory };
+  for (const name of Object.keys(REGION_IMPORTS)) {
+    const generated = tier0.exports[name] as WebAssembly.ExportValue | undefined;
+    env[name] = generated ?? (imports as Record<string, WebAssembly.ExportValue>)[name];
+  }
+  return { env };
+}
+
+/** *Thread:* vCPU worker. */
+export class RegionClient {
+  private readonly port: MessagePort;
+  private readonly first: number;
+  private readonly table: WebAssembly.Table;
+  private readonly missing: unknown;
+  private readonly imports: WebAssembly.Imports;
+  /** Head of each region asked for, with how often; a region that cannot be made is not asked for for ever. */
+  private readonly asked = new Map<number, number>();
+  private static readonly MAX_REQUESTS = 4;
+
+  constructor(port: MessagePort, first: number, tier0: WebAssembly.Instance, imports: WebAssembly.Imports) {
+    this.port = port;
+    this.first = first;
+    this.table = tier0.exports.table as WebAssembly.Table;
+    this.missing = tier0.exports.missingRegion;
+    this.imports = imports;
+  }
+
+  /** Is this handler number that of a region? */
+  isRegion(handler: number): boolean {
+    return handler >= this.first;
+  }
+
+  request(request: RegionRequest): void {
+    const key = request.desc + request.offset / 4096;
+    const times = this.asked.get(key) ?? 0;
+    if (times >= RegionClient.MAX_REQUESTS) return;
+    this.asked.set(key, times + 1);
+    this.port.postMessage(request);
+  }
+
+  /** Installs what has arrived. True when there was anything. */
+  takeMail(): boolean {
+    let any = false;
+    for (;;) {
+      const received = receiveMessageOnPort(this.port) as { message: RegionMail } | undefined;
+      if (received === undefined) return any;
+      any = true;
+      const { slot, module } = received.message;
+      const instance = new WebAssembly.Instance(module, this.imports);
+      this.table.set(this.first + slot, instance.exports.region);
+    }
+  }
+
+  /** All regions are gone: slots will be used again for others. */
+  flush(): void {
+    this.takeMail();
+    for (let slot = 0; slot < REGION_SLOTS; slot++) this.table.set(this.first + slot, this.missing);
+    this.asked.clear();
+  }
+}

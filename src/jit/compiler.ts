@@ -1,0 +1,181 @@
+/**
+ * The JIT worker's work: takes requests from vCPUs, finds a region around a hot branch target, compiles and
+ * optimises it, sends the module to every vCPU and publishes it as a handler.
+ *
+ * Order that makes it safe: (1) under the code cache's lock the pages are known to be code and what the region was
+ * made from is marked as covered, so any later change of it invalidates; (2) without the lock the module is built;
+ * (3) under the lock again, only if no page was invalidated since, the region is listed with its pages, and last the
+ * head record's handler is replaced. A vCPU that meets the handler before it has the module finds a stub in its
+ * table, which leaves to TypeScript.
+ */
+import type { MessagePort } from 'node:worker_threads';
+import { viewsOf } from '@smp86/atomics-sync';
+import { CODE_TLB_ENTRIES, TLB_SET } from '../cpu/env.ts';
+import type { CodeCache } from '../cpu/tier0/code-cache.ts';
+import { RECORD } from '../cpu/tier0/record.ts';
+import { tierUp } from '../machine/tier-up.ts';
+import { REGION, REGION_SLOTS } from './layout.ts';
+import { findRegion, type Region } from './region.ts';
+import { buildRegionModule, isCompilable } from './region-module.ts';
+
+/** A vCPU asks for a region. */
+export interface RegionRequest {
+  /** Wasm address of the vCPU's env. */
+  readonly env: number;
+  /** Descriptor of the head's page, page offset of the head. */
+  readonly desc: number;
+  readonly offset: number;
+  /** Linear address of the head's page, and the code TLB set in force, at the time of the request. */
+  readonly pageLo: number;
+  readonly pageHi: number;
+  readonly tlbSet: number;
+}
+/** A compiled region for a vCPU's table. */
+export interface RegionMail {
+  readonly slot: number;
+  readonly module: WebAssembly.Module;
+}
+
+const CODE_SIZE_64 = 2;
+
+/** *Thread:* JIT worker. */
+export class RegionCompiler {
+  private readonly memory: WebAssembly.Memory;
+  private readonly cache: CodeCache;
+  private readonly ports: readonly MessagePort[];
+  private readonly imports: WebAssembly.Imports;
+  private readonly memoryPages: number;
+  /** Number of the first region slot among the handlers. */
+  private readonly firstHandler: number;
+  private nextSlot = 0;
+  private generation: number;
+  private readonly u8: Uint8Array<SharedArrayBuffer>;
+  private readonly u32: Uint32Array<SharedArrayBuffer>;
+
+  constructor(options: {
+    memory: WebAssembly.Memory;
+    memoryPages: number;
+    cache: CodeCache;
+    ports: readonly MessagePort[];
+    imports: WebAssembly.Imports;
+    firstHandler: number;
+  }) {
+    this.memory = options.memory;
+    this.memoryPages = options.memoryPages;
+    this.cache = options.cache;
+    this.ports = options.ports;
+    this.imports = options.imports;
+    this.firstHandler = options.firstHandler;
+    this.generation = options.cache.generation;
+    const views = viewsOf(this.memory.buffer as unknown as SharedArrayBuffer);
+    this.u8 = views.u8;
+    this.u32 = views.u32;
+  }
+
+  /** Compiles what is asked for, or nothing when it cannot be (any more). */
+  handle(request: RegionRequest): void {
+    const { cache } = this;
+    if (cache.generation !== this.generation) {
+      this.generation = cache.generation;
+      this.nextSlot = 0;
+    }
+    if (this.nextSlot === REGION_SLOTS) return;
+    const found = cache.locked(() => this.find(request));
+    if (found === undefined) return;
+    const { region, descriptors, description } = found;
+    const slot = this.nextSlot;
+    const place = { description, slot, descriptors };
+    const module = new WebAssembly.Module(buildRegionModule(region, place, this.memoryPages));
+    const instance = new WebAssembly.Instance(module, this.imports);
+    tierUp(instance.exports.region);
+    cache.locked(() => {
+      if (cache.generation !== this.generation || !descriptors.every((d) => cache.isAlive(d))) return;
+      const record = cache.recordAt(request.desc, request.offset);
+      if (record === 0 || this.isRegion(record)) return;
+      this.nextSlot++;
+      this.describe(description, slot, record, request, region, descriptors);
+      for (const port of this.ports) port.postMessage({ slot, module } satisfies RegionMail);
+      cache.publishRegion(description, record, this.firstHandler + slot, descriptors);
+    });
+  }
+
+  private isRegion(record: number): boolean {
+    return (
+      viewsOf(this.memory.buffer as unknown as SharedArrayBuffer).u16[(record + RECORD.HANDLER) >>> 1] >=
+      this.firstHandler
+    );
+  }
+
+  /** *Lock:* the code cache's. */
+  private find(
+    request: RegionRequest,
+  ): { region: Region; descriptors: number[]; description: number } | undefined {
+    const { cache } = this;
+    const { desc, offset } = request;
+    if (!cache.isAlive(desc) || cache.codeSizeOf(desc) !== CODE_SIZE_64) return undefined;
+    const head = cache.recordAt(desc, offset);
+    if (head === 0 || this.isRegion(head)) return undefined;
+    const known = new Map<number, number>([[0, desc]]);
+    const region = findRegion(
+      {
+        bytes: this.u8,
+        page: (distance) => {
+          const found = distance === 0 ? desc : this.knownDescriptor(request, distance);
+          if (found === 0) return -1;
+          known.set(distance, found);
+          return cache.pageOf(found);
+        },
+        compilable: isCompilable,
+      },
+      offset,
+    );
+    if (region === undefined) return undefined;
+    for (const b of region.blocks) {
+      const distance = Math.floor(b.at / 4096);
+      cache.cover(known.get(distance) as number, b.at - distance * 4096, b.next - distance * 4096);
+    }
+    return {
+      region,
+      descriptors: region.pages.map((d) => known.get(d) as number),
+      description: cache.reserveDescription(REGION.SIZE),
+    };
+  }
+
+  /** Descriptor of the page at a distance from the head's, as the asking vCPU's code TLB has it; 0 if it has none. */
+  private knownDescriptor(request: RegionRequest, distance: number): number {
+    const { u32, cache } = this;
+    const linear = (BigInt(request.pageHi) << 32n) + BigInt(request.pageLo) + BigInt(distance * 4096);
+    const lo = Number(linear & 0xffffffffn);
+    const hi = Number(BigInt.asUintN(32, linear >> 32n));
+    const entry =
+      (request.env + request.tlbSet + TLB_SET.CODE + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 16) >>> 2;
+    if (u32[entry] !== lo || u32[entry + 1] !== hi) return 0;
+    const desc = u32[entry + 2];
+    const page = (u32[entry + 3] & ~4095) >>> 0;
+    if (desc === 0 || !cache.isDescriptor(desc, page) || !cache.isAlive(desc)) return 0;
+    // a page whose entry would push another of the region's pages out of the TLB
+    if (distance % CODE_TLB_ENTRIES === 0) return 0;
+    return cache.codeSizeOf(desc) === CODE_SIZE_64 ? desc : 0;
+  }
+
+  private describe(
+    at: number,
+    slot: number,
+    record: number,
+    request: RegionRequest,
+    region: Region,
+    descriptors: readonly number[],
+  ): void {
+    const { u32 } = this;
+    const w = at >>> 2;
+    u32[w + REGION.SLOT / 4] = slot;
+    u32[w + REGION.RECORD / 4] = record;
+    u32[w + REGION.HEAD / 4] = request.offset;
+    u32[w + REGION.PAGES / 4] = descriptors.length;
+    descriptors.forEach((d, i) => {
+      u32[w + REGION.PAGE_LIST / 4 + i * 2] = region.pages[i];
+      u32[w + REGION.PAGE_LIST / 4 + i * 2 + 1] = d;
+    });
+    Atomics.store(u32, w + REGION.VALID / 4, 1);
+  }
+}

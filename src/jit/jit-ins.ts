@@ -1,0 +1,336 @@
+/**
+ * Tier 1's emission context: operands are known, registers are wasm locals. One object serves a whole region; `begin`
+ * points it at an instruction.
+ */
+import {
+  atomicLoad32,
+  type Expr,
+  type FuncBuilder,
+  i32,
+  i64,
+  type Label,
+  load,
+  type Local,
+} from '../wasm/index.ts';
+import { BASE_RIP, type Insn, OPERAND } from '../cpu/decode/insn.ts';
+import { CpuEnv, REASON, SEG, Segment, XMM_STRIDE } from '../cpu/env.ts';
+import type { Ins, OperandKind, Semantics } from '../cpu/sem/ins.ts';
+import { loadOfSize, MemoryAccess, type Runtime } from '../cpu/sem/memory-access.ts';
+import { JitFlags } from './jit-flags.ts';
+
+const OFF = {
+  exitRequest: CpuEnv.offsetOf('exitRequest'),
+  excVector: CpuEnv.offsetOf('excVector'),
+  excError: CpuEnv.offsetOf('excError'),
+  segs: CpuEnv.offsetOf('segs'),
+  xmm: CpuEnv.offsetOf('xmm'),
+  fpRegs: CpuEnv.offsetOf('fpRegs'),
+} as const;
+const FS = SEG.FS;
+const GP = 13;
+
+/** What an instruction's code needs of its region. */
+export interface RegionFrame {
+  readonly f: FuncBuilder;
+  readonly env: Local;
+  readonly tlb: Local;
+  /** i64: linear address of the head's page. */
+  readonly base: Local;
+  readonly regs: readonly Local[];
+  /** Registers that the region writes; filled while it is emitted. */
+  readonly written: Set<number>;
+  /** i64: where to go on, for the exit. */
+  readonly exitLinear: Local;
+  /** i32: REASON, or -1 for a jump that tier 0 looks up. */
+  readonly exitReason: Local;
+  readonly exitLabel: Label;
+  /** i32: nonzero once the region's code was found changed by a store of its own. */
+  readonly stale: Local;
+  /** Wasm address of the region's valid word. */
+  readonly validWord: number;
+  /** A branch to region offset `at`. */
+  branchTo(at: number): void;
+  /** A jump to a linear address that is not known now. */
+  branchIndirect(target: Expr): void;
+}
+
+/** Exit reason: not a REASON but a jump. */
+export const EXIT_JUMP = -1;
+
+export class JitIns extends MemoryAccess implements Ins {
+  readonly f: FuncBuilder;
+  readonly env: Expr;
+  readonly flags: JitFlags;
+  size = 4;
+  addressSize = 8;
+  kinds: readonly OperandKind[] = [];
+  cond = 0;
+  lock = false;
+  rep = 0;
+  protected readonly runtime: Runtime;
+  protected readonly inlineProbes = true;
+  private readonly frame: RegionFrame;
+  private insn!: Insn;
+  private at = 0;
+  private memoryAddress: Expr | undefined;
+  /** The instruction stored to memory: its own code may have changed. */
+  private stores = false;
+
+  constructor(frame: RegionFrame, runtime: Runtime, flags: JitFlags) {
+    super();
+    this.frame = frame;
+    this.f = frame.f;
+    this.env = frame.env;
+    this.runtime = runtime;
+    this.flags = flags;
+  }
+
+  begin(insn: Insn, at: number, semantics: Semantics, size: number, kinds: string): void {
+    this.insn = insn;
+    this.at = at;
+    this.size = size;
+    this.kinds = [...kinds] as OperandKind[];
+    this.addressSize = semantics.addressSizes === undefined ? 8 : insn.addrSize;
+    this.cond = insn.cond;
+    this.rep = semantics.reps === undefined ? 0 : insn.rep;
+    const locks = insn.lock !== 0 || semantics.name === 'xchg';
+    this.lock = locks && insn.memOperand === 0 && semantics.lockable === true;
+    this.memoryAddress = undefined;
+    this.stores = false;
+  }
+  /** After the instruction's code: leaves when it changed the region's own code. */
+  end(): void {
+    if (!this.stores) return;
+    const { f, frame } = this;
+    f.if(
+      frame.stale,
+      () => this.exit(EXIT_JUMP, this.linear64(this.at + this.insn.length)),
+      undefined,
+      false,
+    );
+  }
+
+  /** i64: linear address of a region offset. */
+  private linear64(at: number): Expr {
+    return this.frame.base.add(i64(at));
+  }
+  /** Leaves the region; in 64-bit code the ip is the linear address. */
+  exit(reason: number, linear: Expr): void {
+    const { f, frame } = this;
+    f.set(frame.exitLinear, linear);
+    f.set(frame.exitReason, i32(reason));
+    f.br(frame.exitLabel);
+  }
+
+  // --- operands ---
+
+  private regNumber(n: number): { reg: number; high: boolean } {
+    return { reg: this.insn.reg[n], high: this.insn.kind[n] === OPERAND.REG8HIGH };
+  }
+  private readRegister(reg: number, size: number, high = false): Expr {
+    const value = this.frame.regs[reg];
+    if (size === 8) return value;
+    const low = high ? value.shrU(8).i32() : value.i32();
+    return size === 4 ? low : low.low(size * 8);
+  }
+  private writeRegister(reg: number, value: Expr, size: number, high = false): void {
+    const { f, frame } = this;
+    const local = frame.regs[reg];
+    frame.written.add(reg);
+    if (size === 8) return f.set(local, value);
+    if (size === 4) return f.set(local, value.i64u());
+    const wide = value.i64u().low(size * 8);
+    const mask = size === 2 ? 0xffffn : high ? 0xff00n : 0xffn;
+    f.set(local, local.and(~mask).or(high ? wide.shl(8) : wide));
+  }
+
+  imm(_n: number, size = this.size): Expr {
+    const { insn } = this;
+    if (size === 8) return i64((BigInt(insn.immHi) << 32n) | BigInt(insn.immLo >>> 0));
+    const bits = insn.immLo;
+    return i32(size === 4 ? bits : bits & (2 ** (size * 8) - 1));
+  }
+
+  read(n: number, size = this.size): Expr {
+    switch (this.kinds[n]) {
+      case 'r': {
+        const { reg, high } = this.regNumber(n);
+        return this.f.copy(this.readRegister(reg, size, high));
+      }
+      case 'm':
+        return this.load(this.address(n), size);
+      case 'i':
+        return this.imm(n, size);
+      default:
+        throw new Error(`operand ${n} is no integer`);
+    }
+  }
+  write(n: number, value: Expr, size = this.size): void {
+    if (this.kinds[n] === 'r') {
+      const { reg, high } = this.regNumber(n);
+      this.writeRegister(reg, value, size, high);
+    } else {
+      this.store(this.address(n), value, size);
+    }
+  }
+  modify(n: number, change: (old: Expr) => Expr, size = this.size): void {
+    if (this.kinds[n] !== 'r') return this.modifyAt(this.address(n), size, change);
+    const { reg, high } = this.regNumber(n);
+    this.writeRegister(reg, change(this.f.copy(this.readRegister(reg, size, high))), size, high);
+  }
+
+  address(n: number): Expr {
+    if (this.kinds[n] !== 'm') throw new Error(`operand ${n} is not in memory`);
+    if (this.memoryAddress !== undefined) return this.memoryAddress;
+    const { insn, frame, f } = this;
+    const disp =
+      insn.base < 0 && insn.index < 0
+        ? (BigInt(insn.dispHi) << 32n) | BigInt(insn.disp >>> 0)
+        : BigInt(insn.disp);
+    let a: Expr;
+    // POP to memory computes its address with rSP already incremented
+    const popped = this.popsToMemory && insn.base === 4 ? insn.opSize : 0;
+    if (insn.base === BASE_RIP) a = this.linear64(this.at + insn.length + insn.disp);
+    else if (insn.base >= 0) a = frame.regs[insn.base].add(i64(disp + BigInt(popped)));
+    else a = i64(disp);
+    if (insn.index >= 0) a = frame.regs[insn.index].shl(insn.scale).add(a);
+    if (insn.addrSize === 4) a = a.and(0xffffffffn);
+    if (insn.seg >= FS && insn.size[n] !== 0)
+      a = a.add(this.envLoad('i64', OFF.segs + insn.seg * Segment.size));
+    this.memoryAddress = f.copy(a);
+    return this.memoryAddress;
+  }
+  movedAddress(n: number, delta: Expr): Expr {
+    const { insn, f } = this;
+    const a = this.address(n);
+    if (insn.addrSize !== 4) return f.copy(a.add(delta));
+    const segment = insn.seg >= FS ? f.let(this.envLoad('i64', OFF.segs + insn.seg * Segment.size)) : i64(0);
+    return f.copy(a.sub(segment).add(delta).and(0xffffffffn).add(segment));
+  }
+  /** Set by the emitter for POP m. */
+  popsToMemory = false;
+
+  reg(r: number, size = this.size): Expr {
+    return this.readRegister(r, size);
+  }
+  setReg(r: number, value: Expr, size = this.size): void {
+    this.writeRegister(r, value, size);
+  }
+
+  // --- memory ---
+
+  protected tlbBase(): Expr {
+    return this.frame.tlb;
+  }
+  protected override beforeLoad(): void {
+    // keeps V8 from merging this load with an earlier one of the same address (DESIGN.md, memory order)
+    this.f.drop(atomicLoad32(this.env, OFF.exitRequest));
+  }
+  protected override afterSlowStore(): void {
+    this.stores = true;
+    const { f, frame } = this;
+    f.set(frame.stale, load('i32', i32(0), frame.validWord).eqz());
+  }
+  protected fault(): void {
+    this.exit(REASON.EXCEPTION, this.linear64(this.at));
+  }
+  protected faultIf(condition: Expr): void {
+    this.f.if(condition, () => this.fault(), undefined, false);
+  }
+  override modifyAt(address: Expr, size: number, change: (old: Expr) => Expr): void {
+    super.modifyAt(address, size, change);
+    // the two paths of a locked operation set the flags from different locals
+    if (this.lock) this.flags.forget();
+  }
+  sourceBase(): Expr {
+    const { seg } = this.insn;
+    return seg >= FS ? this.envLoad('i64', OFF.segs + seg * Segment.size) : i64(0);
+  }
+  esBase(): Expr {
+    return i64(0);
+  }
+  linear(base: Expr, offset: Expr): Expr {
+    return this.f.copy(base.add(offset));
+  }
+
+  // --- vector and x87 registers ---
+
+  vectorSlot(n: number): { base: Expr; offset: number } {
+    const reg = this.insn.reg[n];
+    return {
+      base: this.env,
+      offset: this.kinds[n] === 'x' ? OFF.xmm + reg * XMM_STRIDE : OFF.fpRegs + (reg & 7) * 16,
+    };
+  }
+  readV128(n: number, unaligned = false): Expr {
+    if (this.kinds[n] !== 'm') return this.f.copy(load('v128', this.env, this.vectorSlot(n).offset));
+    if (!unaligned) this.checkAligned(n);
+    return this.load(this.address(n), 16);
+  }
+  writeV128(n: number, value: Expr, unaligned = false): void {
+    if (this.kinds[n] !== 'm') return this.f.store(16, this.env, this.vectorSlot(n).offset, value);
+    if (!unaligned) this.checkAligned(n);
+    this.store(this.address(n), value, 16);
+  }
+  private checkAligned(n: number): void {
+    this.f.if(this.address(n).i32().and(15), () => this.raise(GP, 0), undefined, false);
+  }
+  readLow(n: number, size: number): Expr {
+    if (this.kinds[n] === 'm') return this.load(this.address(n), size);
+    return this.f.copy(loadOfSize(size, this.env, this.vectorSlot(n).offset));
+  }
+  writeLow(n: number, value: Expr, size: number): void {
+    if (this.kinds[n] === 'm') this.store(this.address(n), value, size);
+    else this.f.store(size, this.env, this.vectorSlot(n).offset, value);
+  }
+  stIndex(n: number): Expr {
+    return i32(this.insn.reg[n]);
+  }
+
+  // --- env ---
+
+  envLoad(kind: 'i32' | 'i64' | 'i32_8u' | 'i32_16u' | 'v128', offset: number): Expr {
+    return load(kind, this.env, offset);
+  }
+  envStore(size: number, offset: number, value: Expr): void {
+    this.f.store(size, this.env, offset, value);
+  }
+
+  // --- leaving ---
+
+  raise(vector: number, errorCode = -1): void {
+    this.f.store(4, this.env, OFF.excVector, i32(vector));
+    this.f.store(4, this.env, OFF.excError, i32(errorCode));
+    this.fault();
+  }
+  /** TypeScript does the instruction: in tier 0, alone. */
+  helper(_name: string): void {
+    this.exit(REASON.ALONE, this.linear64(this.at));
+  }
+  jump(target: Expr): void {
+    this.frame.branchIndirect(target);
+  }
+  jumpRelative(): void {
+    this.frame.branchTo(this.at + this.insn.length + this.insn.rel);
+  }
+  instructionIp(): Expr {
+    return this.linear64(this.at);
+  }
+  nextIp(): Expr {
+    return this.f.copy(this.linear64(this.at + this.insn.length));
+  }
+  interruptible(): void {
+    this.f.if(
+      atomicLoad32(this.env, OFF.exitRequest),
+      () => this.exit(REASON.KICK, this.linear64(this.at)),
+      undefined,
+      false,
+    );
+  }
+  next(): void {
+    this.frame.branchTo(this.at + this.insn.length);
+  }
+  endBlock(): void {
+    this.exit(REASON.LOOKUP, this.linear64(this.at + this.insn.length));
+  }
+}

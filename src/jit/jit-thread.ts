@@ -1,0 +1,63 @@
+/** What the JIT worker does: waits for requests on the vCPUs' ports. It never blocks, and ends when they have. */
+import { registerMemory, setOwnerId } from '@smp86/atomics-sync';
+import { Translator } from '../cpu/tier0/translate.ts';
+import { CodeCache } from '../cpu/tier0/code-cache.ts';
+import { Exclusive } from '../machine/exclusive.ts';
+import { HELPER_TRAITS } from '../machine/helpers.ts';
+import { memoryConfigOf } from '../machine/config.ts';
+import { machineLayout } from '../machine/layout.ts';
+import type { JitData } from '../machine/messages.ts';
+import { VcpuSignals } from '../machine/signals.ts';
+import { VCPU_BLOCK_SIZE } from '../cpu/env.ts';
+import { regionImports } from './client.ts';
+import { RegionCompiler, type RegionRequest } from './compiler.ts';
+
+const JIT_OWNER = 1000;
+const UNUSED = (): number => {
+  throw new Error('generated code does not run in the JIT worker');
+};
+
+export function runJitThread(data: JitData): void {
+  const { memory, config, module, table } = data;
+  registerMemory(memory);
+  setOwnerId(JIT_OWNER);
+  const buffer = memory.buffer as unknown as SharedArrayBuffer;
+  const layout = machineLayout(memoryConfigOf(config));
+  const words = new Int32Array(buffer);
+  const signals = Array.from(
+    { length: config.cpus },
+    (_, i) => new VcpuSignals(words, layout.vcpus + i * VCPU_BLOCK_SIZE),
+  );
+  const exclusive = new Exclusive(buffer, layout.exclusive, layout.vcpus, config.cpus);
+  const cache = new CodeCache(
+    buffer,
+    { base: layout.codeCache, size: layout.codeCacheSize, codeMap: layout.codeMap },
+    new Translator(table, HELPER_TRAITS),
+    {
+      pageBecomesCode: () => {
+        throw new Error('the JIT worker decodes no new page');
+      },
+      regionsDropped: () => signals.forEach((s) => s.kick()),
+      exclusively: (body) => {
+        exclusive.start(-1);
+        body();
+        exclusive.end(-1);
+      },
+    },
+  );
+  const unused = Object.fromEntries(
+    WebAssembly.Module.imports(module)
+      .filter((i) => i.kind === 'function')
+      .map((i) => [i.name, UNUSED]),
+  );
+  const tier0 = new WebAssembly.Instance(module, { env: { memory, ...unused } });
+  const compiler = new RegionCompiler({
+    memory,
+    memoryPages: layout.pages,
+    cache,
+    ports: data.ports,
+    imports: regionImports(memory, tier0, unused),
+    firstHandler: data.firstRegion,
+  });
+  for (const port of data.ports) port.on('message', (request: RegionRequest) => compiler.handle(request));
+}

@@ -1,0 +1,171 @@
+/**
+ * Finds a region: the basic blocks reachable from a hot address by direct branches and calls, within pages whose
+ * code is known, in 64-bit code. Addresses are byte offsets from the start of the head's page; they are the same in
+ * every address space that maps the region's pages at the same distances.
+ */
+import { decode } from '../cpu/decode/decoder.ts';
+import { Insn, OPERAND } from '../cpu/decode/insn.ts';
+import { NAMES } from '../cpu/decode/table.ts';
+
+const PAGE = 4096;
+const CODE_64 = 2;
+/** The optimiser takes 13–25 µs an instruction: this bounds one compilation. */
+const MAX_INSTRUCTIONS = 500;
+const MAX_BLOCKS = 150;
+const MAX_PAGES = 6;
+
+/** How a block ends. */
+export type BlockEnd =
+  /** Conditional branch (jcc, loop, jcxz): `target` or `next`. */
+  | 'branch'
+  | 'jump'
+  /** Direct call: `target`; returns to `next`. */
+  | 'call'
+  /** Return, indirect jump or call: the instruction's own code finds the way. */
+  | 'indirect'
+  /** Goes on at `next`. */
+  | 'fall'
+  /** Leaves the region at `next`, before an instruction that is not compiled. */
+  | 'leave';
+
+export interface Step {
+  readonly insn: Insn;
+  readonly at: number;
+}
+
+export interface Block {
+  readonly at: number;
+  readonly steps: Step[];
+  end: BlockEnd;
+  /** Offset of the branch target; for 'branch', 'jump', 'call'. */
+  target: number;
+  /** Offset after the block's last instruction. */
+  next: number;
+}
+
+export interface Region {
+  readonly head: number;
+  /** Sorted by address; the head is somewhere among them. */
+  readonly blocks: readonly Block[];
+  /** Distances in pages from the head's page of the pages used, 0 first. */
+  readonly pages: readonly number[];
+  readonly instructions: number;
+}
+
+/** Where code bytes come from. */
+export interface CodeReader {
+  readonly bytes: Uint8Array;
+  /** Position in `bytes` of the page at a distance (in pages) from the head's, or -1 when it is not known. */
+  page(distance: number): number;
+  /** Can this instruction be compiled? */
+  compilable(insn: Insn): boolean;
+}
+
+const CONDITIONAL = new Set(['jcc', 'loop', 'loope', 'loopne', 'jcxz']);
+const INDIRECT = new Set(['ret', 'jmp', 'call']);
+
+class Discovery {
+  private readonly reader: CodeReader;
+  private readonly blocks = new Map<number, Block>();
+  private readonly pending: number[];
+  private readonly pages = new Map<number, number>();
+  private instructions = 0;
+
+  constructor(reader: CodeReader, head: number) {
+    this.reader = reader;
+    this.pending = [head];
+  }
+
+  run(head: number): Region | undefined {
+    while (this.pending.length > 0 && this.blocks.size < MAX_BLOCKS && this.instructions < MAX_INSTRUCTIONS) {
+      const at = this.pending.shift() as number;
+      if (this.blocks.has(at) || this.split(at)) continue;
+      const block = this.decodeBlock(at);
+      if (block === undefined) continue;
+      this.blocks.set(at, block);
+    }
+    if (!this.blocks.has(head)) return undefined;
+    const blocks = [...this.blocks.values()].sort((a, b) => a.at - b.at);
+    const distances = [...this.pages.keys()].filter((d) => d !== 0);
+    return { head, blocks, pages: [0, ...distances], instructions: this.instructions };
+  }
+
+  /** Bytes and position of an offset, or undefined outside the known pages. */
+  private locate(at: number): { position: number; limit: number } | undefined {
+    const distance = Math.floor(at / PAGE);
+    let page = this.pages.get(distance);
+    if (page === undefined) {
+      if (this.pages.size >= MAX_PAGES) return undefined;
+      page = this.reader.page(distance);
+      if (page < 0) return undefined;
+      this.pages.set(distance, page);
+    }
+    const offset = at - distance * PAGE;
+    return { position: page + offset, limit: PAGE - offset };
+  }
+
+  /** When `at` is inside a block at an instruction's start, makes two of it. */
+  private split(at: number): boolean {
+    for (const block of this.blocks.values()) {
+      if (at <= block.at || at >= block.next) continue;
+      const i = block.steps.findIndex((s) => s.at === at);
+      if (i < 0) return false; // overlapping instructions: decoded separately
+      const tail: Block = {
+        at,
+        steps: block.steps.splice(i),
+        end: block.end,
+        target: block.target,
+        next: block.next,
+      };
+      block.end = 'fall';
+      block.next = at;
+      this.blocks.set(at, tail);
+      return true;
+    }
+    return false;
+  }
+
+  private decodeBlock(start: number): Block | undefined {
+    const block: Block = { at: start, steps: [], end: 'leave', target: 0, next: start };
+    for (;;) {
+      const at = block.next;
+      if (at !== start && this.blocks.has(at)) {
+        block.end = 'fall';
+        break;
+      }
+      if (this.instructions >= MAX_INSTRUCTIONS) break;
+      const where = this.locate(at);
+      if (where === undefined) break;
+      const insn = new Insn();
+      const length = decode(this.reader.bytes, where.position, where.limit, CODE_64, insn);
+      if (length <= 0 || !this.reader.compilable(insn)) break;
+      block.steps.push({ insn, at });
+      block.next = at + length;
+      this.instructions++;
+      const name = NAMES[insn.name];
+      if (CONDITIONAL.has(name)) {
+        block.end = 'branch';
+        block.target = block.next + insn.rel;
+        this.pending.push(block.next, block.target);
+        break;
+      }
+      if (!INDIRECT.has(name)) continue;
+      if (name === 'ret' || insn.kind[0] !== OPERAND.REL) {
+        block.end = 'indirect';
+        if (name === 'call') this.pending.push(block.next);
+        break;
+      }
+      block.target = block.next + insn.rel;
+      block.end = name === 'call' ? 'call' : 'jump';
+      if (name === 'call') this.pending.push(block.next);
+      this.pending.push(block.target);
+      break;
+    }
+    return block.steps.length === 0 ? undefined : block;
+  }
+}
+
+/** The region around page offset `head`, or undefined when nothing there can be compiled. */
+export function findRegion(reader: CodeReader, head: number): Region | undefined {
+  return new Discovery(reader, head).run(head);
+}
