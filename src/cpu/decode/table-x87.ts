@@ -79,11 +79,11 @@ DB/0r fcmovnb ST0,STi r=c @cmov
 DB/1r fcmovne ST0,STi r=z @cmov
 DB/2r fcmovnbe ST0,STi r=zc @cmov
 DB/3r fcmovnu ST0,STi r=p @cmov
-DB:E0 fnop~fneni -
-DB:E1 fnop~fndisi -
+DB:E0 fneni -
+DB:E1 fneni~fndisi -
 DB:E2 fnclex -
 DB:E3 fninit -
-DB:E4 fnop~fnsetpm -
+DB:E4 fneni~fnsetpm -
 DB/5r fucomi ST0,STi w=oszapc @cmov
 DB/6r fcomi ST0,STi w=oszapc @cmov
 DD/0m fld Mq

@@ -98,6 +98,8 @@ export const X87_CONTROL_SEMANTICS: readonly Semantics[] = [
   control('fnstsw', 'x87-nowait', (ins) => ins.write(0, statusWord(ins), 2), ['r']),
   control('fwait', 'fwait', () => {}),
   control('fnop', 'x87', () => {}),
+  // FNENI, FNDISI, FNSETPM: of the 8087 and 80287, nothing now
+  control('fneni', 'x87-nowait', () => {}),
   moveTop('fincstp', 1),
   moveTop('fdecstp', -1),
   free('ffree', false),
