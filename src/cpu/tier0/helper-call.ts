@@ -42,7 +42,11 @@ export function callHelper(cpu: Cpu, record: number, helpers: readonly (Helper |
   const helper = helpers[u16[half + (RECORD.SLOT2 >>> 1)]];
   if (helper === undefined) return cpu.raiseUd();
   // in virtual-8086 mode some of these are undefined rather than privileged: they find out by themselves
-  if ((fields & HELPER.PRIVILEGED) !== 0 && cpu.cpl !== 0 && !cpu.v86()) return cpu.raiseGp(0);
+  if ((fields & HELPER.PRIVILEGED) !== 0 && cpu.cpl !== 0 && !cpu.v86()) {
+    // not the fault of the operand's address
+    cpu.set64(W_SLOW_ADDR, 0, 0);
+    return cpu.raiseGp(0);
+  }
   const scratch = cpu.w + W_SCRATCH;
   cpu.keepOperand = false;
   let position = 0;
