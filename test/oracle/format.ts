@@ -94,6 +94,10 @@ export interface Case {
   readonly ignoredRegs: number;
   /** The same after a fault: those that an instruction may have loaded before it. */
   readonly ignoredOnFault: number;
+  /** Units in the last place by which x87 results may differ; C1 then is open too. */
+  readonly ulps: number;
+  /** A page fault is allowed where the mask selects no byte of the page. */
+  readonly mayFault: boolean;
   /** Largest relative error of the single-precision numbers in XMM registers. */
   readonly tolerance: number;
   /** One instruction that accesses several items of memory: in any order. */

@@ -208,9 +208,21 @@ function fxFor(rng: Rng, row: Row): Uint8Array | undefined {
   fx.set(defaultFx());
   randomSse(rng, fx);
   if (cls === 'x87' || state) randomX87(rng, fx);
+  if (/^(f2xm1|fyl2xp1)$/.test(row.name)) limitExponent(rng, fx);
   else randomMmx(rng, fx);
   return fx;
 }
+
+/** Beyond a quarter or so F2XM1 and FYL2XP1 are undefined: ST(0) is made smaller. */
+function limitExponent(rng: Rng, fx: Uint8Array): void {
+  const v = new DataView(fx.buffer);
+  const top = v.getUint16(FX.ST + 8, true);
+  const exponent = top & 0x7fff;
+  if (exponent > SMALL_EXPONENT && exponent < 0x7fff) {
+    v.setUint16(FX.ST + 8, (top & 0x8000) | (SMALL_EXPONENT - rng.below(70)), true);
+  }
+}
+const SMALL_EXPONENT = 0x3ffc;
 
 /** A patch clipped to the pages that exist; undefined when none does. */
 function patchAt(address: bigint, bytes: Uint8Array): Patch[] {
@@ -343,6 +355,8 @@ function ignoredRegisters(row: Row, decoded: Insn): number {
 
 const MANY_ACCESSES =
   /^(iret|retf|callf|enter|pusha|popa|fxsave|fxrstor|fldenv|fnstenv|frstor|fnsave|maskmovq|maskmovdqu)$/;
+/** The SDM promises an error below one unit in the last place, no particular bits (volume 1, 8.3.10). */
+const TRANSCENDENTAL = /^(f2xm1|fyl2x|fyl2xp1|fptan|fpatan|fsin|fcos|fsincos)$/;
 /** RCPPS and RSQRTPS are approximations, of which the SDM gives the largest relative error only. */
 const APPROXIMATE = 1.5 / 4096;
 function toleranceOf(row: Row): number {
@@ -400,6 +414,7 @@ export function singleCase(rng: Rng, form: Form, name: string): Case | undefined
     if (undefinedResult(form, count)) continue;
     let rflags = flagsFor(rng);
     if (/^(movs|cmps|stos|scas|lods)$/.test(row.name) && rng.once(4)) rflags ^= FLAG.DF;
+    if (rng.once(50)) rflags |= FLAG.TF;
     return {
       name,
       mode32,
@@ -416,6 +431,8 @@ export function singleCase(rng: Rng, form: Form, name: string): Case | undefined
       ignoredRegs: ignoredRegisters(row, insn),
       ignoredOnFault: row.name === 'popa' ? 0xef : 0,
       tolerance: toleranceOf(row),
+      ulps: TRANSCENDENTAL.test(row.name) ? 2 : 0,
+      mayFault: row.name.startsWith('maskmov'),
       manyAccesses: MANY_ACCESSES.test(row.name) || row.operands.includes('Mt'),
     };
   }
@@ -434,12 +451,14 @@ function jumpsToItself(row: Row, bytes: Uint8Array): boolean {
 
 /** Instructions that a sequence does not contain: they leave it, or go where nothing is prepared. */
 const NOT_IN_SEQUENCE =
-  /^(jmp|call|ret|retf|iret|callf|jmpf|loop|loope|loopne|jcc|jcxz|int|int1|int3|into|ud|hlt|enter|leave|popf|pop_sreg|mov_to_sreg|l[defgs]s|lss|in|out|ins|outs|cli|sti|bound|rdtsc|rdtscp|rdrand|rdseed|rdpid|wrfsbase|wrgsbase|rsm|xlat|popa|pusha|fxrstor|fldenv|frstor|fnstenv|fnsave|r(cp|sqrt)[ps]s|ldmxcsr|lar|lsl|verr|verw|arpl|sysret|sysexit|mov_(from|to)_[cd]r|clts|lgdt|lidt|lldt|ltr|lmsw|invlpg|invpcid|wrmsr|rdmsr|monitor|mwait|clac|stac|swapgs|invd|wbinvd|xsetbv)$/;
+  /^(jmp|call|ret|retf|iret|callf|jmpf|loop|loope|loopne|jcc|jcxz|int|int1|int3|into|ud|hlt|enter|leave|popf|pop_sreg|mov_to_sreg|l[defgs]s|lss|in|out|ins|outs|cli|sti|bound|rdtsc|rdtscp|rdrand|rdseed|rdpid|wrfsbase|wrgsbase|rsm|xlat|popa|pusha|fxsave|fxrstor|fldenv|frstor|fnstenv|fnsave|r(cp|sqrt)[ps]s|ldmxcsr|lar|lsl|verr|verw|arpl|sysret|sysexit|mov_(from|to)_[cd]r|clts|lgdt|lidt|lldt|ltr|lmsw|invlpg|invpcid|wrmsr|rdmsr|monitor|mwait|clac|stac|swapgs|invd|wbinvd|xsetbv)$/;
 
 /** The forms from which sequences are drawn. */
 export function sequenceForms(rows: readonly Row[], mode32: boolean): Form[] {
   return rows
-    .filter((row) => !NOT_IN_SEQUENCE.test(row.name) && row.privilege === 'none')
+    .filter(
+      (row) => !NOT_IN_SEQUENCE.test(row.name) && !TRANSCENDENTAL.test(row.name) && row.privilege === 'none',
+    )
     .flatMap((row) => formsOf(row).filter((f) => f.mode32 === mode32));
 }
 
@@ -458,7 +477,8 @@ export function sequenceCase(
   const regs = randomRegisters(rng, mode32);
   const bases = mode32 ? { fs: 0n, gs: 0n } : randomBases(rng);
   const pointers = mode32 ? POINTERS_32 : POINTERS_64;
-  for (const p of pointers) regs[p] = BigInt(DATA + PAGE - 0x200 + rng.below(0x400));
+  for (const p of pointers)
+    regs[p] = BigInt(DATA + PAGE - 0x200 + (rng.below(0x400) & (rng.once(8) ? ~0 : ~15)));
   regs[4] = BigInt(STACK + PAGE - 0x100 + rng.below(0x40) * 8);
   regs[5] = BigInt(rng.below(64));
   if (mode32) truncate(regs);
@@ -518,6 +538,8 @@ export function sequenceCase(
     ignoredRegs: 0,
     ignoredOnFault: 0,
     tolerance: 0,
+    ulps: 0,
+    mayFault: false,
     manyAccesses: false,
   };
 }
@@ -549,7 +571,9 @@ function sequenceInstruction(
   if (/^(bts|btr|btc|bt)$/.test(row.name) && form.memory && row.operands[1] === 'Gv') return undefined;
   let address: Address | undefined;
   if (form.memory || isDirect(row)) {
-    const spot = BigInt(DATA + 0x100 + rng.below(2 * PAGE - 0x200));
+    // most operands of 16 bytes must be aligned: pointers mostly are
+    const align = classOf(row) === 'MMX/SSE' && !rng.once(16) ? ~15 : ~0;
+    const spot = BigInt(DATA + 0x100 + (rng.below(2 * PAGE - 0x200) & align));
     const none = {
       base: -1,
       index: -1,
@@ -563,13 +587,13 @@ function sequenceInstruction(
     if (isDirect(row)) address = { ...none, direct: spot };
     else if (rng.once(3)) address = { ...none, disp: spot, ripRelative: !mode32 && rng.once(2) };
     else {
-      const index = rng.once(4) ? 5 : -1;
+      const index = align === ~0 && rng.once(4) ? 5 : -1;
       address = {
         ...none,
         base: rng.once(8) ? 4 : rng.pick(pointers),
         index,
         scale: rng.below(4),
-        disp: BigInt(rng.below(256) - 128),
+        disp: BigInt((rng.below(256) - 128) & align),
       };
     }
   }

@@ -48,6 +48,8 @@ export interface OracleResult {
   readonly sequenceFaults: number;
   readonly sequenceDifferences: number;
   readonly inconclusive: number;
+  /** Page faults at a page's first byte: in the middle of an access, or of a repetition. */
+  readonly crossingFaults: number;
   readonly failures: readonly Failure[];
   /** Instructions without semantics or helper that were met. */
   readonly missing: readonly string[];
@@ -55,6 +57,7 @@ export interface OracleResult {
 
 const BATCH = 4000;
 const INT3 = 3;
+const PAGE_FAULT = 14;
 
 export class Oracle {
   private readonly options: OracleOptions;
@@ -62,6 +65,7 @@ export class Oracle {
   private readonly guest: Guest;
   private readonly native: NativeRunner;
   private inconclusive = 0;
+  private crossingFaults = 0;
   private readonly failures: Failure[] = [];
 
   /** *Errors:* NativeError. */
@@ -98,6 +102,7 @@ export class Oracle {
       unreachable,
       ...sequences,
       inconclusive: this.inconclusive,
+      crossingFaults: this.crossingFaults,
       failures: this.failures,
       missing: [...this.guest.missing],
     };
@@ -194,6 +199,7 @@ export class Oracle {
         seen(i, false, true, false);
         return;
       }
+      if (host[i].trap === PAGE_FAULT && (host[i].cr2 & 4095n) === 0n) this.crossingFaults++;
       const differences: Difference[] = compare(c, host[i], this.guest.run(c));
       const show = seen(i, host[i].trap !== INT3, false, differences.length > 0);
       if (differences.length > 0 && show) this.options.log(report(c, differences, host[i]));
