@@ -130,9 +130,13 @@ export class RegionCompiler {
       offset,
     );
     if (region === undefined) return undefined;
-    for (const b of region.blocks) {
-      const distance = Math.floor(b.at / 4096);
-      cache.cover(known.get(distance) as number, b.at - distance * 4096, b.next - distance * 4096);
+    // an instruction lies in one page, a block may not
+    for (const { steps } of region.blocks) {
+      for (const { at, insn } of steps) {
+        const distance = Math.floor(at / 4096);
+        const from = at - distance * 4096;
+        cache.cover(known.get(distance) as number, from, from + insn.length);
+      }
     }
     return {
       region,

@@ -3,6 +3,7 @@ import { NAMES } from '../cpu/decode/table.ts';
 import { STATE_HELPERS } from '../cpu/fpu/state-helpers.ts';
 import { DIVIDE_HELPERS } from '../cpu/sem/divide-helpers.ts';
 import { MISC_ADDRESS_ONLY, MISC_HAS_RESULT, MISC_HELPERS } from '../cpu/sem/misc-helpers.ts';
+import { X87_HELPERS } from '../cpu/sem/x87.ts';
 import { HELPERS } from '../cpu/sys/helpers.ts';
 import { STATUS } from '../cpu/sys/words.ts';
 import type { Helper } from '../cpu/tier0/helper-call.ts';
@@ -17,7 +18,7 @@ const pause: Helper = (cpu) => {
 /** By name: the decoder's, and `callf_mem`, `jmpf_mem`. */
 export const ALL_HELPERS: Readonly<Record<string, Helper>> = {
   ...HELPERS,
-  ...STATE_HELPERS,
+  ...X87_HELPERS,
   ...MISC_HELPERS,
   ...DIVIDE_HELPERS,
   pause,

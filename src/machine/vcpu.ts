@@ -257,18 +257,20 @@ export class Vcpu {
   private runUntilExit(): boolean {
     const { cpu, worker } = this;
     const { base } = cpu;
+    /** One-shot code to begin with, or 0: the code at ip. */
+    let record = 0;
     for (;;) {
       if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) return this.step();
-      const reason = worker.run(base, 0);
+      const reason = worker.run(base, record);
+      record = 0;
       switch (reason) {
         case REASON.KICK:
           return true;
         case REASON.LOOKUP:
           // an instruction that crosses a page is executed by the lookup: not when it is to be stepped
           if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) break;
-          if (!this.lookup()) return this.raised();
-          if (Atomics.load(this.i32, this.w + I.exitRequest) !== 0) return true;
           if (this.interruptible()) return true;
+          record = this.lookup();
           break;
         case REASON.EXCEPTION:
           if (!this.raised()) return false;
@@ -283,14 +285,19 @@ export class Vcpu {
           this.requestRegion();
           break;
         case REASON.REGION:
-          if (!this.prepareRegion() && !this.runAlone()) return this.raised();
+          if (!this.prepareRegion()) record = this.oneShot(PSEUDO.CONTINUE);
           break;
         case REASON.ALONE:
-          if (!this.runAlone()) return this.raised();
+          record = this.oneShot(PSEUDO.CONTINUE);
           break;
         default:
           return true;
       }
+      if (record >= 0) continue;
+      // looking the code up raised an exception
+      record = 0;
+      if (!this.raised()) return false;
+      if (this.interruptible()) return true;
     }
   }
 
@@ -343,12 +350,6 @@ export class Vcpu {
     return true;
   }
 
-  /** Executes the instruction at ip in tier 0, alone. False: exception set. */
-  private runAlone(): boolean {
-    const record = this.oneShot(PSEUDO.CONTINUE);
-    return record >= 0 && this.runOnce(record);
-  }
-
   /** A request waits that can be taken now. */
   private interruptible(): boolean {
     const request = Atomics.load(this.i32, this.w + I.interruptRequest);
@@ -378,6 +379,7 @@ export class Vcpu {
     if (record < 0) return this.raised();
     // a repeated string instruction does one element
     if (debugging) cpu.mmu.kickSelf();
+    const ip = cpu.get(W_IP);
     switch (worker.run(cpu.base, record)) {
       case REASON.EXCEPTION:
         return this.raised();
@@ -385,6 +387,10 @@ export class Vcpu {
         return false;
       case REASON.HALT:
         Atomics.store(this.i32, this.w + I.halted, 1);
+        break;
+      case REASON.KICK:
+        // between two elements: the flags that are saved have RF set (SDM 3B 17.3.1.1)
+        if (cpu.get(W_IP) === ip) cpu.set(W_EFLAGS, cpu.get(W_EFLAGS) | FLAG.RF);
         break;
     }
     // MOV SS and POP SS hold debug traps off too (SDM 3A 6.8.3); the step is lost, breakpoints stay pending
@@ -394,28 +400,27 @@ export class Vcpu {
     return true;
   }
 
-  /** Makes the code at ip known to the code TLB, or runs it once when it crosses a page. False: exception set. */
-  private lookup(): boolean {
+  /**
+   * Makes the code at ip known to the code TLB: 0. An instruction that crosses a page's end is translated alone: gives
+   * its record. -1: exception set.
+   */
+  private lookup(): number {
     const { cpu, worker } = this;
     const { u32 } = cpu;
     const { w } = this;
     const lo = (u32[w + W_IP] + u32[w + CS_WORD]) >>> 0;
     const hi = this.linearHigh(lo);
     const host = cpu.mmu.fetchTranslate(lo, hi);
-    if (host < 0) return false;
+    if (host < 0) return -1;
     worker.codeCache.reserve();
     const { desc, record } = worker.codeCache.lookup(host, u32[w + W_CODE_SIZE]);
-    if (record === 0) {
-      const oneShot = this.oneShot(PSEUDO.CONTINUE);
-      if (oneShot < 0) return false;
-      return this.runOnce(oneShot);
-    }
+    if (record === 0) return this.oneShot(PSEUDO.CONTINUE);
     // taking the lock may have flushed: install for what is mapped now
     const again = cpu.mmu.fetchTranslate(lo, hi);
-    if (again !== host) return again >= 0;
+    if (again !== host) return again < 0 ? -1 : 0;
     const entry = this.codeEntry(lo);
     if (u32[entry] === (lo & ~4095) >>> 0) u32[entry + 2] = desc;
-    return true;
+    return 0;
   }
   private linearHigh(lo: number): number {
     const { u32 } = this.cpu;
@@ -428,27 +433,6 @@ export class Vcpu {
   private codeEntry(lo: number): number {
     const set = this.cpu.u32[this.w + W_TLB_SET_WORD];
     return this.w + ((set + TLB_SET.CODE) >>> 2) + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
-  }
-
-  /** Runs one-shot code that ends with CONTINUE. False: exception set (or worse, which the caller's next turn finds). */
-  private runOnce(record: number): boolean {
-    const { cpu, worker } = this;
-    const reason = worker.run(cpu.base, record);
-    switch (reason) {
-      case REASON.EXCEPTION:
-        return false;
-      case REASON.HALT:
-        Atomics.store(this.i32, this.w + I.halted, 1);
-        Atomics.or(this.i32, this.w + I.exitRequest, 1);
-        return true;
-      case REASON.LOOKUP:
-      case REASON.KICK:
-      case REASON.BUDGET:
-        return true;
-      default:
-        this.shutdown = true;
-        return true;
-    }
   }
 
   /** Translates the instruction at ip alone. Gives its record, or -1 with an exception set. */
