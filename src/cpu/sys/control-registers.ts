@@ -72,7 +72,8 @@ export function movToCr(cpu: Cpu): number {
     case 8:
       if (hi !== 0 || lo > 15) return cpu.raiseGp(0);
       cpu.apic.setCr8(lo);
-      return STATUS.NEXT;
+      // a lower priority may let an interrupt in
+      return leave(cpu);
     default:
       return cpu.raiseUd();
   }
