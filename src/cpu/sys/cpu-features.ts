@@ -73,7 +73,7 @@ export const IMPLEMENTED = words(`
   pclmulqdq aes xsave xsaveopt xsavec
   syscall nx mmxext pdpe1gb rdtscp lm
   lahf-lm cmp-legacy abm 3dnowprefetch
-  fsgsbase tsc-adjust bmi1 smep bmi2 erms invpcid rdseed adx smap
+  fsgsbase tsc-adjust bmi1 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb
   umip rdpid fsrm
   invtsc arat
 `);

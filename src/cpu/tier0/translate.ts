@@ -372,7 +372,9 @@ export class Translator {
     // an operand of 4 or 8 bytes whatever the operand-size prefix says has its own size
     const size = insn.count > 0 && insn.kind[0] === OPERAND.REG ? insn.size[0] : insn.opSize;
     let fields = log2(size) << HELPER.SIZE_SHIFT;
-    if (ROWS[insn.row].privilege === 'cpl0' && name !== 'sysret') fields |= HELPER.PRIVILEGED;
+    const { privilege, feature } = ROWS[insn.row];
+    // instructions of a feature, and SYSRET, may be undefined rather than privileged: they find out by themselves
+    if (privilege === 'cpl0' && feature === 'base' && name !== 'sysret') fields |= HELPER.PRIVILEGED;
     let position = 0;
     const slot = (n: number): void => {
       if (position > 1) throw new Error(`helper ${name} has three registers`);
