@@ -29,6 +29,7 @@ import {
   W_CODE_SIZE,
   W_EFLAGS,
   W_INHIBIT,
+  W_NMI_MASKED,
   W_IP,
   W_SEGS,
 } from '../cpu/sys/words.ts';
@@ -58,6 +59,7 @@ const I = {
 const ONE_SHOT = SCRATCH_OFFSET + Math.ceil(SCRATCH_DATA_SIZE / 64) * 64 + 64;
 const CS_WORD = W_SEGS + 1 * SEG_WORDS;
 const MAX_INSN = 16;
+const WHILE_WAITING_FOR_SIPI = INTERRUPT.INIT | INTERRUPT.SIPI | INTERRUPT.TLB_FLUSH | INTERRUPT.CODE_FLUSH;
 /** Value of `inhibit` after MOV SS and POP SS. */
 const INHIBIT_DEBUG = 2;
 
@@ -195,15 +197,15 @@ export class Vcpu {
   /** Would a halted vCPU wake? */
   private wakes(): boolean {
     const request = this.word(I.interruptRequest);
-    if (request === 0) return false;
-    if ((request & ~INTERRUPT.HARD) !== 0) {
-      if (this.word(I.waitForSipi) !== 0)
-        return (
-          (request & (INTERRUPT.INIT | INTERRUPT.SIPI | INTERRUPT.TLB_FLUSH | INTERRUPT.CODE_FLUSH)) !== 0
-        );
-      return true;
-    }
-    return this.word(I.waitForSipi) === 0 && (this.cpu.get(W_EFLAGS) & FLAG.IF) !== 0;
+    return request !== 0 && (request & this.unmasked()) !== 0;
+  }
+  /** Kinds of request that the vCPU's state lets it take. */
+  private unmasked(): number {
+    if (this.word(I.waitForSipi) !== 0) return WHILE_WAITING_FOR_SIPI;
+    const { cpu } = this;
+    const nmi = cpu.get(W_NMI_MASKED) !== 0 ? INTERRUPT.NMI : 0;
+    const hard = (cpu.get(W_EFLAGS) & FLAG.IF) === 0 ? INTERRUPT.HARD : 0;
+    return ~(nmi | hard);
   }
 
   get stopRequested(): boolean {
@@ -352,9 +354,7 @@ export class Vcpu {
 
   /** A request waits that can be taken now. */
   private interruptible(): boolean {
-    const request = Atomics.load(this.i32, this.w + I.interruptRequest);
-    if (request === 0) return false;
-    return (request & ~INTERRUPT.HARD) !== 0 || (this.cpu.get(W_EFLAGS) & FLAG.IF) !== 0;
+    return this.wakes();
   }
 
   /** Delivers the exception that is set. False: triple fault. */
