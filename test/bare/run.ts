@@ -1,0 +1,73 @@
+/** Runs a bare-metal program on smp86 and on native QEMU; what it prints on COM1 is the result. */
+import { spawn, spawnSync } from 'node:child_process';
+import { parseOptions } from '../../src/cli/options.ts';
+import { Machine } from '../../src/machine/machine.ts';
+
+const COMMON =
+  '-display none -serial stdio -no-reboot -m 64 -device isa-debug-exit,iobase=0xf4,iosize=4'.split(' ');
+const DEFAULT_CPU = 'max';
+
+export const hasQemu = spawnSync('qemu-system-x86_64', ['-version']).status === 0;
+
+export interface BareResult {
+  readonly output: string;
+  readonly status: number | null;
+}
+
+function commandLine(kernel: string, options: readonly string[]): string[] {
+  const cpu = options.includes('-cpu') ? [] : ['-cpu', DEFAULT_CPU];
+  return [...COMMON, ...cpu, ...options, '-kernel', kernel];
+}
+
+function timeLimit(timeoutMs: number): { promise: Promise<'timeout'>; cancel: () => void } {
+  let timer: NodeJS.Timeout;
+  const promise = new Promise<'timeout'>((resolve) => {
+    timer = setTimeout(() => resolve('timeout'), timeoutMs);
+  });
+  return { promise, cancel: () => clearTimeout(timer) };
+}
+
+/** Runs on smp86 in this process. The output ends with "timeout" when the program did not end in time. */
+export async function runSmp86(
+  kernel: string,
+  options: readonly string[],
+  timeoutMs: number,
+): Promise<BareResult> {
+  const machine = await Machine.create(parseOptions(commandLine(kernel, options)));
+  const limit = timeLimit(timeoutMs);
+  let output = '';
+  const serial = machine.serial[0];
+  if (serial === undefined) throw new Error('no COM1');
+  serial.on('data', (data: Buffer) => (output += data.toString('latin1')));
+  const ended = new Promise<void>((resolve) => serial.once('close', () => resolve()));
+  try {
+    const exit = await Promise.race([machine.exit, limit.promise]);
+    if (exit === 'timeout') {
+      await machine.quit();
+      return { output: `${output}timeout\n`, status: null };
+    }
+    await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 500))]);
+    return { output, status: exit.status };
+  } finally {
+    limit.cancel();
+  }
+}
+
+/** Runs on native QEMU. */
+export async function runQemu(
+  kernel: string,
+  options: readonly string[],
+  timeoutMs: number,
+): Promise<BareResult> {
+  const args = ['-accel', 'tcg,thread=multi', '-monitor', 'none', ...commandLine(kernel, options)];
+  const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  child.stdout.on('data', (data: Buffer) => (output += data.toString('latin1')));
+  const closed = new Promise<number | null>((resolve) => child.once('close', resolve));
+  const limit = timeLimit(timeoutMs);
+  const status = await Promise.race([closed, limit.promise]);
+  limit.cancel();
+  if (status !== 'timeout') return { output, status };
+  child.kill('SIGKILL');
+  return { output: `${output}timeout\n`, status: null };
+}
