@@ -1,0 +1,204 @@
+/**
+ * The oracle's guest with tier 1 in front: code is compiled as a region where it is met first, and what cannot be
+ * compiled (or a region leaves to tier 0) is executed by tier 0 one instruction at a time.
+ */
+import { CODE_TLB_ENTRIES, CpuEnv, REASON, TLB_SET } from '../../src/cpu/env.ts';
+import type { Insn } from '../../src/cpu/decode/insn.ts';
+import { debugActive } from '../../src/cpu/sys/debug.ts';
+import { W_CODE_SIZE, W_CPL, W_INHIBIT } from '../../src/cpu/sys/words.ts';
+import { PSEUDO } from '../../src/cpu/tier0/record.ts';
+import { STATUS } from '../../src/cpu/tier0/context.ts';
+import { regionImports } from '../../src/jit/client.ts';
+import { REGION, REGION_SLOTS, RETURN_CACHE, RETURN_CACHE_SIZE } from '../../src/jit/layout.ts';
+import { findRegion, type Region } from '../../src/jit/region.ts';
+import { buildRegionModule, isCompilable } from '../../src/jit/region-module.ts';
+import type { Vcpu, VcpuWorker } from '../../src/machine/vcpu.ts';
+import { type Case, CODE, type Outcome, PAGE } from '../oracle/format.ts';
+import { Guest } from '../oracle/guest.ts';
+
+const W = {
+  ip: CpuEnv.offsetOf('ip') >>> 2,
+  codePage: CpuEnv.offsetOf('codePage') >>> 2,
+  jumpTarget: CpuEnv.offsetOf('jumpTarget') >>> 2,
+  exitRequest: CpuEnv.offsetOf('exitRequest') >>> 2,
+  stopRequested: CpuEnv.offsetOf('stopRequested') >>> 2,
+  tlbSet: CpuEnv.offsetOf('tlbSet') >>> 2,
+} as const;
+const CODE_64 = 2;
+const CODE_PAGES = 2;
+
+type Run = (env: number, record: number) => number;
+interface Internals {
+  readonly worker: VcpuWorker;
+  readonly vcpu: Vcpu & { oneShot(end: number): number };
+}
+
+/** What `make` instantiates of WebAssembly, with the memory it imports. */
+function capture<T>(make: () => T): { made: T; instance: WebAssembly.Instance; memory: WebAssembly.Memory } {
+  const Original = WebAssembly.Instance;
+  let instance: WebAssembly.Instance | undefined;
+  let memory: WebAssembly.Memory | undefined;
+  WebAssembly.Instance = function (module: WebAssembly.Module, imports?: WebAssembly.Imports) {
+    const created = new Original(module, imports);
+    if (imports?.env.memory instanceof WebAssembly.Memory && 'run' in created.exports) {
+      instance = created;
+      memory = imports.env.memory;
+    }
+    return created;
+  } as unknown as typeof WebAssembly.Instance;
+  try {
+    const made = make();
+    if (instance === undefined || memory === undefined) throw new Error('no instance was made');
+    return { made, instance, memory };
+  } finally {
+    WebAssembly.Instance = Original;
+  }
+}
+
+/** What tier 1 did in all cases. */
+export interface TierCounts {
+  regions: number;
+  compiled: number;
+  entered: number;
+  alone: number;
+  /** Instruction names and operand forms that were compiled. */
+  readonly forms: Set<string>;
+}
+
+export class JitGuest {
+  readonly guest: Guest;
+  readonly counts: TierCounts = { regions: 0, compiled: 0, entered: 0, alone: 0, forms: new Set() };
+  /** Asked of each instruction: should it be compiled? */
+  wanted: (insn: Insn) => boolean = () => true;
+  private readonly inside: Internals;
+  private readonly tier0: Run;
+  private readonly imports: WebAssembly.Imports;
+  private readonly memoryPages: number;
+  private readonly regions = new Map<number, Run | undefined>();
+  private slot = 0;
+  private tier1 = false;
+
+  constructor(base: Uint8Array) {
+    const { made, instance, memory } = capture(() => new Guest(base));
+    this.guest = made;
+    this.inside = made as unknown as Internals;
+    const { worker } = this.inside;
+    this.tier0 = instance.exports.run as Run;
+    this.imports = regionImports(memory, instance, worker.imports());
+    this.memoryPages = memory.buffer.byteLength / 65536;
+    worker.run = (env, record) => (this.tier1 && record === 0 ? this.run(env) : this.tier0(env, record));
+  }
+
+  close(): Promise<void> {
+    return this.guest.close();
+  }
+  runTier0(c: Case): Outcome {
+    this.tier1 = false;
+    return this.guest.run(c);
+  }
+  runTier1(c: Case): Outcome {
+    const { cpu } = this.guest;
+    this.tier1 = true;
+    this.regions.clear();
+    cpu.u8.fill(0, cpu.base + RETURN_CACHE, cpu.base + RETURN_CACHE + RETURN_CACHE_SIZE);
+    return this.guest.run(c);
+  }
+
+  /** In place of tier 0's `run`: user code as regions. */
+  private run(env: number): number {
+    const { cpu } = this.guest;
+    const { i32, u32, w } = cpu;
+    for (;;) {
+      if (cpu.get(W_CPL) !== 3 || cpu.get(W_CODE_SIZE) !== CODE_64) return this.tier0(env, 0);
+      if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) return REASON.LOOKUP;
+      if (Atomics.load(i32, w + W.exitRequest) !== 0) return REASON.KICK;
+      const region = this.regionAt(u32[w + W.ip], u32[w + W.ip + 1]);
+      let alone = region === undefined;
+      if (region !== undefined) {
+        this.counts.entered++;
+        const status = region(env, 0);
+        if (status === STATUS.JUMP) {
+          u32[w + W.ip] = u32[w + W.jumpTarget];
+          u32[w + W.ip + 1] = u32[w + W.jumpTarget + 1];
+          continue;
+        }
+        const reason = status - STATUS.EXIT;
+        if (reason === REASON.LOOKUP) continue;
+        alone = reason === REASON.ALONE || reason === REASON.REGION;
+        if (!alone) return reason;
+      }
+      this.counts.alone++;
+      const record = this.inside.vcpu.oneShot(PSEUDO.STOP);
+      if (record < 0) return REASON.EXCEPTION;
+      // a jump comes back too
+      Atomics.store(i32, w + W.exitRequest, 1);
+      const reason = this.tier0(env, record);
+      if (Atomics.load(i32, w + W.stopRequested) === 0) Atomics.store(i32, w + W.exitRequest, 0);
+      if (reason !== REASON.BUDGET && reason !== REASON.KICK && reason !== REASON.LOOKUP) return reason;
+    }
+  }
+
+  /** The region at an address, compiled if it is new; undefined when there is none. */
+  private regionAt(lo: number, hi: number): Run | undefined {
+    if (hi !== 0 || this.pageAddress(lo) < 0) return undefined;
+    const { regions } = this;
+    let region = regions.get(lo);
+    if (region === undefined && !regions.has(lo)) {
+      region = this.compile(lo);
+      regions.set(lo, region);
+    }
+    const { u32, w } = this.guest.cpu;
+    u32[w + W.codePage] = (lo & -PAGE) >>> 0;
+    u32[w + W.codePage + 1] = 0;
+    return region;
+  }
+
+  /** Wasm address of a code page, or -1 outside the code. */
+  private pageAddress(lo: number): number {
+    if (lo < CODE || lo >= CODE + CODE_PAGES * PAGE) return -1;
+    const host = this.guest.cpu.mmu.fetchTranslate((lo & -PAGE) >>> 0, 0);
+    return host < 0 ? -1 : host & -PAGE;
+  }
+  /** The page's descriptor, put into the code TLB. */
+  private descriptor(lo: number, host: number): number {
+    const { cpu } = this.guest;
+    const { codeCache } = this.inside.worker;
+    codeCache.reserve();
+    const { desc } = codeCache.lookup(host + (lo & (PAGE - 1)), CODE_64);
+    const set = cpu.u32[cpu.w + W.tlbSet];
+    const entry = cpu.w + ((set + TLB_SET.CODE) >>> 2) + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
+    cpu.u32[entry + 2] = desc;
+    return desc;
+  }
+
+  private compile(lo: number): Run | undefined {
+    const { cpu } = this.guest;
+    const { codeCache } = this.inside.worker;
+    const head = (lo & -PAGE) >>> 0;
+    const region = findRegion(
+      {
+        bytes: cpu.u8,
+        page: (distance) => this.pageAddress(head + distance * PAGE),
+        compilable: (insn) => isCompilable(insn) && this.wanted(insn),
+      },
+      lo & (PAGE - 1),
+    );
+    if (region === undefined) return undefined;
+    const descriptors = region.pages.map((d) =>
+      this.descriptor(head + d * PAGE, this.pageAddress(head + d * PAGE)),
+    );
+    const description = codeCache.locked(() => codeCache.reserveDescription(REGION.SIZE));
+    cpu.u32[(description + REGION.VALID) >>> 2] = 1;
+    const slot = this.slot++ % REGION_SLOTS;
+    this.note(region);
+    const bytes = buildRegionModule(region, { description, slot, descriptors }, this.memoryPages);
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), this.imports);
+    return instance.exports.region as Run;
+  }
+  private note(region: Region): void {
+    this.counts.regions++;
+    for (const { steps } of region.blocks) {
+      this.counts.compiled += steps.length;
+    }
+  }
+}

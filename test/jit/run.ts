@@ -1,0 +1,39 @@
+/**
+ * Compares tier 1 with tier 0 and the host CPU:
+ *
+ *   node test/jit/run.ts [--rows PATTERN] [--cases N] [--sequences N] [--seed N] [--only N] [--show N]
+ */
+import { parseArgs } from 'node:util';
+import { NativeError } from '../oracle/native.ts';
+import { TierOracle } from './tiers.ts';
+
+const { values } = parseArgs({
+  options: {
+    rows: { type: 'string' },
+    cases: { type: 'string', default: '60' },
+    sequences: { type: 'string', default: '20000' },
+    seed: { type: 'string', default: '1' },
+    only: { type: 'string' },
+    show: { type: 'string', default: '1' },
+  },
+});
+
+try {
+  const oracle = new TierOracle({
+    seed: Number(values.seed),
+    cases: Number(values.cases),
+    sequences: Number(values.sequences),
+    rows: values.rows === undefined ? undefined : new RegExp(values.rows),
+    only: values.only === undefined ? undefined : Number(values.only),
+    shown: Number(values.show),
+    log: console.log,
+  });
+  const result = oracle.run();
+  await oracle.close();
+  console.log(result);
+  process.exitCode = result.failures.length > 0 ? 1 : 0;
+} catch (error) {
+  if (!(error instanceof NativeError)) throw error;
+  console.error(error.message);
+  process.exitCode = 2;
+}

@@ -1,0 +1,142 @@
+/** Runs the oracle's cases in tier 1 and compares the outcome with tier 0's and the host CPU's. */
+import type { Row } from '../../src/cpu/decode/table.ts';
+import { compare, inconclusive, report } from '../oracle/compare.ts';
+import { type Form, formsOf } from '../oracle/encode.ts';
+import type { Case } from '../oracle/format.ts';
+import { baseImage, sequenceCase, sequenceForms, singleCase } from '../oracle/generate.ts';
+import { NativeRunner } from '../oracle/native.ts';
+import { Rng } from '../oracle/rng.ts';
+import { ROWS, rowSelector, rowText } from '../oracle/rows.ts';
+import { JitGuest, type TierCounts } from './guest.ts';
+
+export interface TierOptions {
+  readonly seed: number;
+  /** Cases a row, at least one a form. */
+  readonly cases: number;
+  readonly sequences: number;
+  readonly rows?: RegExp;
+  /** Only the case of this number. */
+  readonly only?: number;
+  /** Differences described in full, a row (or for sequences in all). */
+  readonly shown: number;
+  readonly log: (line: string) => void;
+}
+export interface TierResult {
+  cases: number;
+  inconclusive: number;
+  readonly failures: { where: string; count: number }[];
+  readonly counts: TierCounts;
+}
+
+interface Item {
+  readonly c: Case;
+  readonly where: string;
+}
+const BATCH = 4000;
+
+export class TierOracle {
+  private readonly options: TierOptions;
+  private readonly base: Uint8Array;
+  private readonly native: NativeRunner;
+  private readonly failed = new Map<string, number>();
+  private pending: Item[] = [];
+  private cases = 0;
+  private inconclusive = 0;
+  readonly guest: JitGuest;
+
+  /** *Errors:* NativeError. */
+  constructor(options: TierOptions) {
+    this.options = options;
+    this.native = new NativeRunner();
+    this.base = baseImage(new Rng(options.seed, 1));
+    this.guest = new JitGuest(this.base);
+  }
+  async close(): Promise<void> {
+    this.native.close();
+    await this.guest.close();
+  }
+
+  run(): TierResult {
+    const { options } = this;
+    const reasonOf = rowSelector();
+    const rows = ROWS.filter(
+      (row) =>
+        reasonOf(row) === undefined && (options.rows === undefined || options.rows.test(rowText(row))),
+    );
+    for (const row of rows) this.singles(row);
+    this.sequences(rows);
+    this.flush();
+    return {
+      cases: this.cases,
+      inconclusive: this.inconclusive,
+      failures: [...this.failed].map(([where, count]) => ({ where, count })),
+      counts: this.guest.counts,
+    };
+  }
+
+  private add(c: Case, where: string): void {
+    this.pending.push({ c, where });
+    if (this.pending.length >= BATCH) this.flush();
+  }
+
+  private singles(row: Row): void {
+    const { options } = this;
+    const forms: Form[] = formsOf(row).filter((f) => !f.mode32);
+    if (forms.length === 0 || options.cases === 0) return;
+    const count = Math.max(options.cases, forms.length);
+    for (let i = 0; i < count; i++) {
+      if (options.only !== undefined && i !== options.only) continue;
+      const c = singleCase(
+        new Rng(options.seed, row.id, i),
+        forms[i % forms.length],
+        `${rowText(row)} #${i}`,
+      );
+      if (c !== undefined) this.add(c, rowText(row));
+    }
+  }
+  private sequences(rows: readonly Row[]): void {
+    const { options } = this;
+    const forms = sequenceForms(rows, false);
+    if (forms.length === 0) return;
+    for (let i = 0; i < options.sequences; i++) {
+      if (options.only !== undefined && i !== options.only) continue;
+      const rng = new Rng(options.seed, 0x5e9, i);
+      this.add(sequenceCase(rng, forms, false, 1 + rng.below(16), `sequence #${i}`), 'sequences');
+    }
+  }
+
+  private flush(): void {
+    const { options, guest } = this;
+    const items = this.pending;
+    this.pending = [];
+    if (items.length === 0) return;
+    const host = this.native.run(
+      this.base,
+      items.map((i) => i.c),
+    );
+    items.forEach(({ c, where }, i) => {
+      this.cases++;
+      if (inconclusive(host[i])) {
+        this.inconclusive++;
+        return;
+      }
+      const tier0 = guest.runTier0(c);
+      const tier1 = guest.runTier1(c);
+      // the tiers share their semantics: they agree on what is undefined too
+      const exact = { ...c, undefinedFlags: 0, undefinedBefore: new Map(), tolerance: 0 };
+      let other = 'tier 0';
+      let differences = compare(exact, tier0, tier1);
+      if (differences.length === 0) {
+        other = 'host';
+        differences = compare(c, host[i], tier1);
+        // what tier 0 does as well is its own oracle's business
+        if (differences.length > 0 && compare(c, host[i], tier0).length > 0) differences = [];
+      }
+      if (differences.length === 0) return;
+      const count = (this.failed.get(where) ?? 0) + 1;
+      this.failed.set(where, count);
+      if (count <= options.shown)
+        options.log(`(${other})\n${report(c, differences, other === 'host' ? host[i] : tier0)}`);
+    });
+  }
+}
