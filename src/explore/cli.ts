@@ -81,6 +81,7 @@ async function main(): Promise<number> {
         ),
       );
       if (id !== undefined) await showReplay(id);
+      else if (outcome.failure !== undefined) console.log(outcome.failure.message);
     }
     if (outcome.failure !== undefined || !outcome.complete) failed++;
   }

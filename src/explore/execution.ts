@@ -91,8 +91,8 @@ export class Execution {
         if (at === undefined) {
           at = Math.ceil(this.#areas / align) * align;
           this.#areas = at + bytes;
-          if (this.#areas > world.ghostWord * 4)
-            throw new RangeError(`scenario needs more than ${world.ghostWord * 4} bytes`);
+          if (this.#areas > world.ghostAt)
+            throw new RangeError(`scenario needs more than ${world.ghostAt} bytes`);
           places.set(name, at);
           world.areas.push({ name, start: at, end: at + bytes });
         }
@@ -100,6 +100,12 @@ export class Execution {
       },
       assert: (condition, message) => {
         if (!condition) world.fail('assertion', message);
+      },
+      label: (name, at, bytes) => {
+        if (!world.areas.some((a) => a.name === name)) world.areas.push({ name, start: at, end: at + bytes });
+      },
+      reached: (what) => {
+        world.reached.add(what);
       },
       // rewritten away in bodies
       step: () => {},
@@ -154,7 +160,7 @@ export class Execution {
         return;
       case KIND.WAIT: {
         const word = s.addr >>> 2;
-        world.look(thread, word, false, s.site, true);
+        world.look(thread, s.addr, s.addr + 4, false, s.site, true);
         if (world.i32[word] !== s.p) this.#resume(thread, s, WAIT_NOT_EQUAL);
         else if (s.q <= 0) this.#resume(thread, s, WAIT_TIMED_OUT);
         else {
@@ -164,11 +170,9 @@ export class Execution {
         return;
       }
       default: {
-        const word = s.addr >>> 2;
         const wrote = s.kind !== KIND.LOAD && s.kind !== KIND.LOAD_F64;
-        world.look(thread, word, wrote, s.site, true);
-        if (s.kind === KIND.LOAD_F64 || s.kind === KIND.STORE_F64)
-          world.look(thread, word + 1, wrote, s.site, true);
+        const size = s.kind === KIND.LOAD_F64 || s.kind === KIND.STORE_F64 ? 8 : 4;
+        world.look(thread, s.addr, s.addr + size, wrote, s.site, true);
         this.#resume(thread, s, world.operate(s));
       }
     }

@@ -143,11 +143,20 @@ export class Explorer {
       }
     }
     const outcome = { schedules, states: this.#visited.size, steps, ms: performance.now() - start };
+    if (failure === undefined && complete && !this.#bounded) failure = this.#unreached();
+    if (failure?.kind === 'unreached') return { ...outcome, complete, failure };
     if (failure === undefined) return { ...outcome, complete };
     const top = path.at(-1);
     const ended = top !== undefined && top.next === 0;
     const schedule = path.slice(0, ended ? -1 : undefined).map((n) => n.taken);
     return { ...outcome, complete: false, failure, schedule };
+  }
+
+  #unreached(): Failure | undefined {
+    const { scenario, world } = this.#execution;
+    const missing = scenario.reaches?.filter((what) => !world.reached.has(what)) ?? [];
+    if (missing.length === 0) return undefined;
+    return { kind: 'unreached', message: `no schedule comes to: ${missing.join(', ')}` };
   }
 
   #cost(node: Node, t: number): number {
@@ -296,9 +305,8 @@ const wide = (kind: number): boolean => kind === KIND.LOAD_F64 || kind === KIND.
 function depends(u: ThreadState, timeout: boolean, before: ThreadState, after: ThreadState): boolean {
   if (u.kind === KIND.RACY || before.kind === KIND.RACY) return true;
   // its next atomic access meets a plain one: a race to be found in this order
-  for (let i = 0; i < after.open.length; i += 2) {
-    const word = after.open[i] >> 1;
-    if (word === u.addr >>> 2 || (wide(u.kind) && word === (u.addr >>> 2) + 1)) return true;
+  for (let i = 0; i < after.open.length; i += 4) {
+    if (after.open[i] < u.addr + (wide(u.kind) ? 8 : 4) && after.open[i + 1] > u.addr) return true;
   }
   if (before.status === STATUS.WOKEN || (u.status === STATUS.WOKEN && !timeout)) return false;
   const size = wide(before.kind) || wide(u.kind) ? 8 : 4;

@@ -203,6 +203,9 @@ export class Rewriter {
         return this.#update(node);
       case 'AwaitExpression':
         return `(${this.#child(node, node.argument as Node)})`;
+      case 'VariableDeclarator':
+        this.#checkPattern(node);
+        return undefined;
       case 'ReturnStatement':
         return this.#return(node);
       case 'WhileStatement':
@@ -289,7 +292,22 @@ export class Rewriter {
     const context = this.#contextOf(node);
     return this.#withinParts(context, () => {
       this.#parents.push(node);
-      const params = (node.params as Node[]).map((p) => this.#render(p)).join(',');
+      // a generator's parameters cannot have steps, its body can
+      let defaults = '';
+      const params = (node.params as Node[])
+        .map((p) => {
+          if (
+            context.mode !== 'steps' ||
+            p.type !== 'AssignmentPattern' ||
+            (p.left as Node).type !== 'Identifier'
+          ) {
+            return this.#render(p);
+          }
+          const name = (p.left as Node).name as string;
+          defaults += `if(${name}===undefined)${name}=${this.#child(p, p.right as Node)};`;
+          return name;
+        })
+        .join(',');
       const block = node.body as Node;
       let body: string;
       if (block.type === 'BlockStatement') body = this.#render(block).slice(1, -1);
@@ -301,7 +319,7 @@ export class Rewriter {
       const temps = context.temps.length > 0 ? `let ${context.temps.join(',')};` : '';
       if (context.hashed) {
         const id = this.#site(node);
-        body = `const $a=$T.a,$b=$T.b;$T.enter(${id});${temps}${body};$T.out($a,$b,undefined);`;
+        body = `const $a=$T.a,$b=$T.b;$T.enter(${id});${temps}${defaults}${body};$T.out($a,$b,undefined);`;
       } else body = temps + body;
       return { params: `(${params})`, body: `{${body}}` };
     });
@@ -420,6 +438,24 @@ export class Rewriter {
   }
 
   // --- properties ---
+
+  /** A getter with steps cannot be called by a pattern. */
+  #checkPattern(declarator: Node): void {
+    const pattern = declarator.id as Node;
+    if (pattern.type !== 'ObjectPattern' || declarator.init === null) return;
+    for (const p of pattern.properties as Node[]) {
+      if (p.type !== 'Property' || p.computed) continue;
+      const member = {
+        computed: false,
+        object: declarator.init as Node,
+        property: p.key as Node,
+      } as unknown as Node;
+      if (!this.#colors.getterSteps(this.#source, member)) continue;
+      throw new RewriteError(
+        `${this.#source.path}:${lineOf(this.#source, p.start)}: ${textOf(this.#source, p.key as Node)} may be a getter with steps; read it as a property`,
+      );
+    }
+  }
 
   #member(node: Node): string | undefined {
     const parent = this.#parent;

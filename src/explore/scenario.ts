@@ -10,6 +10,10 @@ export interface Model {
   readonly ghost: Float64Array<SharedArrayBuffer>;
   /** Names an area of shared memory; the same name gives the same area in every thread. */
   place(name: string, bytes: number, align?: number): number;
+  /** Names a part of an area, for tables and messages. */
+  label(name: string, at: number, bytes: number): void;
+  /** Notes that this place was come to; see `reaches`. */
+  reached(what: string): void;
   /** A violation, unless `condition` holds. */
   assert(condition: boolean, message: string): void;
   /** A step of its own: others may run here. */
@@ -43,6 +47,8 @@ export interface Scenario {
   readonly daemons?: readonly string[];
   /** A wait that only its timeout can end is a lost wake-up. */
   readonly timeoutsAreLosses?: boolean;
+  /** Places that some schedule has to come to: otherwise the scenario does not test what it says. */
+  readonly reaches?: readonly string[];
   /** Fills in memory. Run once. */
   setup?(model: Model): void;
   /** Makes a thread's objects, once, and gives its body. What the body changes has to be shared memory, or its own. */

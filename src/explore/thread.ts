@@ -35,7 +35,7 @@ export interface ThreadState {
   /** Results received and plain values read so far. */
   readonly results: number;
   readonly reads: number;
-  /** Plain accesses since its last step: word * 2 + (written ? 1 : 0), then the site. */
+  /** Plain accesses since its last step: first byte, byte after the last, 1 if it wrote, site; and so on. */
   readonly open: readonly number[];
 }
 
@@ -70,14 +70,8 @@ function isSteps(value: unknown): value is Steps {
   return (value as { $steps?: boolean } | null | undefined)?.$steps === true;
 }
 
-/** Objects with fields that change outside constructors, numbered. */
+/** Numbers of objects whose fields change outside constructors. */
 const objectIds = new WeakMap<object, number>();
-let nextObjectId = 1;
-function idOf(object: object): number {
-  let id = objectIds.get(object);
-  if (id === undefined) objectIds.set(object, (id = nextObjectId++));
-  return id;
-}
 
 export class Thread {
   readonly world: World;
@@ -101,6 +95,7 @@ export class Thread {
   #reads: (number | bigint)[] = [];
   #readCount = 0;
   #again = false;
+  #newObjects = 0;
   #open: number[] | undefined;
   /** Changes of the thread's own objects: object, key, value before. */
   readonly #heapLog: unknown[] = [];
@@ -188,7 +183,7 @@ export class Thread {
     else {
       value = view[index];
       this.#reads[this.#readCount++] = value;
-      this.#access((view.byteOffset + index * view.BYTES_PER_ELEMENT) >>> 2, 0, site);
+      this.#access(view.byteOffset + index * view.BYTES_PER_ELEMENT, view.BYTES_PER_ELEMENT, 0, site);
     }
     if (typeof value === 'number') this.mix(value);
     else this.#mixValue(value);
@@ -210,20 +205,20 @@ export class Thread {
     }
     if (this.#again) return value;
     const at = view.byteOffset + index * view.BYTES_PER_ELEMENT;
-    this.#access(at >>> 2, 1, site);
+    this.#access(at, view.BYTES_PER_ELEMENT, 1, site);
     world.change(at >>> 2, view.BYTES_PER_ELEMENT === 8, () => (array[index] = value));
     return value;
   }
 
-  #access(word: number, wrote: 0 | 1, site: number): void {
+  #access(at: number, size: number, wrote: 0 | 1, site: number): void {
     const { world } = this;
-    if (word >= world.ghostWord) {
+    if (at >= world.ghostAt) {
       world.ghostTouched = true;
       return;
     }
     if (this.quiet > 0) return;
-    (this.#open ??= []).push(word * 2 + wrote, site);
-    world.look(this, word, wrote === 1, site, false);
+    (this.#open ??= []).push(at, at + size, wrote, site);
+    world.look(this, at, at + size, wrote === 1, site, false);
   }
 
   /** `object.key = value`, in any place but the object's constructor. */
@@ -243,13 +238,26 @@ export class Thread {
     this.#hashField(object, key, value);
     fields[key] = value;
   }
+  /**
+   * A number for the object: by what the thread knew when it first changed it, so that an object made anew in every run
+   * is the same in all runs that come to it in the same way.
+   */
+  #idOf(object: object, a: number, b: number): number {
+    let id = objectIds.get(object);
+    if (id === undefined) {
+      id = Math.imul(a ^ Math.imul(b, 0x9e3779b1), 0x85ebca6b) ^ this.#newObjects++;
+      objectIds.set(object, id);
+    }
+    return id;
+  }
   #hashField(object: object, key: string | number, value: unknown): void {
     const [a, b] = [this.a, this.b];
-    this.a = idOf(object);
+    this.a = this.#idOf(object, a, b);
     this.b = ~this.a;
     if (typeof key === 'number') this.mix(key);
     else for (let i = 0; i < key.length; i++) this.mix(key.charCodeAt(i));
-    if (!this.#mixValue(value)) this.mix(typeof value === 'string' ? value.length : idOf(value as object));
+    if (!this.#mixValue(value))
+      this.mix(typeof value === 'string' ? value.length : this.#idOf(value as object, a, b));
     this.heapA ^= this.a;
     this.heapB ^= this.b;
     this.a = a;
@@ -414,7 +422,9 @@ export class Thread {
     const done = status === STATUS.DONE;
     const open = this.#open ?? NO_ACCESS;
     let touched = 0;
-    for (let i = 0; i < open.length; i += 2) touched ^= Math.imul(open[i] ^ 0x2f0b4c47, 0x9e3779b1);
+    for (let i = 0; i < open.length; i += 4) {
+      touched ^= Math.imul((open[i] * 2 + open[i + 2]) ^ 0x2f0b4c47, 0x9e3779b1);
+    }
     return {
       status,
       kind: done ? KIND.NONE : pending.kind,
@@ -443,7 +453,7 @@ export class Thread {
       (log.pop() as Record<string, unknown>)[key] = old;
     }
     this.a = this.b = this.heapA = this.heapB = 0;
-    this.quiet = 0;
+    this.quiet = this.#newObjects = 0;
     this.time = 0;
     this.#open = undefined;
     this.#resultCount = this.#readCount = 0;

@@ -39,7 +39,15 @@ export const KIND_NAMES = [
 ] as const;
 
 export type FailureKind =
-  'assertion' | 'exception' | 'deadlock' | 'lost-wake-up' | 'livelock' | 'too-long' | 'race' | 'end-state';
+  | 'unreached'
+  | 'assertion'
+  | 'exception'
+  | 'deadlock'
+  | 'lost-wake-up'
+  | 'livelock'
+  | 'too-long'
+  | 'race'
+  | 'end-state';
 
 export interface Failure {
   readonly kind: FailureKind;
@@ -55,8 +63,8 @@ export class World {
   readonly f64: Float64Array<SharedArrayBuffer>;
   /** The scenario's own numbers: not part of the program, so never in a race. */
   readonly ghost: Float64Array<SharedArrayBuffer>;
-  /** First word of `ghost`. */
-  readonly ghostWord: number;
+  /** Byte at which `ghost` begins, and shared memory ends. */
+  readonly ghostAt: number;
   readonly sites: readonly Site[];
   readonly threads: Thread[] = [];
   /** True until the exploration begins: operations are done at once, nothing is recorded. */
@@ -76,7 +84,7 @@ export class World {
     this.i32 = new Int32Array(this.buffer);
     this.f64 = new Float64Array(this.buffer);
     this.ghost = new Float64Array(this.buffer, size, GHOSTS);
-    this.ghostWord = size >>> 2;
+    this.ghostAt = size;
     this.sites = sites;
   }
 
@@ -141,7 +149,7 @@ export class World {
   /** Does an operation that needs no scheduler; the result as the operation gives it. */
   operate(op: Readonly<Pending>): number {
     const word = op.addr >>> 2;
-    if ((op.addr & 3) !== 0 || word >= this.ghostWord)
+    if ((op.addr & 3) !== 0 || op.addr >= this.ghostAt)
       throw new RangeError(`an operation at address ${op.addr}`);
     const old = this.i32[word];
     switch (op.kind) {
@@ -185,44 +193,49 @@ export class World {
   states: readonly { readonly open: readonly number[] }[] = [];
 
   /**
-   * A plain access to `word`, or an atomic one, made by `thread` just now. Another thread that has made a plain
-   * access to it and no step since is ordered neither before nor after: a race, if one of the two writes.
+   * A plain access to bytes `start` … `end` - 1, or an atomic one, made by `thread` just now. Another thread that
+   * has made a plain access to one of them and no step since is ordered neither before nor after: a race, if one of
+   * the two writes.
    *
-   * That finds every race when all interleavings are tried. Take any race and the schedule in which it shows first: the two
-   * accesses can be brought next to each other, the plain one (one of the two) first, by exchanging steps
-   * that do not depend on each other; and then the other thread's access meets it here.
+   * That finds every race when all interleavings are tried. Take any race and the schedule in which it shows first:
+   * the two accesses can be brought next to each other, a plain one first, by exchanging steps that do not depend
+   * on each other; and then the other thread's access meets it here.
    */
-  look(thread: Thread, word: number, wrote: boolean, site: number, atomically: boolean): void {
+  look(thread: Thread, start: number, end: number, wrote: boolean, site: number, atomically: boolean): void {
     const { states } = this;
     for (let t = 0; t < states.length; t++) {
       if (t === thread.index) continue;
       const { open } = states[t];
-      for (let i = 0; i < open.length; i += 2) {
-        if (open[i] >> 1 !== word || !(wrote || (open[i] & 1) === 1)) continue;
+      for (let i = 0; i < open.length; i += 4) {
+        if (open[i] >= end || open[i + 1] <= start || !(wrote || open[i + 2] === 1)) continue;
         const how = `${atomically ? 'atomically ' : ''}${wrote ? 'writes' : 'reads'}`;
         this.#race(
           thread,
           site,
           how,
           this.threads[t],
-          open[i + 1],
-          (open[i] & 1) === 1 ? 'writes' : 'reads',
-          word,
+          open[i + 3],
+          open[i + 2] === 1 ? 'writes' : 'reads',
+          start,
         );
       }
     }
   }
-  #race(a: Thread, siteA: number, howA: string, b: Thread, siteB: number, howB: string, word: number): void {
+  #race(a: Thread, siteA: number, howA: string, b: Thread, siteB: number, howB: string, at: number): void {
     this.fail(
       'race',
-      `data race on ${this.nameOf(word * 4)}: thread ${a.index} ${howA} it (${this.siteText(siteA)}), thread ${b.index} ${howB} it (${this.siteText(siteB)})`,
+      `data race on ${this.nameOf(at)}: thread ${a.index} ${howA} it (${this.siteText(siteA)}), thread ${b.index} ${howB} it (${this.siteText(siteB)})`,
     );
   }
+
+  /** What `Model.reached` was told. */
+  readonly reached = new Set<string>();
 
   /** Names of areas, for messages. */
   readonly areas: { name: string; start: number; end: number }[] = [];
   nameOf(addr: number): string {
-    const area = this.areas.find((a) => addr >= a.start && addr < a.end);
+    // the last named is the most exact
+    const area = this.areas.findLast((a) => addr >= a.start && addr < a.end);
     if (area === undefined) return `0x${addr.toString(16)}`;
     return addr === area.start ? area.name : `${area.name}+${addr - area.start}`;
   }
