@@ -59,6 +59,7 @@ const I = {
 const ONE_SHOT = SCRATCH_OFFSET + Math.ceil(SCRATCH_DATA_SIZE / 64) * 64 + 64;
 const CS_WORD = W_SEGS + 1 * SEG_WORDS;
 const MAX_INSN = 16;
+const STI = 0xfb;
 const WHILE_WAITING_FOR_SIPI = INTERRUPT.INIT | INTERRUPT.SIPI | INTERRUPT.TLB_FLUSH | INTERRUPT.CODE_FLUSH;
 /** Value of `inhibit` after MOV SS and POP SS. */
 const INHIBIT_DEBUG = 2;
@@ -171,6 +172,8 @@ export class Vcpu {
   private readonly crossing = new Uint8Array(MAX_INSN * 2);
   /** Set when the machine's vCPUs are told to stop for good. */
   shutdown = false;
+  /** The last interrupt that could be taken was held off by `afterSti`. */
+  private heldOff = false;
 
   constructor(worker: VcpuWorker, index: number, options: Omit<CpuOptions, 'buffer' | 'base'>) {
     this.worker = worker;
@@ -505,12 +508,33 @@ export class Vcpu {
       return;
     }
     if (request & INTERRUPT.HARD && (cpu.get(W_EFLAGS) & FLAG.IF) !== 0) {
+      if (this.afterSti()) return;
       const vector = this.board.lapics[this.index].acknowledge();
       if (vector >= 0) {
         Atomics.store(i32, w + I.halted, 0);
         this.shutdown ||= !interrupt(cpu, vector);
       }
     }
+  }
+
+  /**
+   * The instruction before ip is STI, or looks like it: ip's is executed first. STI checks for an interrupt that
+   * waits, but one may come between it and an instruction that needs a look-up; were it delivered there, the HLT of
+   * an idle loop would miss it. True at most once in a row, since STI may not have been executed at all.
+   */
+  private afterSti(): boolean {
+    const { cpu, w } = this;
+    const held = this.heldOff;
+    this.heldOff = false;
+    const lo = (cpu.get(W_IP) + cpu.u32[w + CS_WORD] - 1) >>> 0;
+    const codePage = cpu.get(W_CODE_PAGE);
+    // ip is where the code that has just been executed ends: its page is mapped
+    if (held || (lo & ~4095) >>> 0 !== codePage) return false;
+    const host = cpu.mmu.codeHost(lo, cpu.get(W_CODE_PAGE + 1));
+    if (host < 0 || cpu.u8[host] !== STI) return false;
+    this.heldOff = true;
+    cpu.set(W_INHIBIT, 1);
+    return true;
   }
 
   /** INIT: registers as after RESET but for the FPU and caches; an AP then waits for its SIPI. */

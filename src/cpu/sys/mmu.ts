@@ -334,6 +334,14 @@ export class Mmu {
     return this.fillTlb(lo, hi, access, index);
   }
 
+  /** Wasm address of a code byte whose page is in the TLB; −1 when it is not. Nothing is changed. */
+  codeHost(lo: number, hi: number): number {
+    const u32 = this.#u32;
+    const t = this.#tlb + this.index() * SET_WORDS + CODE_WORDS + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
+    if (u32[t] !== (lo & ~4095) >>> 0 || u32[t + 1] !== hi) return -1;
+    return ((u32[t + 3] & ~4095) | (lo & 4095)) >>> 0;
+  }
+
   /** Physical address without side effects on the guest but A bits: for debuggers. Null: not mapped. */
   translate(lo: number, hi: number, access: number, index: number): { lo: number; hi: number } | null {
     if (((hi + 0x8000) & 0xffff0000) !== 0) return null;
