@@ -1,4 +1,7 @@
+#!/usr/bin/env node
 /** The command `smp86`. */
-import { runCommand } from './run-machine.ts';
+import { enableCompileCache } from '../machine/compile-cache.ts';
 
+enableCompileCache();
+const { runCommand } = await import('./run-machine.ts');
 process.exitCode = await runCommand(process.argv.slice(2));

@@ -76,6 +76,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   readonly #actions: ActionOptions;
   #parts: Parts | undefined;
   #closing: Promise<void> | undefined;
+  #started = false;
   #finished = false;
   #command: PendingCommand | undefined;
   #commands: Promise<unknown> = Promise.resolve();
@@ -154,6 +155,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       });
     }
     await workers.ready();
+    this.#started = true;
   }
 
   /** Runs until the end and gives the exit status for a command. */
@@ -234,7 +236,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     if (parts === undefined) return;
     const { board, workers, setup } = parts;
     board.mainLoop.post(REQUEST.QUIT);
-    await workers.end(force);
+    // threads that are still starting hear of it only much later
+    await workers.end(force || !this.#started);
     this.#finished = true;
     board.raiseEvent(0); // ends #watch
     for (const port of [...this.serial, ...this.debugConsoles]) port?.finish();

@@ -1,5 +1,6 @@
 /** The threads of a machine, as the host thread sees them. */
 import { Worker } from 'node:worker_threads';
+import { workerEnvironment } from './compile-cache.ts';
 import { MachineError } from './errors.ts';
 import type { JitData, MainLoopData, VcpuData, WorkerMessage } from './messages.ts';
 
@@ -35,7 +36,7 @@ export class MachineWorkers {
         : 'jit' in workerData && workerData.jit
           ? [workerData.jit.port]
           : [];
-    const worker = new Worker(threadUrl(name), { workerData, name, transferList });
+    const worker = new Worker(threadUrl(name), { workerData, name, transferList, env: workerEnvironment() });
     this.workers.push(worker);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const fail = (cause: unknown, reason: string): void => {
