@@ -26,6 +26,7 @@ export function printCoverage(result: OracleResult, list: boolean, log: (line: s
   log(
     `sequences: ${result.sequences}, ${result.sequenceFaults} ended by a fault, ${result.sequenceDifferences} differ`,
   );
+  log(`not offered by the CPU model, must be #UD in the emulator: ${result.refused} cases`);
   log(`page faults in the middle of an access: ${result.crossingFaults}`);
   log(`inconclusive on the host (endless loop, alignment checks on): ${result.inconclusive}`);
   const reasons = new Map<string, string[]>();

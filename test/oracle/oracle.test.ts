@@ -4,7 +4,7 @@ import { NativeError } from './native.ts';
 import { Oracle, type OracleResult } from './oracle.ts';
 
 /** A short run: `node test/oracle/run.ts` does the long one. */
-const CASES = 12;
+const CASES = 16;
 const SEQUENCES = 12_000;
 const SECONDS = 1000;
 

@@ -1,13 +1,15 @@
 /** Runs rows and sequences on both sides and gathers coverage and differences. */
 import type { Row } from '../../src/cpu/decode/table.ts';
+import { FLAG } from '../../src/cpu/flags.ts';
 import { compare, type Difference, inconclusive, report } from './compare.ts';
 import { type Form, formName, formsOf } from './encode.ts';
 import type { Case } from './format.ts';
-import { baseImage, sequenceCase, sequenceForms, singleCase } from './generate.ts';
+import { baseImage, singleCase } from './generate.ts';
+import { sequenceCase, sequenceForms } from './sequences.ts';
 import { Guest } from './guest.ts';
 import { NativeRunner } from './native.ts';
 import { Rng } from './rng.ts';
-import { classOf, ROWS, type RowClass, rowSelector, rowText } from './rows.ts';
+import { classOf, offered, ROWS, type RowClass, rowSelector, rowText } from './rows.ts';
 
 export interface OracleOptions {
   readonly seed: number;
@@ -42,6 +44,8 @@ export interface Failure {
 export interface OracleResult {
   readonly rows: readonly RowCoverage[];
   readonly notRun: readonly { row: Row; reason: string }[];
+  /** Cases of rows that the CPU model does not offer: all must be #UD in the emulator. */
+  readonly refused: number;
   /** Forms that no encoding reaches: other rows have taken them. */
   readonly unreachable: readonly string[];
   readonly sequences: number;
@@ -57,6 +61,7 @@ export interface OracleResult {
 
 const BATCH = 4000;
 const INT3 = 3;
+const UNDEFINED_OPCODE = 6;
 const PAGE_FAULT = 14;
 
 export class Oracle {
@@ -96,15 +101,18 @@ export class Oracle {
     const unreachable: string[] = [];
     const coverage = this.singles(rows, unreachable);
     const sequences = this.sequences(rows);
+    const missing = [...this.guest.missing];
+    const refused = this.refused(wanted.filter((row) => !offered(row)));
     return {
       rows: coverage,
       notRun,
+      refused,
       unreachable,
       ...sequences,
       inconclusive: this.inconclusive,
       crossingFaults: this.crossingFaults,
       failures: this.failures,
-      missing: [...this.guest.missing],
+      missing,
     };
   }
 
@@ -146,6 +154,28 @@ export class Oracle {
       if (one.differences) this.failures.push({ where: rowText(one.row), count: one.differences });
     }
     return out;
+  }
+
+  /** Runs rows that the CPU model does not offer on the emulator alone, and gives the number of cases. */
+  private refused(rows: readonly Row[]): number {
+    let cases = 0;
+    for (const row of rows) {
+      const wrong = formsOf(row).flatMap((form, i) => {
+        const c = singleCase(new Rng(this.options.seed, row.id, i, 13), form, `${rowText(row)} #${i}`);
+        if (c === undefined) return [];
+        cases++;
+        const { trap } = this.guest.run({ ...c, rflags: c.rflags & ~FLAG.TF });
+        // the second page of an instruction at a page's end may be missing
+        return trap === UNDEFINED_OPCODE || trap === PAGE_FAULT ? [] : [trap];
+      });
+      if (wrong.length > 0) {
+        this.failures.push({
+          where: `${rowText(row)} (not offered, yet executed: ${wrong[0]})`,
+          count: wrong.length,
+        });
+      }
+    }
+    return cases;
   }
 
   private reachableForms(row: Row, unreachable: string[]): Form[] {

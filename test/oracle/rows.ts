@@ -39,18 +39,24 @@ export function classOf(row: Row): RowClass {
 }
 const INTEGER_SSE = new Set(['movnti', 'lfence', 'mfence', 'sfence', 'crc32']);
 
+const model = new CpuModel('max');
+
+/** True when the emulator's `max` model has the row's feature. */
+export function offered(row: Row): boolean {
+  if (row.feature === 'base') return true;
+  const bit = featureBit(row.feature) ?? featureBit(HOST_NAMES[row.feature] ?? '');
+  return bit !== undefined && ((model.words[bit.word] >>> bit.bit) & 1) !== 0;
+}
+
 /** Why a row is not run; undefined when it is. */
 export function rowSelector(): (row: Row) => string | undefined {
   const host = hostFeatures();
-  const model = new CpuModel('max');
   return (row) => {
     const excluded = EXCLUDED[row.name];
     if (excluded) return excluded;
     if (row.feature === 'base') return undefined;
-    const bit = featureBit(row.feature) ?? featureBit(HOST_NAMES[row.feature] ?? '');
-    if (bit === undefined || ((model.words[bit.word] >>> bit.bit) & 1) === 0) {
-      return `the emulator does not offer ${row.feature}`;
-    }
+    if (!offered(row))
+      return `the emulator does not offer ${row.feature}; there it must be #UD, which is checked`;
     if (!host.has(HOST_NAMES[row.feature] ?? row.feature)) return `the host has no ${row.feature}`;
     return undefined;
   };
