@@ -369,8 +369,9 @@ export class Translator {
       return;
     }
     const at = this.record(PSEUDO.HELPER, offset, insn.length);
-    // an operand of 4 or 8 bytes whatever the operand-size prefix says has its own size
-    const size = insn.count > 0 && insn.kind[0] === OPERAND.REG ? insn.size[0] : insn.opSize;
+    // an operand of 4 or 8 bytes whatever the operand-size prefix says has its own size; OUT's first one is its port
+    const own = insn.count > 0 && insn.kind[0] === OPERAND.REG && name !== 'out';
+    const size = own ? insn.size[0] : insn.opSize;
     let fields = log2(size) << HELPER.SIZE_SHIFT;
     const { privilege, feature } = ROWS[insn.row];
     // instructions of a feature, and SYSRET, may be undefined rather than privileged: they find out by themselves
