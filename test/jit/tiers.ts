@@ -3,10 +3,11 @@ import type { Row } from '../../src/cpu/decode/table.ts';
 import { compare, inconclusive, report } from '../oracle/compare.ts';
 import { type Form, formsOf } from '../oracle/encode.ts';
 import type { Case } from '../oracle/format.ts';
-import { baseImage, sequenceCase, sequenceForms, singleCase } from '../oracle/generate.ts';
+import { baseImage, singleCase } from '../oracle/generate.ts';
 import { NativeRunner } from '../oracle/native.ts';
 import { Rng } from '../oracle/rng.ts';
 import { ROWS, rowSelector, rowText } from '../oracle/rows.ts';
+import { sequenceCase, sequenceForms } from '../oracle/sequences.ts';
 import { JitGuest, type TierCounts } from './guest.ts';
 
 export interface TierOptions {
