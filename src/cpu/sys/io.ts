@@ -59,7 +59,10 @@ export function portOut(cpu: Cpu, size: number): number {
   noteIo(cpu, port, size);
   const value = cpu.op(1);
   cpu.ports.write(port, size, size === 4 ? value : value & ((1 << (size * 8)) - 1));
-  return STATUS.NEXT;
+  // the device may have asked for an interrupt, or moved memory (A20): not only at the next jump
+  if (Atomics.load(cpu.i32, cpu.w + W_EXIT_REQUEST) === 0) return STATUS.NEXT;
+  cpu.advance();
+  return STATUS.LOOKUP;
 }
 
 /** Most steps of a repeated instruction before interrupts are looked at. */
