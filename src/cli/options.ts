@@ -73,7 +73,9 @@ function unknownOption(name: string, next: string | undefined): OptionError {
 }
 
 export function versionText(): string {
-  const file = new URL('../../package.json', import.meta.url);
+  // the package has everything one directory deeper, in dist
+  const up = import.meta.url.endsWith('.ts') ? '../../' : '../../../';
+  const file = new URL(`${up}package.json`, import.meta.url);
   const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string };
   return `smp86 version ${version}\n`;
 }

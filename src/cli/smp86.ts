@@ -2,6 +2,13 @@
 /** The command `smp86`. */
 import { enableCompileCache } from '../machine/compile-cache.ts';
 
-enableCompileCache();
-const { runCommand } = await import('./run-machine.ts');
-process.exitCode = await runCommand(process.argv.slice(2));
+const OLDEST_NODE = 24;
+
+if (Number(process.versions.node.split('.', 1)[0]) < OLDEST_NODE) {
+  process.stderr.write(`smp86: needs Node.js ${OLDEST_NODE} or later, this is ${process.version}\n`);
+  process.exitCode = 1;
+} else {
+  enableCompileCache();
+  const { runCommand } = await import('./run-machine.ts');
+  process.exitCode = await runCommand(process.argv.slice(2));
+}

@@ -67,6 +67,12 @@ function parsed<K extends keyof MachineOptions>(field: K, option: string, text: 
   return parseOptions([`-${option}`, text])[field];
 }
 
+/** For callers without types: refuses what is neither text nor an object. */
+function check(option: string, value: unknown, ...others: readonly string[]): void {
+  if (value === undefined || ['string', 'object', ...others].includes(typeof value)) return;
+  throw new Argument(option, String(value)).bad('must be text or an object');
+}
+
 function path(option: string, source: FileSource | undefined): string | undefined {
   if (source === undefined || typeof source === 'string') return source;
   if (source instanceof Uint8Array) return undefined;
@@ -136,6 +142,11 @@ function devicesOf(devices: readonly (string | DeviceOptions)[]): DeviceOptions[
 /** Fills in what was left out. The options of the command are taken as they are. *Errors:* OptionError. */
 export function resolveOptions(create: MachineCreateOptions): ResolvedOptions {
   const { smp = 1, name, append, bootOrder } = create;
+  check('smp', create.smp, 'number');
+  check('m', create.memory, 'number');
+  for (const option of ['kernel', 'initrd', 'append', 'cpu', 'accel', 'machine', 'rtc'] as const) {
+    check(option, create[option]);
+  }
   const kernel = path('kernel', create.kernel);
   const initrd = path('initrd', create.initrd);
   const defaults = parseOptions([]);
