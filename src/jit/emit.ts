@@ -16,7 +16,7 @@ import { operandKinds, operandSize, semanticName, type SemanticsIndex } from '..
 import { FLAG_OFFSETS, STATUS } from '../cpu/tier0/context.ts';
 import { EXIT_JUMP, JitIns, type RegionFrame } from './jit-ins.ts';
 import { JitFlags } from './jit-flags.ts';
-import { REGION, RETURN_CACHE, RETURN_ENTRIES } from './layout.ts';
+import { EXIT_SAMPLE, REGION, RETURN_CACHE, RETURN_ENTRIES } from './layout.ts';
 import type { Block, Region, Step } from './region.ts';
 import { childOf, type LoopNode, loopTree } from './structure.ts';
 
@@ -190,8 +190,20 @@ export class RegionEmitter {
     f.store(8, env, FLAG_OFFSETS.carry, this.flagLocals.carry);
     f.store(4, env, FLAG_OFFSETS.aux, this.flagLocals.aux);
     f.if(frame.exitReason.eq(EXIT_JUMP), () => {
-      f.store(8, env, OFF.jumpTarget, frame.exitLinear);
-      f.ret(i32(STATUS.JUMP));
+      const word = i32(this.place.description);
+      const exits = f.copy(load('i32', word, REGION.EXITS).add(1));
+      f.store(4, word, REGION.EXITS, exits);
+      // what is often gone on with may be worth a region too
+      f.set(frame.exitReason, i32(REASON.HOT));
+      f.if(
+        exits.and(EXIT_SAMPLE - 1),
+        () => {
+          f.store(8, env, OFF.jumpTarget, frame.exitLinear);
+          f.ret(i32(STATUS.JUMP));
+        },
+        undefined,
+        true,
+      );
     });
     f.store(8, env, OFF.ip, frame.exitLinear);
     f.ret(frame.exitReason.add(STATUS.EXIT));

@@ -13,6 +13,9 @@ export const RETURN_ENTRIES = 256;
 export const RETURN_ENTRY_SIZE = 32;
 export const RETURN_CACHE_SIZE = RETURN_ENTRIES * RETURN_ENTRY_SIZE;
 
+/** A power of two. */
+export const EXIT_SAMPLE = 1024;
+
 /** Most pages that a region's code lies in. */
 export const MAX_REGION_PAGES = 6;
 
@@ -28,6 +31,8 @@ export const REGION = {
   /** Page offset of the head. */
   HEAD: 12,
   PAGES: 16,
+  /** Jumps out of the region so far (wrapping); one in EXIT_SAMPLE asks for its target to be compiled. */
+  EXITS: 20,
   /** Per page: distance from the head's page (i32), descriptor (u32). */
   PAGE_LIST: 32,
   SIZE: 32 + MAX_REGION_PAGES * 8,

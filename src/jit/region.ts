@@ -10,7 +10,7 @@ import { NAMES } from '../cpu/decode/table.ts';
 const PAGE = 4096;
 const CODE_64 = 2;
 /** The optimiser takes 13–25 µs an instruction: this bounds one compilation. */
-const MAX_INSTRUCTIONS = 500;
+const MAX_INSTRUCTIONS = 250;
 const MAX_BLOCKS = 150;
 const MAX_PAGES = 6;
 

@@ -321,6 +321,8 @@ export class Vcpu {
     if (host < 0) return; // the exception is found again when the code is executed
     const desc = u32[this.codeEntry(lo) + 2];
     if (desc === 0) return;
+    const record = u32[(desc >>> 2) + (lo & 4095)];
+    if (record !== 0 && regions.isRegion(cpu.u16[record >>> 1])) return;
     regions.request({
       env: cpu.base,
       desc,
