@@ -29,6 +29,11 @@ export class Port92 implements IoHandler {
     this.#state.value = 0;
   }
 
+  /** As the firmware leaves it, which has switched A20 on here. */
+  setUp(): void {
+    this.#state.value = A20;
+  }
+
   read(): number {
     return this.#state.value;
   }

@@ -458,6 +458,7 @@ export class Board {
     setUpPci(this.pci, this.ports);
     this.pm.setUp();
     this.i8042.setUp();
+    this.port92.setUp();
     this.setA20(true);
   }
 }
