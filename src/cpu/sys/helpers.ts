@@ -106,12 +106,15 @@ function retf(cpu: Cpu, size: number): number {
 /** BOUND: signed index in operand 0, the pair of bounds at slowAddr. */
 function bound(cpu: Cpu, size: number): number {
   const mmu = cpu.mmu;
-  if (!mmu.readBlock(cpu.addrLo, cpu.addrHi, size * 2, mmu.index())) return STATUS.EXCEPTION;
   const shift = size === 2 ? 16 : 0;
   const index = (cpu.op(0) << shift) >> shift;
+  // the upper bound is not read when the lower one is violated
+  if (!mmu.readBlock(cpu.addrLo, cpu.addrHi, size, mmu.index())) return STATUS.EXCEPTION;
   const low = size === 2 ? (mmu.block16[0] << 16) >> 16 : mmu.block32[0] | 0;
+  if (index < low) return cpu.raise(VEC.BR, -1);
+  if (!mmu.readBlock(cpu.addrLo, cpu.addrHi, size * 2, mmu.index())) return STATUS.EXCEPTION;
   const high = size === 2 ? (mmu.block16[1] << 16) >> 16 : mmu.block32[1] | 0;
-  return index < low || index > high ? cpu.raise(VEC.BR, -1) : STATUS.NEXT;
+  return index > high ? cpu.raise(VEC.BR, -1) : STATUS.NEXT;
 }
 
 const cpuidOut = new Uint32Array(4);

@@ -11,6 +11,8 @@ import { itemHi, itemLo, Stack } from './stack.ts';
 import { REG, SEG_SELECTOR, STATUS, W_EFLAGS, W_INHIBIT } from './words.ts';
 
 const stack = new Stack();
+/** The frames that ENTER copies from. */
+const outer = new Stack();
 
 /**
  * PUSH of a segment register: operand 0 is its number. Of a 32-bit item only the low 16 bits are written, as recent
@@ -130,41 +132,33 @@ export function setAc(cpu: Cpu, on: boolean): number {
   return STATUS.NEXT;
 }
 
-/** ENTER: operand 0 is the size of the locals, operand 1 the nesting level. */
+/**
+ * ENTER: operand 0 is the size of the locals, operand 1 the nesting level. The outer frames' pointers are copied one
+ * by one: the frames may overlap.
+ */
 export function enter(cpu: Cpu, size: number): number {
   const locals = cpu.op(0) & 0xffff;
   const level = cpu.op(1) & 31;
   stack.current(cpu);
-  const width = stack.width;
+  outer.current(cpu);
   const bpLo = cpu.reg(REG.BP);
   const bpHi = cpu.regHigh(REG.BP);
-  const framesLo = new Uint32Array(level);
-  const framesHi = new Uint32Array(level);
-  const topLo = stack.spLo;
-  const topHi = stack.spHi;
-  if (level > 1) {
-    // the outer frames' pointers lie below the old frame pointer
-    stack.spLo = width === 0 ? ((topLo & 0xffff0000) | (bpLo & 0xffff)) >>> 0 : bpLo;
-    stack.spHi = bpHi;
-    stack.move(-(level - 1) * size);
-    if (!stack.read(cpu, level - 1, size)) return STATUS.EXCEPTION;
-    for (let i = 0; i < level - 1; i++) {
-      framesLo[i] = itemLo(cpu, i, size);
-      framesHi[i] = itemHi(cpu, i, size);
-    }
-    stack.spLo = topLo;
-    stack.spHi = topHi;
-  }
-  // the frame pointer is where the old one is pushed
-  stack.move(-size);
+  outer.spLo = outer.width === 0 ? ((outer.spLo & 0xffff0000) | (bpLo & 0xffff)) >>> 0 : bpLo;
+  outer.spHi = bpHi;
+  stack.push(bpLo, bpHi);
+  if (!stack.write(cpu, size)) return STATUS.EXCEPTION;
   const frameLo = stack.spLo;
   const frameHi = stack.spHi;
-  stack.spLo = topLo;
-  stack.spHi = topHi;
-  stack.push(bpLo, bpHi);
-  for (let i = level - 2; i >= 0; i--) stack.push(framesLo[i], framesHi[i]);
-  if (level > 0) stack.push(frameLo, frameHi);
-  if (!stack.write(cpu, size)) return STATUS.EXCEPTION;
+  for (let i = 1; i < level; i++) {
+    outer.move(-size);
+    if (!outer.read(cpu, 1, size)) return STATUS.EXCEPTION;
+    stack.push(itemLo(cpu, 0, size), itemHi(cpu, 0, size));
+    if (!stack.write(cpu, size)) return STATUS.EXCEPTION;
+  }
+  if (level > 0) {
+    stack.push(frameLo, frameHi);
+    if (!stack.write(cpu, size)) return STATUS.EXCEPTION;
+  }
   stack.move(-locals);
   // the new top must be writable, so that the first push cannot fault half-way (SDM 2 ENTER)
   if (!probeTop(cpu)) return STATUS.EXCEPTION;
