@@ -52,7 +52,7 @@ export class Execution {
     const { scenario } = source;
     this.scenario = scenario;
     const patches = [...(scenario.patches ?? []), ...(options.patches ?? [])];
-    this.program = new Program(source.path, { patches, stubs: scenario.stubs });
+    this.program = new Program(source.path, { patches, only: scenario.only });
     const world = new World(scenario.bytes ?? 4096, this.program.sites);
     this.world = world;
     this.#daemons = scenario.threads.map((name) => scenario.daemons?.includes(name) ?? false);

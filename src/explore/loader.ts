@@ -45,7 +45,8 @@ export class LoadError extends Error {
 
 export interface LoadOptions {
   readonly patches?: readonly Patch[];
-  readonly stubs?: readonly string[];
+  /** Modules that are loaded, by start of path from the root; default: all. */
+  readonly only?: readonly string[];
 }
 
 type Compiled = (thread: Thread, load: (from: string) => Exports, exports: Exports) => void;
@@ -69,11 +70,12 @@ export class Program {
     const used = new Set<Patch>();
     const sources = new Map<string, Source>();
     const resolutions = new Map<string, Map<string, string>>();
-    const stubs = options.stubs ?? [];
+    const { only } = options;
     const add = (path: string): void => {
       if (sources.has(path) || !path.startsWith('/')) return;
       const name = relative(ROOT, path);
-      if (name in REPLACED || stubs.some((s) => name.endsWith(s))) return;
+      if (name in REPLACED || (only !== undefined && path !== entry && !only.some((s) => name.startsWith(s))))
+        return;
       const source = read(path, name, options.patches ?? [], used);
       sources.set(path, source);
       const resolved = new Map<string, string>();
@@ -104,10 +106,11 @@ export class Program {
   /** A copy of the graph for `thread`; the entry's exports. */
   instantiate(thread: Thread): Exports {
     const loaded = new Map<string, Exports>();
+    const loading = new Set<string>();
     const load = (path: string): Exports => {
       let exports = loaded.get(path);
       if (exports !== undefined) {
-        if (exports.$loading) throw new LoadError('cycle', `modules import each other in a circle: ${path}`);
+        if (loading.has(path)) throw new LoadError('cycle', `modules import each other in a circle: ${path}`);
         return exports;
       }
       const module = this.#modules.get(path);
@@ -119,10 +122,11 @@ export class Program {
         loaded.set(path, exports);
         return exports;
       }
-      exports = { $loading: true };
+      exports = {};
+      loading.add(path);
       loaded.set(path, exports);
       module.run(thread, (from) => load(module.resolved.get(from)!), exports);
-      delete exports.$loading;
+      loading.delete(path);
       return exports;
     };
     return load(this.#entry);

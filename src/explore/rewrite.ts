@@ -70,7 +70,6 @@ export class Rewriter {
   }
 
   rewrite(): RewrittenModule {
-    this.#checkCaptures();
     const body = this.#render(this.#source.ast);
     const temps = this.#context.temps;
     const head = `'use strict';${temps.length > 0 ? `let ${temps.join(',')};` : ''}`;
@@ -78,18 +77,16 @@ export class Rewriter {
     return { path: this.#source.path, code: head + body + tail, imports: this.#imports };
   }
 
-  /** A variable that outlives a call of the function that assigns it would be state that nobody records. */
-  #checkCaptures(): void {
-    for (const f of this.#colors.functions) {
-      if (f.source !== this.#source || f.opaque) continue;
-      const { assigned, declared } = assignedNames(f.node);
-      for (const name of assigned) {
-        if (declared.has(name) || THREAD_VARIABLES.has(name)) continue;
-        throw new RewriteError(
-          `${this.#source.path}:${lineOf(this.#source, f.node.start)}: ${f.name || 'a closure'} assigns ${name}, a variable of an enclosing scope; keep it in shared memory or in a field`,
-        );
-      }
-    }
+  /**
+   * A variable that outlives a call of the function that assigns it would be state that nobody records: such a function
+   * may run in the set-up only.
+   */
+  #captureCheck(node: Node): string {
+    const { assigned, declared } = assignedNames(node);
+    const captured = [...assigned].filter((name) => !declared.has(name) && !THREAD_VARIABLES.has(name));
+    if (captured.length === 0) return '';
+    const where = `${this.#source.path}:${lineOf(this.#source, node.start)}`;
+    return `$T.setupOnly(${JSON.stringify(`${where} assigns ${captured.join(', ')} of an enclosing scope`)});`;
   }
 
   // --- helpers ---
@@ -242,6 +239,11 @@ export class Rewriter {
   #import(node: Node): string {
     const from = (node.source as Node).value as string;
     this.#imports.push(from);
+    const call = `$import(${JSON.stringify(from)})`;
+    const first = (node.specifiers as Node[])[0] as Node | undefined;
+    if (first?.type === 'ImportNamespaceSpecifier') {
+      return this.#blank(node, `const ${(first.local as Node).name as string}=${call};`);
+    }
     const names = (node.specifiers as Node[]).map((s) => {
       if (s.type !== 'ImportSpecifier')
         throw new RewriteError(`${this.#source.path}: only named imports are known`);
@@ -249,16 +251,17 @@ export class Rewriter {
       const local = (s.local as Node).name as string;
       return imported === local ? local : `${imported}:${local}`;
     });
-    const call = `$import(${JSON.stringify(from)})`;
     return this.#blank(node, names.length > 0 ? `const {${names.join(',')}}=${call};` : `${call};`);
   }
 
   #exportNamed(node: Node): string {
     const declaration = node.declaration as Node | null;
     if (declaration === null) {
-      if (node.source) throw new RewriteError(`${this.#source.path}: re-exports by name are not known`);
+      const from = node.source ? ((node.source as Node).value as string) : undefined;
+      if (from !== undefined) this.#imports.push(from);
+      const prefix = from === undefined ? '' : `$import(${JSON.stringify(from)}).`;
       for (const s of node.specifiers as Node[]) {
-        this.#exports.push(`$exports.${(s.exported as Node).name}=${(s.local as Node).name};`);
+        this.#exports.push(`$exports.${(s.exported as Node).name}=${prefix}${(s.local as Node).name};`);
       }
       return this.#blank(node, '');
     }
@@ -316,7 +319,8 @@ export class Rewriter {
         body = context.hashed ? `return $T.out($a,$b,${value});` : `return (${value});`;
       }
       this.#parents.pop();
-      const temps = context.temps.length > 0 ? `let ${context.temps.join(',')};` : '';
+      const check = context.mode === 'opaque' ? '' : this.#captureCheck(node);
+      const temps = (context.temps.length > 0 ? `let ${context.temps.join(',')};` : '') + check;
       if (context.hashed) {
         const id = this.#site(node);
         body = `const $a=$T.a,$b=$T.b;$T.enter(${id});${temps}${defaults}${body};$T.out($a,$b,undefined);`;

@@ -41,8 +41,8 @@ export interface Scenario {
   readonly preemptions?: number;
   /** Constants made smaller. Each has to leave the same behaviours: say why where it is defined. */
   readonly patches?: readonly Patch[];
-  /** Modules, by end of path, of which only the names are needed. */
-  readonly stubs?: readonly string[];
+  /** Modules, by start of path, that are loaded; of the others only the names are needed. Default: all. */
+  readonly only?: readonly string[];
   /** Threads that may sleep for ever at the end. */
   readonly daemons?: readonly string[];
   /** A wait that only its timeout can end is a lost wake-up. */

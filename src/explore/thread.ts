@@ -369,6 +369,11 @@ export class Thread {
 
   // --- before the exploration ---
 
+  /** Refuses what a run could not take back. */
+  setupOnly(what: string): void {
+    if (!this.world.setup) throw new Error(`${what}: keep it in shared memory or in a field`);
+  }
+
   /** Does the pending operation at once. */
   now1(_: void): number {
     const { world, pending } = this;
