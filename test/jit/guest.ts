@@ -12,7 +12,7 @@ import { regionImports } from '../../src/jit/client.ts';
 import { REGION, REGION_SLOTS, RETURN_CACHE, RETURN_CACHE_SIZE } from '../../src/jit/layout.ts';
 import { findRegion, type Region } from '../../src/jit/region.ts';
 import { buildRegionModule, isCompilable } from '../../src/jit/region-module.ts';
-import type { Vcpu, VcpuWorker } from '../../src/machine/vcpu.ts';
+import type { VcpuWorker } from '../../src/machine/vcpu.ts';
 import { type Case, CODE, type Outcome, PAGE } from '../oracle/format.ts';
 import { Guest } from '../oracle/guest.ts';
 
@@ -30,7 +30,7 @@ const CODE_PAGES = 2;
 type Run = (env: number, record: number) => number;
 interface Internals {
   readonly worker: VcpuWorker;
-  readonly vcpu: Vcpu & { oneShot(end: number): number };
+  readonly vcpu: { oneShot(end: number): number };
 }
 
 /** What `make` instantiates of WebAssembly, with the memory it imports. */

@@ -9,12 +9,14 @@ import { Rng } from '../oracle/rng.ts';
 import { ROWS, rowSelector, rowText } from '../oracle/rows.ts';
 import { sequenceCase, sequenceForms } from '../oracle/sequences.ts';
 import { JitGuest, type TierCounts } from './guest.ts';
+import { programCase, programForms } from './programs.ts';
 
 export interface TierOptions {
   readonly seed: number;
   /** Cases a row, at least one a form. */
   readonly cases: number;
   readonly sequences: number;
+  readonly programs: number;
   readonly rows?: RegExp;
   /** Only the case of this number. */
   readonly only?: number;
@@ -61,11 +63,11 @@ export class TierOracle {
     const { options } = this;
     const reasonOf = rowSelector();
     const rows = ROWS.filter(
-      (row) =>
-        reasonOf(row) === undefined && (options.rows === undefined || options.rows.test(rowText(row))),
+      (row) => reasonOf(row) === undefined && (options.rows === undefined || options.rows.test(rowText(row))),
     );
     for (const row of rows) this.singles(row);
     this.sequences(rows);
+    this.programs(rows);
     this.flush();
     return {
       cases: this.cases,
@@ -103,6 +105,16 @@ export class TierOracle {
       if (options.only !== undefined && i !== options.only) continue;
       const rng = new Rng(options.seed, 0x5e9, i);
       this.add(sequenceCase(rng, forms, false, 1 + rng.below(16), `sequence #${i}`), 'sequences');
+    }
+  }
+
+  private programs(rows: readonly Row[]): void {
+    const { options } = this;
+    const forms = programForms(sequenceForms(rows, false));
+    if (forms.integer.length === 0) return;
+    for (let i = 0; i < options.programs; i++) {
+      if (options.only !== undefined && i !== options.only) continue;
+      this.add(programCase(new Rng(options.seed, 0x960, i), forms, `program #${i}`), 'programs');
     }
   }
 

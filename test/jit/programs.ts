@@ -1,0 +1,454 @@
+/**
+ * Programs with random control flow: blocks of random instructions joined by branches in both directions, loops,
+ * calls, returns and indirect jumps. Every cycle passes a counter, so they end.
+ */
+import { FLAG } from '../../src/cpu/flags.ts';
+import { type Address, encode, type Form, immediateSizes, isDirect } from '../oracle/encode.ts';
+import {
+  type Case,
+  CODE,
+  DATA,
+  defaultFx,
+  FX,
+  PAGE,
+  type Patch,
+  READ_ONLY,
+  STACK,
+} from '../oracle/format.ts';
+import { newFx, randomSse, randomX87 } from '../oracle/fp-values.ts';
+import { decodedRow } from '../oracle/generate.ts';
+import type { Rng } from '../oracle/rng.ts';
+import { classOf } from '../oracle/rows.ts';
+
+const ARITHMETIC = FLAG.CF | FLAG.PF | FLAG.AF | FLAG.ZF | FLAG.SF | FLAG.OF;
+/** Registers that point into the data pages. */
+const POINTERS = [3, 6, 7, 13, 14];
+/** Counts steps down; no random instruction writes it. */
+const COUNTER = 15;
+const SP = 4;
+const SHIFTS = /^(shl|shr|sar|rol|ror|rcl|rcr|shld|shrd)$/;
+const FAULTING = /^(div|idiv)$/;
+/** Table of code addresses in the read-only page, image offset 4 pages. */
+const TABLE = READ_ONLY + 0x800;
+const TABLE_ENTRIES = 8;
+const EXIT = -1;
+const CROSSING = 64;
+
+/** Code at an address that is known only later. */
+interface Item {
+  /** `at`: linear address; `address(block)`: of a block. The length is always the same. */
+  bytes(at: number, address: (block: number) => number): number[];
+  readonly length: number;
+  /** Flags that are undefined before it. */
+  readonly undefined: number;
+}
+interface Short extends Item {
+  readonly short: true;
+  readonly target: number;
+}
+
+function little(value: number | bigint, size: number): number[] {
+  const v = BigInt.asUintN(size * 8, BigInt(value));
+  return Array.from({ length: size }, (_, i) => Number((v >> BigInt(8 * i)) & 255n));
+}
+
+class Program {
+  private readonly rng: Rng;
+  private readonly integer: readonly Form[];
+  private readonly other: readonly Form[];
+  private readonly blocks: Item[][] = [];
+  private block: Item[] = [];
+  private undefined = 0;
+  private readonly count: number;
+  fx: Uint8Array | undefined;
+
+  constructor(rng: Rng, forms: Forms) {
+    this.rng = rng;
+    this.integer = forms.integer;
+    this.other = forms.other;
+    this.count = 2 + rng.below(rng.once(3) ? 24 : 8);
+    for (let b = 0; b < this.count; b++) this.makeBlock(b);
+    // where all of it ends
+    this.blocks.push([this.fixed([0xcc])]);
+  }
+
+  private fixed(bytes: number[]): Item {
+    return { bytes: () => bytes, length: bytes.length, undefined: this.undefined };
+  }
+  private emit(...bytes: number[]): void {
+    this.block.push(this.fixed(bytes));
+  }
+
+  private makeBlock(b: number): void {
+    const { rng } = this;
+    this.block = [];
+    this.blocks.push(this.block);
+    // nothing is known of AF where control comes from elsewhere
+    this.undefined = FLAG.AF;
+    for (let n = rng.below(rng.once(4) ? 10 : 4); n > 0; n--) this.instruction();
+    this.end(b);
+  }
+
+  private define(): void {
+    if ((this.undefined & ~FLAG.AF) === 0) return;
+    // CMP r8..r11, imm8
+    this.emit(0x49, 0x83, 0xf8 | this.rng.below(4), this.rng.below(256));
+    this.undefined = 0;
+  }
+
+  // --- plain instructions ---
+
+  private register(): number {
+    const { rng } = this;
+    for (;;) {
+      const r = rng.below(16);
+      if (r === SP || r === COUNTER) continue;
+      if (!POINTERS.includes(r) || rng.once(60)) return r;
+    }
+  }
+
+  private instruction(): void {
+    const { rng } = this;
+    if (rng.once(12)) return this.repeated();
+    if (rng.once(8)) return this.stack();
+    const form = rng.pick(rng.once(4) && this.other.length > 0 ? this.other : this.integer);
+    const { row } = form;
+    if (FAULTING.test(row.name) && !rng.once(8)) return;
+    if (row.flagsRead & this.undefined & FLAG.AF) return;
+    if (row.flagsRead & this.undefined) this.define();
+    const item = this.encoded(form);
+    if (item === undefined) return;
+    if (classOf(row) !== 'integer') this.fx ??= programFx(rng);
+    this.block.push(item);
+    if (!row.flagsKept) this.undefined &= ~row.flagsWritten;
+    this.undefined |= row.flagsUndefined;
+    if (SHIFTS.test(row.name)) this.undefined |= FLAG.CF | FLAG.OF | FLAG.AF;
+    if ((row.flagsWritten | row.flagsUndefined) !== 0 && rng.once(3)) this.readFlags();
+  }
+  /** Something that reads a condition. */
+  private readFlags(): void {
+    this.define();
+    const { rng } = this;
+    const cc = rng.below(16);
+    const r = [0, 1, 2, 5, 8, 9, 10, 11];
+    const [a, b] = [rng.pick(r), rng.pick(r)];
+    if (rng.once(2)) this.emit(0x40 | (a >> 3), 0x0f, 0x90 | cc, 0xc0 | (a & 7));
+    else this.emit(0x48 | ((a >> 3) << 2) | (b >> 3), 0x0f, 0x40 | cc, 0xc0 | ((a & 7) << 3) | (b & 7));
+  }
+
+  private encoded(form: Form): Item | undefined {
+    const { rng } = this;
+    const { row } = form;
+    if (form.rep) return undefined;
+    if (/^(bts|btr|btc|bt)$/.test(row.name) && form.memory && row.operands[1] === 'Gv') return undefined;
+    if (/^sh[lr]d$/.test(row.name) && form.small) return undefined;
+    let address: Address | undefined;
+    if (form.memory || isDirect(row)) {
+      const none = {
+        base: -1,
+        index: -1,
+        scale: 0,
+        disp: 0n,
+        ripRelative: false,
+        direct: 0n,
+        override: false,
+        segment: 0,
+      };
+      const even = rng.once(2);
+      const place = DATA + 0x40 + rng.below(2 * PAGE - 0x80);
+      const spot = BigInt(even ? place & -16 : place);
+      if (isDirect(row)) address = { ...none, direct: spot };
+      else if (rng.once(4)) address = { ...none, disp: spot, ripRelative: rng.once(2) };
+      else {
+        const disp = rng.below(256) - 128;
+        address = {
+          ...none,
+          base: rng.pick(POINTERS),
+          index: rng.once(5) ? 5 : -1,
+          scale: rng.below(4),
+          disp: BigInt(even ? disp & -16 : disp),
+          override: rng.once(20),
+        };
+      }
+    }
+    const fields = {
+      reg: row.codes.length > 0 && row.operands.some((o) => o.startsWith('S')) ? 3 : this.register(),
+      rm: this.register(),
+      opcodeReg: this.register(),
+      vvvv: 0,
+      address,
+      immediates: immediateSizes(form, address?.override ?? false).map(() => rng.value()),
+      rex: rng.once(2),
+      override: false,
+      segment: 0,
+      ip: CODE,
+    };
+    const bytes = encode(form, fields);
+    if (bytes.length > 15 || decodedRow(bytes, false) !== row.id) return undefined;
+    return {
+      bytes: (at) => [...encode(form, { ...fields, ip: at })],
+      length: bytes.length,
+      undefined: this.undefined,
+    };
+  }
+
+  /** A repeated string instruction over few elements. */
+  private repeated(): void {
+    const { rng } = this;
+    this.emit(0xb9, ...little(rng.once(6) ? 0 : rng.below(48), 4)); // MOV ecx
+    const down = rng.once(6);
+    if (down) this.emit(0xfd);
+    const op = rng.pick([0xa4, 0xa6, 0xaa, 0xac, 0xae]) | rng.below(2);
+    const bytes = [rng.once(2) ? 0xf3 : 0xf2];
+    if (rng.once(6)) bytes.unshift(0x67);
+    if (rng.once(3)) bytes.push(0x48);
+    else if (rng.once(4)) bytes.unshift(0x66);
+    this.emit(...bytes, op);
+    if (down) this.emit(0xfc);
+  }
+  private stack(): void {
+    const { rng } = this;
+    const r = this.register();
+    const rex = r >= 8 ? [0x41] : [];
+    switch (rng.below(5)) {
+      case 0:
+        return this.emit(...rex, 0x50 | (r & 7));
+      case 1:
+        return this.emit(...rex, 0x50 | (r & 7), ...rex, 0x58 | (r & 7));
+      case 2:
+        return this.emit(0x68, ...little(rng.u32(), 4));
+      case 3: // PUSH [r13 + disp8]
+        return this.emit(0x41, 0xff, 0x75, rng.below(128));
+      default: // PUSH reg; POP [r14 + disp8]
+        return this.emit(...rex, 0x50 | (r & 7), 0x41, 0x8f, 0x46, rng.below(128));
+    }
+  }
+
+  // --- ends of blocks ---
+
+  /** One step less, or the end. */
+  private step(): void {
+    const { rng } = this;
+    if (rng.once(2)) {
+      this.emit(0x49, 0x83, 0xef, 1); // SUB r15, 1
+      this.undefined = 0;
+      this.jump([0x0f, 0x88], EXIT); // JS
+      return;
+    }
+    // leaves the flags alone
+    this.emit(0x4d, 0x8d, 0x7f, 0xff); // LEA r15, [r15 - 1]
+    this.emit(0x49, 0x87, 0xcf); // XCHG r15, rcx
+    this.emit(0xe3, 2); // JRCXZ over the next
+    this.emit(0xeb, 5);
+    this.jump([0xe9], EXIT);
+    this.emit(0x49, 0x87, 0xcf);
+  }
+
+  /** A branch of 32 bits. */
+  private jump(opcode: number[], target: number): void {
+    const length = opcode.length + 4;
+    this.block.push({
+      bytes: (at, address) => [...opcode, ...little(address(target) - at - length, 4)],
+      length,
+      undefined: this.undefined,
+    });
+  }
+  /** A branch of 8 bits where that reaches; otherwise `long` of 32 bits, or nothing. */
+  private shortJump(opcode: number, target: number): void {
+    this.block.push({
+      short: true,
+      target,
+      length: 2,
+      undefined: this.undefined,
+      bytes: (at, address) => {
+        const d = address(target) - at - 2;
+        return d >= -128 && d < 128 ? [opcode, d & 255] : [0x66, 0x90];
+      },
+    } as Short);
+  }
+
+  private target(b: number): { to: number; backward: boolean } {
+    const { rng } = this;
+    const near = rng.once(2);
+    const to = near ? Math.max(0, Math.min(this.count, b + rng.below(7) - 3)) : rng.below(this.count + 1);
+    return { to: to === this.count ? EXIT : to, backward: to <= b };
+  }
+
+  private end(b: number): void {
+    const { rng } = this;
+    this.define();
+    const { to, backward } = this.target(b);
+    const kind = rng.below(16);
+    const counted = (): void => {
+      if (backward) this.step();
+    };
+    if (kind < 1) return; // falls through
+    if (kind < 7) {
+      counted();
+      this.define();
+      if (rng.once(3)) this.shortJump(0x70 | rng.below(16), to);
+      else this.jump([0x0f, 0x80 | rng.below(16)], to);
+      // two branches in a row
+      if (rng.once(4)) {
+        const other = this.target(b);
+        if (!other.backward) this.jump([0x0f, 0x80 | rng.below(16)], other.to);
+      }
+      return;
+    }
+    if (kind < 9) {
+      counted();
+      if (rng.once(3)) {
+        this.shortJump(0xeb, to);
+      } else this.jump([0xe9], to);
+      return;
+    }
+    if (kind < 10) {
+      counted();
+      this.define();
+      this.shortJump(0xe0 | rng.below(4), to);
+      return;
+    }
+    this.step();
+    this.define();
+    if (kind < 12) return this.jump([0xe8], to);
+    if (kind < 13) {
+      const imm = rng.once(6) ? rng.below(3) * 8 : -1;
+      return imm < 0 ? this.emit(0xc3) : this.emit(0xc2, ...little(imm, 2));
+    }
+    this.indirect(to, this.target(b).to);
+  }
+
+  private lea(register: number, target: number): void {
+    this.block.push({
+      bytes: (at, address) => [
+        0x4c,
+        0x8d,
+        0x05 | ((register & 7) << 3),
+        ...little(address(target) - at - 7, 4),
+      ],
+      length: 7,
+      undefined: this.undefined,
+    });
+  }
+  private indirect(to: number, other: number): void {
+    const { rng } = this;
+    switch (rng.below(5)) {
+      case 0: // JMP or CALL r11
+        this.lea(11, to);
+        return this.emit(0x41, 0xff, 0xc3 | rng.pick([0x10, 0x20]));
+      case 1: // one of two
+        this.lea(11, to);
+        this.lea(10, other);
+        this.emit(0x4d, 0x0f, 0x40 | rng.below(16), 0xda);
+        return this.emit(0x41, 0xff, 0xc3 | rng.pick([0x10, 0x20]));
+      case 2: // PUSH r11; RET
+        this.lea(11, to);
+        return this.emit(0x41, 0x53, 0xc3);
+      case 3: {
+        // MOV r11d, eax; AND r11d, 7; JMP or CALL [r11 * 8 + TABLE]
+        this.emit(0x41, 0x89, 0xc3, 0x41, 0x83, 0xe3, TABLE_ENTRIES - 1);
+        return this.emit(0x42, 0xff, rng.pick([0x14, 0x24]), 0xdd, ...little(TABLE, 4));
+      }
+      default: // JMP or CALL [TABLE + n]
+        return this.emit(
+          0xff,
+          rng.pick([0x14, 0x24]),
+          0x25,
+          ...little(TABLE + 8 * rng.below(TABLE_ENTRIES), 4),
+        );
+    }
+  }
+
+  // --- layout ---
+
+  layout(start: number): { code: Uint8Array; undefinedBefore: Map<number, number>; blockAt: number[] } {
+    const blockAt: number[] = [];
+    let at = start;
+    for (const block of this.blocks) {
+      blockAt.push(at);
+      for (const item of block) at += item.length;
+    }
+    const address = (block: number): number => blockAt[block === EXIT ? this.count : block];
+    const code = new Uint8Array(at - start);
+    const undefinedBefore = new Map<number, number>();
+    at = start;
+    for (const block of this.blocks) {
+      for (const item of block) {
+        const bytes = item.bytes(at, address);
+        if (bytes.length !== item.length) throw new Error(`${bytes.length} bytes, not ${item.length}`);
+        code.set(bytes, at - start);
+        undefinedBefore.set(at - start, item.undefined | FLAG.AF);
+        at += item.length;
+      }
+    }
+    return { code, undefinedBefore, blockAt };
+  }
+}
+
+function programFx(rng: Rng): Uint8Array {
+  const fx = newFx();
+  fx.set(defaultFx());
+  randomSse(rng, fx);
+  randomX87(rng, fx);
+  const v = new DataView(fx.buffer);
+  v.setUint32(FX.MXCSR, 0x1f80 | (rng.below(4) << 13), true);
+  v.setUint16(FX.FCW, 0x37f, true);
+  v.setUint16(FX.FSW, rng.below(8) << 11, true);
+  return fx;
+}
+
+/** Forms that programs draw from. */
+export interface Forms {
+  readonly integer: readonly Form[];
+  readonly other: readonly Form[];
+}
+export function programForms(forms: readonly Form[]): Forms {
+  const usable = forms.filter((f) => !f.mode32);
+  return {
+    integer: usable.filter((f) => classOf(f.row) === 'integer'),
+    other: usable.filter((f) => classOf(f.row) !== 'integer'),
+  };
+}
+
+/** A program as a case. */
+export function programCase(rng: Rng, forms: Forms, name: string): Case {
+  const program = new Program(rng, forms);
+  const offset = rng.once(3) ? PAGE - CROSSING - rng.below(200) : 0x100 + rng.below(0x800);
+  const { code, undefinedBefore, blockAt } = program.layout(CODE + offset);
+  const regs = new BigUint64Array(16);
+  for (let r = 0; r < 16; r++) regs[r] = rng.value();
+  for (const p of POINTERS)
+    regs[p] = BigInt((DATA + PAGE - 0x300 + rng.below(0x600)) & (rng.once(3) ? -1 : -16));
+  regs[SP] = BigInt(STACK + PAGE - 0x100 + rng.below(0x40) * 8);
+  regs[5] = BigInt(rng.below(32));
+  regs[COUNTER] = BigInt(1 + rng.below(40));
+  const table = Array.from({ length: TABLE_ENTRIES }, () => little(rng.pick(blockAt), 8)).flat();
+  // what returns find that have no call
+  const returns = Array.from({ length: 16 }, () => little(rng.pick(blockAt), 8)).flat();
+  const stackOffset = 5 * PAGE + Number(regs[SP] - BigInt(STACK));
+  const patches: Patch[] = [
+    { offset, bytes: code.subarray(0, Math.min(code.length, 2 * PAGE - offset)) },
+    { offset: 4 * PAGE + (TABLE - READ_ONLY), bytes: Uint8Array.from(table) },
+    { offset: stackOffset, bytes: Uint8Array.from(returns) },
+  ];
+  return {
+    name,
+    mode32: false,
+    rip: CODE + offset,
+    rflags: (rng.u32() & ARITHMETIC) | 0x202,
+    regs,
+    fsBase: 0n,
+    gsBase: 0n,
+    fx: program.fx,
+    patches,
+    codeLength: code.length,
+    undefinedFlags: FLAG.AF,
+    undefinedBefore,
+    ignoredRegs: 0,
+    ignoredOnFault: 0,
+    tolerance: 0,
+    ulps: 0,
+    mayFault: false,
+    manyAccesses: false,
+  };
+}
