@@ -675,6 +675,7 @@ describe('debug registers', () => {
     run(b, HELPERS.mov_to_dr, 8, 0, 0x5000);
     run(b, HELPERS.mov_to_dr, 8, 7, 1);
     expect(debugActive(b.cpu)).toBe(true);
+    b.cpu.env.ip = 0x5000n;
     expect(instructionBreakpoint(b.cpu)).toBe(true);
     expect(raised(b)).toEqual([VEC.DB, -1]);
     expect(b.cpu.env.dr[6]).toBe(0xffff0ff1n);

@@ -412,14 +412,14 @@ describe('long mode', () => {
     expect(deliver(c.cpu, VEC.PF, 4, KIND.FAULT)).toBe(false);
   });
 
-  test('a non-canonical stack is #SS(0)', () => {
+  test('a non-canonical stack met by an external interrupt is #SS with EXT', () => {
     const b = setup(0);
     b.cpu.env.regs[4] = 0x8000_0000_1000n;
     gate64(b, 0x20, SEL.CODE64, 0x4000n, 0x8e);
     gate64(b, 12, SEL.CODE64, 0x6000n, 0x8e, 1);
     expect(interrupt(b.cpu, 0x20)).toBe(true);
     expect(b.cpu.env.ip).toBe(0x6000n);
-    expect(quads(b, 0x7000 - 48, 1)).toEqual([0n]);
+    expect(quads(b, 0x7000 - 48, 1)).toEqual([1n]);
   });
 
   test('IRETQ returns to user, to kernel with a null SS, and to compatibility mode', () => {
