@@ -99,7 +99,10 @@ export function dumpCpu(cpu: Cpu, options: DumpOptions = {}): string {
   lines.push(`${p}IP=${hex(env.ip, digits)} ${p}FL=${hex(eflags, SHORT)} ${state}`);
   const described = (env.cr0 & BigInt(CR0.PE)) !== 0n && (eflags & FLAG.VM) === 0;
   const segment = (name: string, s: SegmentState): void => {
-    const text = `${name.padEnd(3)}=${hex(s.selector, 4)} ${hex(s.base, wide)} ${hex(s.limit, 8)} ${hex(s.attr, 8)}`;
+    // the log shows limit bits 19:16 where the descriptor has them
+    const limit = (s.attr & ATTR.G) !== 0 ? s.limit >>> 12 : s.limit;
+    const attr = s.attr | (limit & 0xf0000);
+    const text = `${name.padEnd(3)}=${hex(s.selector, 4)} ${hex(s.base, wide)} ${hex(s.limit, 8)} ${hex(attr, 8)}`;
     lines.push(described ? `${text} ${rights(s.attr, long)}` : text);
   };
   for (const [name, index] of SEGMENT_ORDER) segment(name, env.segs[index]);

@@ -4,7 +4,7 @@ import { CLOCK } from '../timer/clock-state.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { Board, COMMAND, COMMAND_BITS, REQUEST } from './board.ts';
 import { loadGuest } from './guest-image.ts';
-import { EVENT, RUN_STATE, SHUTDOWN_CAUSE } from './layout.ts';
+import { EVENT, RUN_STATE, SERIAL_PORTS, SHUTDOWN_CAUSE } from './layout.ts';
 import type { BootFiles, MainLoopData } from './messages.ts';
 
 export class MainLoopThread {
@@ -19,7 +19,9 @@ export class MainLoopThread {
     const { mainLoop } = this.board;
     mainLoop.onRequest(REQUEST.RESET, () => this.reset());
     mainLoop.onRequest(REQUEST.POWER_OFF, () => this.end(SHUTDOWN_CAUSE.POWER_OFF));
-    mainLoop.onRequest(REQUEST.SERIAL_INPUT, () => this.serialInput());
+    mainLoop.onRequest(REQUEST.SERIAL_INPUT, () => {
+      for (let port = 0; port < SERIAL_PORTS; port++) this.board.feedSerial(port);
+    });
     mainLoop.onRequest(REQUEST.POWER_BUTTON, () => this.board.pm.powerButton());
     mainLoop.onRequest(REQUEST.QUIT, () => this.quit());
     mainLoop.onRequest(REQUEST.NMI, () => this.board.lapics[0].pulseLint1());
@@ -121,17 +123,5 @@ export class MainLoopThread {
     board.control.quit.store(1);
     for (const s of board.signals) s.kick();
     board.mainLoop.requestStop();
-  }
-
-  private serialInput(): void {
-    const { board } = this;
-    board.uarts.forEach((uart, i) => {
-      if (uart === undefined) return;
-      while (uart.canReceive() > 0) {
-        const byte = board.serialIn[i].readByte();
-        if (byte < 0) return;
-        uart.receive(byte);
-      }
-    });
   }
 }

@@ -143,6 +143,8 @@ export class SerialPort extends Duplex {
     this.#link?.toGuest?.close();
     this.#link = undefined;
     for (const waiter of this.#waiters) waiter.closed();
+    // for a reader that comes yet
+    if (!this.#reading) this.#pushBacklog();
     this.push(null);
   }
 
@@ -158,16 +160,18 @@ export class SerialPort extends Duplex {
       this.#backlogSize -= this.#backlog.shift()!.length;
   }
 
+  #pushBacklog(): void {
+    this.#reading = true;
+    const backlog = this.#backlog;
+    this.#backlog = [];
+    for (const bytes of backlog) if (!this.push(bytes)) this.#stalled = true;
+  }
+
   // --- stream ---
 
   override _read(): void {
     this.#stalled = false;
-    if (!this.#reading) {
-      this.#reading = true;
-      const backlog = this.#backlog;
-      this.#backlog = [];
-      for (const bytes of backlog) if (!this.push(bytes)) this.#stalled = true;
-    }
+    if (!this.#reading) this.#pushBacklog();
     this.drain();
   }
   override _write(chunk: Uint8Array, _encoding: BufferEncoding, done: () => void): void {

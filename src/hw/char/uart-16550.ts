@@ -275,10 +275,12 @@ export class Uart16550 implements IoHandler {
   #readData(): number {
     const s = this.#s;
     if ((s.fcr & FCR_ENABLE) === 0) {
+      const value = s.rbr;
       s.lsr &= ~(LSR_DR | LSR_BREAK);
       this.#updateIrq();
+      // the next byte may come at once
       if ((s.mcr & MCR_LOOP) === 0) this.#deps.acceptInput?.();
-      return s.rbr;
+      return value;
     }
     const value = s.receive.count === 0 ? 0 : pop(s.receive);
     s.timeoutPending = false;
