@@ -13,6 +13,7 @@ export const RETURN_ENTRIES = 256;
 export const RETURN_ENTRY_SIZE = 32;
 export const RETURN_CACHE_SIZE = RETURN_ENTRIES * RETURN_ENTRY_SIZE;
 
+export const MAX_REFUSALS = 64;
 /** A power of two. */
 export const EXIT_SAMPLE = 1024;
 
@@ -33,7 +34,9 @@ export const REGION = {
   PAGES: 16,
   /** Jumps out of the region so far (wrapping); one in EXIT_SAMPLE asks for its target to be compiled. */
   EXITS: 20,
-  /** Per page: distance from the head's page (i32), descriptor (u32). */
+  /** Times it could not be entered because its pages are mapped otherwise; at MAX_REFUSALS it is given up. */
+  REFUSALS: 24,
+  /** Per page, the head's first: distance from the head's page (i32), descriptor (u32). */
   PAGE_LIST: 32,
   SIZE: 32 + MAX_REGION_PAGES * 8,
 } as const;

@@ -41,7 +41,7 @@ import { correctStackFault } from '../cpu/tier0/stack-fault.ts';
 import { type HelperTraits, Translator } from '../cpu/tier0/translate.ts';
 import type { Tier0Imports } from '../cpu/tier0/build.ts';
 import type { RegionClient } from '../jit/client.ts';
-import { REGION } from '../jit/layout.ts';
+import { MAX_REFUSALS, REGION } from '../jit/layout.ts';
 import type { Board } from './board.ts';
 import type { Exclusive } from './exclusive.ts';
 
@@ -340,6 +340,16 @@ export class Vcpu {
     const description = cpu.env.exitDetail;
     if (description === 0) return worker.regions?.takeMail() ?? false;
     if (Atomics.load(u32, (description + REGION.VALID) >>> 2) === 0) return false;
+    if (this.mapRegion(description)) return true;
+    const refusals = Atomics.add(u32, (description + REGION.REFUSALS) >>> 2, 1) + 1;
+    if (refusals >= MAX_REFUSALS) worker.codeCache.locked(() => worker.codeCache.dropRegion(description));
+    return false;
+  }
+
+  /** Puts a region's pages into the code TLB. False when they are not mapped, or not as they were. */
+  private mapRegion(description: number): boolean {
+    const { cpu, worker, w } = this;
+    const { u32 } = cpu;
     const count = u32[(description + REGION.PAGES) >>> 2];
     const base = (u32[w + W_IP] & ~4095) >>> 0;
     const high = u32[w + W_IP + 1];

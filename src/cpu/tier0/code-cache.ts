@@ -303,26 +303,30 @@ export class CodeCache {
       const head = ((desc + TABLE_SIZE) >>> 2) + HEADER.REGIONS;
       this.u32[node] = this.u32[head];
       this.u32[node + 1] = description;
-      this.u32[node + 2] = descriptors[0];
       this.u32[head] = node << 2;
     }
     Atomics.store(this.views.u16, (record + RECORD.HANDLER) >>> 1, handler);
   }
-  /** Ends the regions that have code in a descriptor's page: their heads are decoded afresh. */
+  /** Ends the regions that have code in a descriptor's page. */
   private dropRegions(desc: number): void {
     const { u32 } = this;
     let any = false;
     for (let node = this.header(desc, HEADER.REGIONS); node !== 0; node = u32[node >>> 2]) {
-      const w = u32[(node >>> 2) + 1] >>> 2;
-      if (Atomics.exchange(u32, w + REGION.VALID / 4, 0) === 0) continue;
-      any = true;
-      const headDesc = u32[(node >>> 2) + 2];
-      u32[(headDesc >>> 2) + u32[w + REGION.HEAD / 4]] = 0;
-      const record = u32[w + REGION.RECORD / 4];
-      Atomics.store(this.views.u16, (record + RECORD.HANDLER) >>> 1, PSEUDO.RELOOKUP);
+      if (this.dropRegion(u32[(node >>> 2) + 1])) any = true;
     }
     // vCPUs that are inside leave at their next check
     if (any) this.hooks.regionsDropped?.();
+  }
+  /** Ends a region: its head is decoded afresh. False when it had ended before. *Lock:* the cache's. */
+  dropRegion(description: number): boolean {
+    const { u32 } = this;
+    const w = description >>> 2;
+    if (Atomics.exchange(u32, w + REGION.VALID / 4, 0) === 0) return false;
+    const headDesc = u32[w + REGION.PAGE_LIST / 4 + 1];
+    u32[(headDesc >>> 2) + u32[w + REGION.HEAD / 4]] = 0;
+    const record = u32[w + REGION.RECORD / 4];
+    Atomics.store(this.views.u16, (record + RECORD.HANDLER) >>> 1, PSEUDO.RELOOKUP);
+    return true;
   }
 
   /** Forgets everything; all vCPUs look their code up again. */
