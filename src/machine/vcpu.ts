@@ -44,6 +44,7 @@ import type { RegionClient } from '../jit/client.ts';
 import { MAX_REFUSALS, REGION } from '../jit/layout.ts';
 import type { Board } from './board.ts';
 import type { Exclusive } from './exclusive.ts';
+import { setFirmwareMtrrs } from './firmware-mtrrs.ts';
 
 const I = {
   exitRequest: CpuEnv.offsetOf('exitRequest') >>> 2,
@@ -348,7 +349,7 @@ export class Vcpu {
 
   /** Puts a region's pages into the code TLB. False when they are not mapped, or not as they were. */
   private mapRegion(description: number): boolean {
-    const { cpu, worker, w } = this;
+    const { cpu, worker } = this;
     const { u32 } = cpu;
     const count = u32[(description + REGION.PAGES) >>> 2];
     const base = (u32[w + W_IP] & ~4095) >>> 0;
@@ -566,6 +567,7 @@ export class Vcpu {
     cpu.env.apicId = index;
     cpu.env.bsp = index === 0 ? 1 : 0;
     powerOn(cpu);
+    setFirmwareMtrrs(cpu, this.board.config.ram);
     Atomics.store(i32, w + I.interruptRequest, 0);
     const waits = index === 0 ? 0 : 1;
     Atomics.store(i32, w + I.waitForSipi, waits);
