@@ -336,7 +336,7 @@ export class Vcpu {
 
   /** Makes a region runnable that was not: its module, its pages in the code TLB. False when it cannot be. */
   private prepareRegion(): boolean {
-    const { cpu, worker, w } = this;
+    const { cpu, worker } = this;
     const { u32 } = cpu;
     const description = cpu.env.exitDetail;
     if (description === 0) return worker.regions?.takeMail() ?? false;
@@ -349,7 +349,7 @@ export class Vcpu {
 
   /** Puts a region's pages into the code TLB. False when they are not mapped, or not as they were. */
   private mapRegion(description: number): boolean {
-    const { cpu, worker } = this;
+    const { cpu, worker, w } = this;
     const { u32 } = cpu;
     const count = u32[(description + REGION.PAGES) >>> 2];
     const base = (u32[w + W_IP] & ~4095) >>> 0;
