@@ -111,7 +111,7 @@ export class HandlerSet {
   }
 }
 
-/** Handlers worth inlining; chosen from profiles of Linux boots and busybox (`bench/profile-handlers.ts`). */
+/** Handlers worth inlining; chosen from profiles of Linux boots and busybox. */
 export function hotKeys(): string[] {
   const keys: string[] = [];
   for (const size of [4, 8]) {
@@ -146,6 +146,13 @@ export function hotKeys(): string[] {
   keys.push(handlerKey('ret', 8, ''));
   for (let cond = 0; cond < 16; cond++) keys.push(handlerKey('jcc', 8, 'j', { cond }));
   for (const cond of [2, 3, 4, 5, 6, 7]) keys.push(handlerKey('setcc', 1, 'r', { cond }));
+  for (const form of ['rr', 'rm']) keys.push(handlerKey('imul', 8, form, { deadFlags: true }));
+  for (const form of ['rr', 'ri']) keys.push(handlerKey('adc', 8, form), handlerKey('sbb', 8, form));
+  for (const name of ['rol', 'ror']) keys.push(handlerKey(name, 4, 'ri'));
+  for (const name of ['inc', 'dec']) keys.push(handlerKey(name, 4, 'm'));
+  for (const name of ['cmp', 'add']) keys.push(handlerKey(name, 2, 'ri'));
+  keys.push(handlerKey('mov', 2, 'rm'), handlerKey('cmp', 2, 'rr'), handlerKey('cmp', 1, 'mr'));
+  keys.push(handlerKey('sbb', 4, 'rr'), handlerKey('neg', 4, 'r', { deadFlags: true }), handlerKey('nop', 2, ''));
   keys.push(handlerKey('nop', 4, ''), handlerKey('nop', 4, 'm'), handlerKey('pause', 4, ''));
   return keys;
 }
