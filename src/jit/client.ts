@@ -1,5 +1,6 @@
 /** A vCPU worker's side of tier 1: asks for regions, puts what arrives into the table of its tier 0 instance. */
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import type { CodeCache } from '../cpu/tier0/code-cache.ts';
 import type { RegionMail, RegionRequest } from './compiler.ts';
 import { REGION_SLOTS } from './layout.ts';
 import { REGION_IMPORTS } from './region-module.ts';
@@ -25,11 +26,22 @@ export class RegionClient {
   private readonly table: WebAssembly.Table;
   private readonly missing: unknown;
   private readonly imports: WebAssembly.Imports;
+  private readonly cache: CodeCache;
+  /** The code cache's generation that the table's regions belong to. */
+  private generation: number;
   /** Head of each region asked for, with how often; a region that cannot be made is not asked for for ever. */
   private readonly asked = new Map<number, number>();
   private static readonly MAX_REQUESTS = 4;
 
-  constructor(port: MessagePort, first: number, tier0: WebAssembly.Instance, imports: WebAssembly.Imports) {
+  constructor(
+    port: MessagePort,
+    first: number,
+    tier0: WebAssembly.Instance,
+    imports: WebAssembly.Imports,
+    cache: CodeCache,
+  ) {
+    this.cache = cache;
+    this.generation = cache.generation;
     this.port = port;
     this.first = first;
     this.table = tier0.exports.table as WebAssembly.Table;
@@ -52,20 +64,24 @@ export class RegionClient {
 
   /** Installs what has arrived. True when there was anything. */
   takeMail(): boolean {
+    this.flush();
     let any = false;
     for (;;) {
       const received = receiveMessageOnPort(this.port) as { message: RegionMail } | undefined;
       if (received === undefined) return any;
+      const { slot, module, generation } = received.message;
+      if (generation !== this.generation) continue;
       any = true;
-      const { slot, module } = received.message;
       const instance = new WebAssembly.Instance(module, this.imports);
       this.table.set(this.first + slot, instance.exports.region);
     }
   }
 
-  /** All regions are gone: slots will be used again for others. */
+  /** Empties the table when all code was dropped since: slots are used again for other regions. */
   flush(): void {
-    this.takeMail();
+    const { generation } = this.cache;
+    if (generation === this.generation) return;
+    this.generation = generation;
     for (let slot = 0; slot < REGION_SLOTS; slot++) this.table.set(this.first + slot, this.missing);
     this.asked.clear();
   }

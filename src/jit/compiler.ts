@@ -34,6 +34,8 @@ export interface RegionRequest {
 export interface RegionMail {
   readonly slot: number;
   readonly module: WebAssembly.Module;
+  /** The code cache's, for which it was made. */
+  readonly generation: number;
 }
 
 const CODE_SIZE_64 = 2;
@@ -94,7 +96,8 @@ export class RegionCompiler {
       if (record === 0 || this.isRegion(record)) return;
       this.nextSlot++;
       this.describe(description, slot, record, request, region, descriptors);
-      for (const port of this.ports) port.postMessage({ slot, module } satisfies RegionMail);
+      for (const port of this.ports)
+        port.postMessage({ slot, module, generation: this.generation } satisfies RegionMail);
       cache.publishRegion(description, record, this.firstHandler + slot, descriptors);
     });
   }
@@ -112,7 +115,9 @@ export class RegionCompiler {
   ): { region: Region; descriptors: number[]; description: number } | undefined {
     const { cache } = this;
     const { desc, offset } = request;
-    if (!cache.isAlive(desc) || cache.codeSizeOf(desc) !== CODE_SIZE_64) return undefined;
+    // a request from before a flush names memory that holds something else now
+    if (!cache.isAlive(desc) || !cache.isDescriptor(desc, cache.pageOf(desc))) return undefined;
+    if (cache.codeSizeOf(desc) !== CODE_SIZE_64) return undefined;
     const head = cache.recordAt(desc, offset);
     if (head === 0 || this.isRegion(head)) return undefined;
     const known = new Map<number, number>([[0, desc]]);
@@ -120,6 +125,10 @@ export class RegionCompiler {
       {
         bytes: this.u8,
         page: (distance) => {
+          // pages that push each other out of the code TLB would never be there together
+          for (const d of known.keys()) {
+            if (d !== distance && (d - distance) % CODE_TLB_ENTRIES === 0) return -1;
+          }
           const found = distance === 0 ? desc : this.knownDescriptor(request, distance);
           if (found === 0) return -1;
           known.set(distance, found);
@@ -157,8 +166,6 @@ export class RegionCompiler {
     const desc = u32[entry + 2];
     const page = (u32[entry + 3] & ~4095) >>> 0;
     if (desc === 0 || !cache.isDescriptor(desc, page) || !cache.isAlive(desc)) return 0;
-    // a page whose entry would push another of the region's pages out of the TLB
-    if (distance % CODE_TLB_ENTRIES === 0) return 0;
     return cache.codeSizeOf(desc) === CODE_SIZE_64 ? desc : 0;
   }
 

@@ -4,7 +4,7 @@
  */
 import {
   atomicLoad32,
-  type Expr,
+  Expr,
   type FuncBuilder,
   i32,
   i64,
@@ -100,14 +100,11 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   /** After the instruction's code: leaves when it changed the region's own code. */
   end(): void {
+    this.leaveIfStale(this.linear64(this.at + this.insn.length));
+  }
+  private leaveIfStale(to: Expr): void {
     if (!this.stores) return;
-    const { f, frame } = this;
-    f.if(
-      frame.stale,
-      () => this.exit(EXIT_JUMP, this.linear64(this.at + this.insn.length)),
-      undefined,
-      false,
-    );
+    this.f.if(this.frame.stale, () => this.exit(EXIT_JUMP, to), undefined, false);
   }
 
   /** i64: linear address of a region offset. */
@@ -128,7 +125,9 @@ export class JitIns extends MemoryAccess implements Ins {
     return { reg: this.insn.reg[n], high: this.insn.kind[n] === OPERAND.REG8HIGH };
   }
   private readRegister(reg: number, size: number, high = false): Expr {
-    const value = this.frame.regs[reg];
+    const local = this.frame.regs[reg];
+    // not the local itself: `f.let` is to keep the value it has now
+    const value = new Expr(local.type, local.code, [], local.imms);
     if (size === 8) return value;
     const low = high ? value.shrU(8).i32() : value.i32();
     return size === 4 ? low : low.low(size * 8);
@@ -308,10 +307,14 @@ export class JitIns extends MemoryAccess implements Ins {
     this.exit(REASON.ALONE, this.linear64(this.at));
   }
   jump(target: Expr): void {
-    this.frame.branchIndirect(target);
+    const to = this.f.let(target);
+    this.leaveIfStale(to);
+    this.frame.branchIndirect(to);
   }
   jumpRelative(): void {
-    this.frame.branchTo(this.at + this.insn.length + this.insn.rel);
+    const to = this.at + this.insn.length + this.insn.rel;
+    this.leaveIfStale(this.linear64(to));
+    this.frame.branchTo(to);
   }
   instructionIp(): Expr {
     return this.linear64(this.at);

@@ -64,6 +64,7 @@ export class VcpuThread {
         firstRegion,
         instance,
         regionImports(data.memory, instance, imports),
+        worker.codeCache,
       );
     }
     worker.run = instance.exports.run as (env: number, record: number) => number;

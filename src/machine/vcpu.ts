@@ -41,7 +41,7 @@ import { correctStackFault } from '../cpu/tier0/stack-fault.ts';
 import { type HelperTraits, Translator } from '../cpu/tier0/translate.ts';
 import type { Tier0Imports } from '../cpu/tier0/build.ts';
 import type { RegionClient } from '../jit/client.ts';
-import { MAX_REFUSALS, REGION } from '../jit/layout.ts';
+import { MAX_REFUSALS, REGION, RETURN_CACHE, RETURN_CACHE_SIZE } from '../jit/layout.ts';
 import type { Board } from './board.ts';
 import type { Exclusive } from './exclusive.ts';
 import { setFirmwareMtrrs } from './firmware-mtrrs.ts';
@@ -483,6 +483,13 @@ export class Vcpu {
     return at;
   }
 
+  /** All decoded code was dropped, and regions with it. */
+  private forgetRegions(): void {
+    const { u8, base } = this.cpu;
+    this.worker.regions?.flush();
+    u8.fill(0, base + RETURN_CACHE, base + RETURN_CACHE + RETURN_CACHE_SIZE);
+  }
+
   // --- requests from other threads ---
 
   private takeRequests(): void {
@@ -495,7 +502,7 @@ export class Vcpu {
     }
     if (request & INTERRUPT.CODE_FLUSH) {
       signals.clearInterrupt(INTERRUPT.CODE_FLUSH);
-      this.worker.regions?.flush();
+      this.forgetRegions();
     }
     if (request & INTERRUPT.INIT) {
       signals.clearInterrupt(INTERRUPT.INIT);
@@ -568,6 +575,7 @@ export class Vcpu {
     cpu.env.bsp = index === 0 ? 1 : 0;
     powerOn(cpu);
     setFirmwareMtrrs(cpu, this.board.config.ram);
+    this.forgetRegions();
     Atomics.store(i32, w + I.interruptRequest, 0);
     const waits = index === 0 ? 0 : 1;
     Atomics.store(i32, w + I.waitForSipi, waits);

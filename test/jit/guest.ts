@@ -123,7 +123,7 @@ export class JitGuest {
           continue;
         }
         const reason = status - STATUS.EXIT;
-        if (reason === REASON.LOOKUP) continue;
+        if (reason === REASON.LOOKUP || reason === REASON.HOT) continue;
         alone = reason === REASON.ALONE || reason === REASON.REGION;
         if (!alone) return reason;
       }
