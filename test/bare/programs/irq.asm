@@ -227,6 +227,9 @@ start:  SETIDT V_SELF, h_self, KCODE64, INT32
         LAPIC_W 0x380, 100000
         AWAIT h_timer, 6
         LAPIC_W 0x380, 0
+        sti
+        SETTLE
+        cli
         AT_LEAST "LAPIC timer, periodic: at least 6", h_timer, 6
         mov dword [h_timer_count], 0
         LAPIC_W 0x320, V_TIMER | 0x10000
