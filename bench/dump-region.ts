@@ -4,7 +4,7 @@
  *   node bench/dump-region.ts [--head OFFSET] [--size] HEX...
  *
  * HEX is the code, at offset 0 of a page that is filled up with HLT, which is never compiled. `--size` leaves the
- * text out.
+ * text out; code with SSE has none.
  */
 import { parseArgs } from 'node:util';
 import { formatInsn } from '../src/cpu/decode/format.ts';
@@ -13,7 +13,7 @@ import { RETURN_CACHE } from '../src/jit/layout.ts';
 import { type Block, findRegion } from '../src/jit/region.ts';
 import { buildRegionModule, isCompilable } from '../src/jit/region-module.ts';
 import { type LoopNode, loopTree } from '../src/jit/structure.ts';
-import { functionText } from './wasm-text.ts';
+import { functionText, TextError } from './wasm-text.ts';
 
 const PAGE = 4096;
 const HLT = 0xf4;
@@ -89,10 +89,18 @@ region.blocks.forEach((b, i) => {
 console.log(`loops: ${treeText(loopTree(region.blocks.length, edges(region.blocks)))}`);
 const module = buildRegionModule(region, PLACE, MEMORY_PAGES);
 console.log(`module: ${module.length} bytes`);
-if (!values.size) {
+function printText(): void {
   const text = functionText(module, 'region', {
     local: (index) => LOCALS[index] ?? `t${index}`,
     offset: (local, offset) => (local === 0 ? envField(offset) : tlbArray(local, offset)),
   });
   console.log(text.join('\n'));
+}
+
+try {
+  if (!values.size) printText();
+} catch (error) {
+  if (!(error instanceof TextError)) throw error;
+  console.error(`dump-region: ${error.message}; see --size`);
+  process.exitCode = 1;
 }

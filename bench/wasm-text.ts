@@ -1,7 +1,7 @@
 /**
  * Prints a function of a module that our builder made as WebAssembly text, in folded form. WebAssembly core
- * specification 3.0, chapters "Binary Format" and "Text Format". Only what the builder emits is known; SIMD and
- * multi-byte operators without a name here are printed by their number.
+ * specification 3.0, chapters "Binary Format" and "Text Format". Integer and scalar operators that the builder
+ * emits are known, vector ones are not.
  */
 
 /** What makes the text readable. */
@@ -12,6 +12,11 @@ export interface TextOptions {
   offset?(local: number, offset: number): string | undefined;
   /** Longest line; default 110. */
   readonly width?: number;
+}
+
+/** A function that cannot be printed. */
+export class TextError extends Error {
+  readonly code = 'ERR_WASM_TEXT';
 }
 
 type Text = string | { readonly head: string; readonly args: readonly Text[] };
@@ -298,7 +303,7 @@ class ModuleText {
           break;
         }
         case 0xfd:
-          throw new Error('SIMD is not printed');
+          throw new TextError('vector operators have no text here');
         case 0xfe:
           this.atomic(r, stack, emit);
           break;
@@ -313,7 +318,7 @@ class ModuleText {
             const name = NUMERIC[op - 0x45];
             push(name, isUnary(name) ? 1 : 2);
           } else {
-            throw new Error(`operator ${op.toString(16)} is not printed`);
+            throw new TextError(`operator ${op.toString(16)} has no text here`);
           }
       }
     }
