@@ -1,0 +1,103 @@
+/**
+ * A campaign is a sequence of rounds, each with a scenario, a tempo and a placement that follow from the seed and
+ * the round's number. A shard plays the rounds whose numbers fall to it, so shards may run anywhere.
+ */
+import { availableParallelism } from 'node:os';
+import type { StressOptions } from './options.ts';
+import { allowedCpus, canPlace, type Placement, PLACEMENTS } from './placement.ts';
+import { mixSeed, Random } from './random.ts';
+import { Report } from './report.ts';
+import { runRound } from './round.ts';
+import { SCENARIOS, type StressScenario } from './scenarios.ts';
+import type { Tempo } from './stage.ts';
+
+const TEMPOS: readonly Tempo[] = [
+  { nap: 0, callback: 0, seam: 0 },
+  { nap: 60, callback: 20, seam: 0 },
+  { nap: 400, callback: 100, seam: 0 },
+  { nap: 30, callback: 20, seam: 256 },
+  { nap: 100, callback: 50, seam: 24 },
+];
+
+export interface CampaignProgress {
+  readonly elapsed: number;
+  readonly round: number;
+  readonly scenario: string;
+  /** In all rounds. */
+  readonly callbacks: number;
+}
+
+/** What round `number` is like. */
+export interface RoundPlan {
+  readonly scenario: StressScenario;
+  readonly seed: number;
+  readonly tempo: Tempo;
+  readonly placement: Placement;
+}
+
+export function planOf(
+  number: number,
+  options: Pick<StressOptions, 'scenarios' | 'seed' | 'place'>,
+): RoundPlan {
+  const { scenarios, seed, place } = options;
+  const name = scenarios[number % scenarios.length];
+  const random = new Random(mixSeed(seed, number));
+  const tempo = random.pick(TEMPOS);
+  const placement = random.pick(PLACEMENTS);
+  return {
+    scenario: SCENARIOS.find((s) => s.name === name)!,
+    seed: mixSeed(seed, number, 1),
+    tempo,
+    placement: place ?? placement,
+  };
+}
+
+/** Plays a shard's rounds until its time is over or something is wrong. *Thread:* one that need not block. */
+export async function runCampaign(
+  options: StressOptions,
+  progress?: (progress: CampaignProgress) => void,
+): Promise<Report> {
+  const { seed, shard, seconds, scenarios, hang, fault, threads } = options;
+  const cpus = canPlace() ? allowedCpus() : [];
+  const report = new Report(seed, [`${shard.index}/${shard.of}`], process.version, availableParallelism());
+  const roundSeconds = options.roundSeconds ?? Math.min(10, Math.max(1, seconds / scenarios.length));
+  const begin = performance.now();
+  let callbacks = 0;
+  for (let n = 0; report.ok; n++) {
+    const elapsed = (performance.now() - begin) / 1000;
+    if (n > 0 && elapsed >= seconds) break;
+    const number = options.round ?? shard.index - 1 + n * shard.of;
+    const plan = planOf(number, options);
+    let inRound = 0;
+    const result = await runRound({
+      ...plan,
+      threads,
+      seconds: Math.max(0.1, Math.min(roundSeconds, seconds - elapsed)),
+      cpus,
+      hang,
+      fault,
+      tick: (tick) => {
+        inRound = tick.callbacks;
+        progress?.({
+          elapsed: (performance.now() - begin) / 1000,
+          round: number,
+          scenario: plan.scenario.name,
+          callbacks: callbacks + inRound,
+        });
+      },
+    });
+    callbacks += inRound;
+    report.addRound(plan.scenario.name, number, result, againCommand(options, number, roundSeconds));
+  }
+  return report;
+}
+
+function againCommand(options: StressOptions, round: number, roundSeconds: number): string {
+  const parts = [
+    `smp86 stress --scenario ${options.scenarios.join(',')} --seed ${options.seed} --round ${round}`,
+    `--threads ${options.threads} --seconds ${Math.max(60, roundSeconds)} --round-seconds ${roundSeconds}`,
+  ];
+  if (options.place !== undefined) parts.push(`--place ${options.place}`);
+  if (options.fault !== undefined) parts.push(`--plant ${options.fault}`);
+  return parts.join(' ');
+}
