@@ -163,7 +163,7 @@ function applyRtc(builder: OptionBuilder, argument: Argument): void {
   argument.refuseOthers(list, ['base', 'clock', 'driftfix']);
   const base = list.get('base') ?? 'utc';
   const clock = argument.choose('clock', list.get('clock') ?? 'host', ['host', 'rt', 'vm']);
-  const driftfix = argument.choose('driftfix', list.get('driftfix') ?? 'none', ['none', 'slew']);
+  const driftfix = argument.choose('driftfix', list.get('driftfix') ?? 'none', ['none']);
   if (base === 'utc' || base === 'localtime') {
     builder.rtc = { base: { type: base }, clock, driftfix };
     return;
@@ -398,7 +398,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   },
   {
     name: 'rtc',
-    argument: '[base=utc|localtime|DATE][,clock=host|rt|vm][,driftfix=none|slew]',
+    argument: '[base=utc|localtime|DATE][,clock=host|rt|vm][,driftfix=none]',
     help: 'start and clock of the real-time clock',
     apply: applyRtc,
   },

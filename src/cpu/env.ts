@@ -211,8 +211,6 @@ export const CpuEnv = struct({
   kickSeq: i32,
   stopRequested: i32,
   stopped: i32,
-  /** Head of the queued-work ring; see docs/threads.md. */
-  workPending: i32,
   /** 1 while executing guest code (exclusive sections count it). */
   running: i32,
   exclusiveWaiter: i32,

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Execution, type ScenarioSource, scenariosOf } from './execution.ts';
 import { Explorer, type Limits, type Outcome } from './explorer.ts';
 import { MUTATIONS, type Mutation } from './mutations.ts';
+import { type RandomOutcome, runRandom } from './random.ts';
 import { decodeSchedule, encodeSchedule, replay, type Replay } from './report.ts';
 
 export class CatalogueError extends Error {
@@ -44,6 +45,17 @@ export function mutationNamed(name: string): Mutation {
 export function explore(source: ScenarioSource, limits: Partial<Limits> = {}, mutation?: Mutation): Outcome {
   const execution = new Execution(source, { patches: mutation?.patches });
   return new Explorer(execution, { preemptions: source.scenario.preemptions ?? Infinity, ...limits }).run();
+}
+
+/** Random schedules of a scenario. */
+export function exploreRandom(
+  source: ScenarioSource,
+  count: number,
+  seed: number,
+  maxMs?: number,
+  mutation?: Mutation,
+): RandomOutcome {
+  return runRandom(new Execution(source, { patches: mutation?.patches }), count, seed, maxMs);
 }
 
 /** What `--replay` takes: scenario, mutation if any, schedule. */

@@ -4,17 +4,21 @@ import {
   allScenarios,
   CatalogueError,
   explore,
+  exploreRandom,
   idOf,
   mutationNamed,
   replayId,
   tryMutation,
 } from './catalogue.ts';
-import { MUTATIONS } from './mutations.ts';
+import type { ScenarioSource } from './execution.ts';
+import { type Mutation, MUTATIONS } from './mutations.ts';
 import { tableOf } from './report.ts';
 
 const USAGE = `usage: smp86 explore [options] [scenario ...]
   --list               names of the scenarios
   --preemptions N      bound on switches away from a thread that could go on (default: the scenario's own)
+  --random N           random schedules after that (default 200; 20 times as many where only these are)
+  --seed N             of the random schedules (default 1)
   --seconds N          at most this long for a scenario (default 60)
   --mutate             plants the faults instead, or those named, and reports whether they are found
   --mutation NAME      explores the scenarios with this fault
@@ -24,6 +28,8 @@ const USAGE = `usage: smp86 explore [options] [scenario ...]
 const OPTIONS = {
   list: { type: 'boolean' },
   preemptions: { type: 'string' },
+  random: { type: 'string' },
+  seed: { type: 'string' },
   seconds: { type: 'string' },
   mutate: { type: 'boolean' },
   mutation: { type: 'string' },
@@ -51,41 +57,79 @@ async function main(): Promise<number> {
     for (const { scenario } of scenarios) console.log(`${scenario.name.padEnd(24)} ${scenario.title}`);
     return 0;
   }
-  const maxMs = Number(values.seconds ?? 60) * 1000;
   const mutation = values.mutation === undefined ? undefined : mutationNamed(values.mutation);
-  let failed = 0;
-  if (!values.json)
+  const settings: Settings = {
+    maxMs: Number(values.seconds ?? 60) * 1000,
+    preemptions: values.preemptions === undefined ? undefined : Number(values.preemptions),
+    random: Number(values.random ?? 200),
+    seed: Number(values.seed ?? 1),
+    mutation,
+    json: values.json === true,
+  };
+  if (!settings.json)
     console.log(line('scenario', 'threads', 'bound', 'schedules', 'states', 'steps', 'ms', 'result'));
-  for (const source of scenarios) {
-    const { scenario } = source;
-    const preemptions =
-      values.preemptions === undefined ? (scenario.preemptions ?? Infinity) : Number(values.preemptions);
+  let failed = 0;
+  for (const source of scenarios) if (!(await exploreOne(source, settings))) failed++;
+  return failed > 0 ? 1 : 0;
+}
+
+interface Settings {
+  readonly maxMs: number;
+  readonly preemptions: number | undefined;
+  readonly random: number;
+  readonly seed: number;
+  readonly mutation: Mutation | undefined;
+  readonly json: boolean;
+}
+
+/** All interleavings, then random ones; true when nothing is wrong. */
+async function exploreOne(source: ScenarioSource, settings: Settings): Promise<boolean> {
+  const { scenario } = source;
+  const { mutation, json, maxMs } = settings;
+  const threads = String(scenario.threads.length);
+  if (scenario.random !== true) {
+    const preemptions = settings.preemptions ?? scenario.preemptions ?? Infinity;
     const outcome = explore(source, { preemptions, maxMs }, mutation);
     const id = outcome.schedule && idOf(scenario.name, mutation?.name, outcome.schedule);
-    if (values.json)
-      console.log(JSON.stringify({ scenario: scenario.name, preemptions, ...outcome, schedule: id }));
-    else {
-      const result =
-        outcome.failure?.kind ??
-        (outcome.complete ? 'all covered, no violation' : 'out of time, no violation');
-      console.log(
-        line(
-          scenario.name,
-          String(scenario.threads.length),
-          preemptions === Infinity ? 'none' : String(preemptions),
-          String(outcome.schedules),
-          String(outcome.states),
-          String(outcome.steps),
-          String(Math.round(outcome.ms)),
-          result,
-        ),
-      );
-      if (id !== undefined) await showReplay(id);
-      else if (outcome.failure !== undefined) console.log(outcome.failure.message);
-    }
-    if (outcome.failure !== undefined || !outcome.complete) failed++;
+    const bound = preemptions === Infinity ? 'none' : String(preemptions);
+    const { schedules, states, steps, ms, failure, complete } = outcome;
+    const counts = [schedules, states, steps, Math.round(ms)].map(String);
+    const result = failure?.kind ?? (complete ? 'all covered, no violation' : 'out of time, no violation');
+    if (json)
+      console.log(JSON.stringify({ scenario: scenario.name, preemptions: bound, ...outcome, schedule: id }));
+    else console.log(line(scenario.name, threads, bound, ...counts, result));
+    if (failure !== undefined && !json) await explain(id, failure.message);
+    if (failure !== undefined || !complete) return false;
   }
-  return failed > 0 ? 1 : 0;
+  const count = scenario.random === true ? settings.random * 20 : settings.random;
+  if (count === 0) return true;
+  const outcome = exploreRandom(source, count, settings.seed, maxMs, mutation);
+  const { schedules, steps, ms, failure } = outcome;
+  const id = outcome.schedule && idOf(scenario.name, mutation?.name, outcome.schedule);
+  if (json)
+    console.log(JSON.stringify({ scenario: scenario.name, seed: settings.seed, ...outcome, schedule: id }));
+  else if (scenario.random === true || failure !== undefined) {
+    const result = failure?.kind ?? `random, seed ${settings.seed}, no violation`;
+    console.log(
+      line(
+        scenario.name,
+        threads,
+        'random',
+        String(schedules),
+        '',
+        String(steps),
+        String(Math.round(ms)),
+        result,
+      ),
+    );
+    if (failure !== undefined) await explain(id, failure.message);
+  }
+  return failure === undefined;
+}
+
+async function explain(id: string | undefined, message: string): Promise<void> {
+  if (id === undefined) console.log(message);
+  else await showReplay(id);
 }
 
 function line(...cells: readonly string[]): string {

@@ -156,11 +156,11 @@ export class Execution {
         this.#resume(thread, s, variantOf(choice) - VARIANT_CHOICE);
         return;
       case KIND.NOTIFY:
-        this.#resume(thread, s, this.#wake(s.addr, s.p));
+        this.#resume(thread, s, this.#wake(t, s.addr, s.p));
         return;
       case KIND.WAIT: {
         const word = s.addr >>> 2;
-        world.look(thread, s.addr, s.addr + 4, false, s.site, true);
+        world.atomic(thread, s.addr, 4, true, false, s.site);
         if (world.i32[word] !== s.p) this.#resume(thread, s, WAIT_NOT_EQUAL);
         else if (s.q <= 0) this.#resume(thread, s, WAIT_TIMED_OUT);
         else {
@@ -170,9 +170,13 @@ export class Execution {
         return;
       }
       default: {
-        const wrote = s.kind !== KIND.LOAD && s.kind !== KIND.LOAD_F64;
         const size = s.kind === KIND.LOAD_F64 || s.kind === KIND.STORE_F64 ? 8 : 4;
-        world.look(thread, s.addr, s.addr + size, wrote, s.site, true);
+        const reads = s.kind !== KIND.STORE && s.kind !== KIND.STORE_F64;
+        const writes =
+          s.kind === KIND.COMPARE_EXCHANGE
+            ? world.i32[s.addr >>> 2] === s.p
+            : s.kind !== KIND.LOAD && s.kind !== KIND.LOAD_F64;
+        world.atomic(thread, s.addr, size, reads, writes, s.site);
         this.#resume(thread, s, world.operate(s));
       }
     }
@@ -186,13 +190,14 @@ export class Execution {
     this.states[thread.index] = to;
     thread.adopt(from, to);
   }
-  #wake(addr: number, count: number): number {
+  #wake(by: number, addr: number, count: number): number {
     let woken = 0;
     for (const w of this.waiters) {
       if (woken >= count) break;
       const s = this.states[w];
       if (s.addr !== addr) continue;
       woken++;
+      this.world.order?.wake(by, w);
       this.#become(this.world.threads[w], s, STATUS.WOKEN);
     }
     if (woken > 0) this.waiters = this.waiters.filter((w) => this.states[w].status === STATUS.BLOCKED);
@@ -211,6 +216,43 @@ export class Execution {
     world.failure = undefined;
     for (let t = 0; t < this.states.length; t++) this.states[t] = position.states[t];
     this.waiters = position.waiters as number[];
+  }
+
+  /** Hash of the whole state, two lanes. */
+  keyA = 0;
+  keyB = 0;
+  /** Computes the hash; `last` takes part in it unless it is -1. */
+  computeKey(last = -1): void {
+    const { world, states, waiters } = this;
+    let a = world.a;
+    let b = world.b;
+    for (let t = 0; t < states.length; t++) {
+      const s = states[t];
+      const tag = (s.status + 1) * 0x3c6ef35f + t;
+      a = Math.imul((a ^ s.a) + tag, 0x85ebca6b);
+      b = Math.imul((b ^ s.b) + tag, 0xc2b2ae35);
+      a ^= a >>> 15;
+      b ^= b >>> 13;
+    }
+    // the order counts among the sleepers on one word only
+    let queueA = 0;
+    let queueB = 0;
+    for (let i = 0; i < waiters.length; i++) {
+      const { addr } = states[waiters[i]];
+      let place = 1;
+      for (let k = 0; k < i; k++) if (states[waiters[k]].addr === addr) place++;
+      const h = Math.imul(addr * 16 + waiters[i] + 1, 0x9e3779b1) ^ Math.imul(place, 0x27d4eb2f);
+      queueA += Math.imul(h ^ (h >>> 15), 0x2c1b3c6d);
+      queueB += Math.imul(h ^ (h >>> 12), 0x297a2d39);
+    }
+    a = Math.imul(a ^ queueA, 0x7feb352d);
+    b = Math.imul(b ^ queueB, 0x846ca68b);
+    if (last >= 0) {
+      a = Math.imul(a ^ (last + 2), 0x27d4eb2f);
+      b = Math.imul(b ^ (last + 2), 0x165667b1);
+    }
+    this.keyA = a ^ (a >>> 16);
+    this.keyB = b ^ (b >>> 15);
   }
 
   /** When nobody can go on: is that an end, or has something been lost? */
@@ -275,3 +317,32 @@ const UNBORN: ThreadState = {
   reads: 0,
   open: NO_ACCESS,
 };
+
+/** A step of a way that comes back to where it began. */
+export interface CircleStep {
+  readonly taken: Choice;
+  /** Before the step. */
+  readonly states: readonly ThreadState[];
+}
+
+/**
+ * Whether a circle is a livelock: time does not pass on the way, and each thread that can run all the way does so.
+ * No fair scheduler leaves it by itself.
+ */
+export function isLivelock(circle: readonly CircleStep[]): boolean {
+  let ran = 0;
+  let could = -1;
+  for (const { taken, states } of circle) {
+    if (variantOf(taken) === VARIANT_TIMEOUT) return false;
+    ran |= 1 << threadOf(taken);
+    let now = 0;
+    states.forEach((s, t) => {
+      // a thread in a timed sleep leaves it in time
+      const can = s.status === STATUS.BLOCKED ? s.q !== Infinity : s.status !== STATUS.DONE;
+      if (can) now |= 1 << t;
+    });
+    could &= now;
+  }
+  return (could & ~ran) === 0;
+}
+export const LIVELOCK = 'the threads go in a circle, each of those that can run taking part';

@@ -9,6 +9,8 @@
 import {
   type Choice,
   type Execution,
+  isLivelock,
+  LIVELOCK,
   type Position,
   threadOf,
   VARIANT_TIMEOUT,
@@ -25,6 +27,10 @@ export interface Limits {
   readonly maxMs?: number;
   /** Steps in one schedule. */
   readonly maxSteps?: number;
+  /** Tries every schedule to its end, whatever is known: to check the rest of this file. */
+  readonly naive?: boolean;
+  /** Called at every end. */
+  readonly onEnd?: () => void;
 }
 
 export interface Outcome {
@@ -63,15 +69,17 @@ export class Explorer {
   readonly #execution: Execution;
   readonly #limits: Limits;
   readonly #bounded: boolean;
+  readonly #naive: boolean;
+  readonly #sleepSets: boolean;
   readonly #visited = new Visited();
   readonly #path: Node[] = [];
-  #a = 0;
-  #b = 0;
 
   constructor(execution: Execution, limits: Limits) {
     this.#execution = execution;
     this.#limits = limits;
     this.#bounded = limits.preemptions !== Infinity;
+    this.#naive = limits.naive === true;
+    this.#sleepSets = !this.#bounded && !this.#naive;
   }
 
   run(): Outcome {
@@ -83,73 +91,65 @@ export class Explorer {
     let schedules = 0;
     let steps = 0;
     let complete = true;
-    let failure = world.failure;
-    if (failure === undefined) this.#push(-1, 0, 0, this.#limits.preemptions);
-    // where the execution stands: at the last node, or elsewhere
+    if (world.failure === undefined) this.#push(-1, 0, 0, this.#limits.preemptions);
+    // whether the execution stands at the last node of the path
     let here = true;
-    while (path.length > 0) {
+    while (path.length > 0 && world.failure === undefined) {
       const node = path[path.length - 1];
       if (node.next >= node.choices.length) {
-        this.#visited.setDepth(node.a, node.b, 0);
+        if (!this.#naive) this.#visited.setDepth(node.a, node.b, 0);
         path.pop();
         here = false;
         continue;
       }
       const choice = node.choices[node.next++];
       const bit = bitOf(choice);
-      if ((node.sleep & bit) !== 0) continue;
       const t = threadOf(choice);
       const left = node.left - this.#cost(node, t);
-      if (left < 0) continue;
+      if ((node.sleep & bit) !== 0 || left < 0) continue;
       if (!here) execution.restore(node.position);
       const before = node.position.states[t];
       node.taken = choice;
       execution.step(choice);
       steps++;
-      failure = world.failure;
-      if (failure !== undefined) break;
+      if (world.failure !== undefined) break;
       const ghost = world.ghostTouched;
-      const sleep = this.#bounded ? 0 : this.#sleepAfter(node, t, before, ghost);
-      if (!this.#bounded && before.kind !== KIND.CHOOSE) {
+      const sleep = this.#sleepSets ? this.#sleepAfter(node, t, before, ghost) : 0;
+      if (this.#sleepSets && before.kind !== KIND.CHOOSE) {
         node.sleep |= bit;
         if (ghost) node.ghosts |= bit;
       }
       here = this.#push(t, sleep, node.ghosts, left);
-      if (world.failure !== undefined) {
-        failure = world.failure;
-        break;
-      }
-      if (!here) schedules++;
-      else {
-        const top = path[path.length - 1];
-        if (top.choices.length === 0) {
-          schedules++;
-          execution.checkEnd();
-          failure = world.failure;
-          if (failure !== undefined) break;
-        } else if (variantOf(top.choices[0]) === VARIANT_TIMEOUT) {
-          execution.checkOnlyTimeouts();
-          failure = world.failure;
-          if (failure !== undefined) break;
-        }
-        if (path.length > maxSteps) {
-          failure = { kind: 'too-long', message: `more than ${maxSteps} steps` };
-          break;
-        }
-      }
+      if (world.failure !== undefined) break;
+      if (!here || this.#arrived()) schedules++;
+      if (path.length > maxSteps) world.fail('too-long', `more than ${maxSteps} steps`);
       if (this.#visited.size > maxStates || ((steps & 1023) === 0 && performance.now() - start > maxMs)) {
         complete = false;
         break;
       }
     }
     const outcome = { schedules, states: this.#visited.size, steps, ms: performance.now() - start };
-    if (failure === undefined && complete && !this.#bounded) failure = this.#unreached();
-    if (failure?.kind === 'unreached') return { ...outcome, complete, failure };
-    if (failure === undefined) return { ...outcome, complete };
-    const top = path.at(-1);
-    const ended = top !== undefined && top.next === 0;
-    const schedule = path.slice(0, ended ? -1 : undefined).map((n) => n.taken);
-    return { ...outcome, complete: false, failure, schedule };
+    const { failure } = world;
+    if (failure !== undefined) {
+      // a failure at the last node, which no step has been made from, or of a step made from it
+      const schedule = path.filter((n) => n.taken >= 0).map((n) => n.taken);
+      return { ...outcome, complete: false, failure, schedule };
+    }
+    const unreached = complete && !this.#bounded ? this.#unreached() : undefined;
+    return unreached === undefined ? { ...outcome, complete } : { ...outcome, complete, failure: unreached };
+  }
+
+  /** Looks at the position that was come to; true when it is an end. */
+  #arrived(): boolean {
+    const execution = this.#execution;
+    const { choices } = this.#path[this.#path.length - 1];
+    if (choices.length === 0) {
+      execution.checkEnd();
+      this.#limits.onEnd?.();
+      return true;
+    }
+    if (variantOf(choices[0]) === VARIANT_TIMEOUT) execution.checkOnlyTimeouts();
+    return false;
   }
 
   #unreached(): Failure | undefined {
@@ -186,37 +186,11 @@ export class Explorer {
   /** Adds the execution's position to the path; false if there is nothing to try from it. */
   #push(last: number, sleep: number, ghosts: number, left: number): boolean {
     const execution = this.#execution;
-    this.#hash(last);
-    const a = this.#a;
-    const b = this.#b;
-    const visited = this.#visited;
-    const slot = visited.slot(a, b);
-    const known = visited.value(slot);
-    let choices: readonly Choice[];
-    if (known < 0) {
-      visited.setValue(slot, this.#bounded ? Math.min(left, 0xffff) : sleep);
-      choices = execution.choices(last);
-    } else {
-      const depth = visited.depth(slot);
-      if (depth > 0 && this.#livelock(depth - 1)) {
-        execution.world.fail(
-          'livelock',
-          'the threads go in a circle, each of those that can run taking part',
-        );
-        return false;
-      }
-      if (this.#bounded) {
-        if (known >= left) return false;
-        visited.setValue(slot, left);
-        choices = execution.choices(last);
-      } else {
-        // what was left out then and is not now
-        const missing = known & ~sleep;
-        if (missing === 0) return false;
-        visited.setValue(slot, known & sleep);
-        choices = execution.choices(last).filter((c) => (missing & bitOf(c)) !== 0);
-      }
-    }
+    execution.computeKey(this.#bounded ? last : -1);
+    const a = execution.keyA;
+    const b = execution.keyB;
+    const choices = this.#naive ? execution.choices(last) : this.#toTry(a, b, last, sleep, left);
+    if (choices === undefined) return false;
     this.#path.push({
       position: execution.save(),
       choices,
@@ -229,63 +203,41 @@ export class Explorer {
       a,
       b,
     });
-    visited.setDepth(a, b, this.#path.length);
+    if (!this.#naive) this.#visited.setDepth(a, b, this.#path.length);
     return true;
   }
 
-  /**
-   * The path comes back to its node `from`. That is a livelock if time does not pass on the way and each thread
-   * that can run all the way does so: no fair scheduler leaves the circle by itself.
-   */
-  #livelock(from: number): boolean {
-    let ran = 0;
-    let could = -1;
-    for (let i = from; i < this.#path.length; i++) {
-      const { taken, position } = this.#path[i];
-      if (variantOf(taken) === VARIANT_TIMEOUT) return false;
-      ran |= 1 << threadOf(taken);
-      let now = 0;
-      position.states.forEach((s, t) => {
-        if (s.status === STATUS.READY || s.status === STATUS.WOKEN) now |= 1 << t;
-        // a thread in a timed sleep leaves it in time
-        if (s.status === STATUS.BLOCKED && s.q !== Infinity) now |= 1 << t;
-      });
-      could &= now;
+  /** What is to be tried from the state with that hash; nothing if that has been done. */
+  #toTry(a: number, b: number, last: number, sleep: number, left: number): readonly Choice[] | undefined {
+    const execution = this.#execution;
+    const visited = this.#visited;
+    const slot = visited.slot(a, b);
+    const known = visited.value(slot);
+    const budget = Math.min(left, 0xffff);
+    if (known < 0) {
+      visited.setValue(slot, this.#bounded ? budget : sleep);
+      return execution.choices(last);
     }
-    return (could & ~ran) === 0;
+    const depth = visited.depth(slot);
+    if (depth > 0 && this.#livelock(depth - 1)) {
+      execution.world.fail('livelock', LIVELOCK);
+      return undefined;
+    }
+    if (this.#bounded) {
+      if (known >= budget) return undefined;
+      visited.setValue(slot, budget);
+      return execution.choices(last);
+    }
+    // what was left out then and is not now
+    const missing = known & ~sleep;
+    if (missing === 0) return undefined;
+    visited.setValue(slot, known & sleep);
+    return execution.choices(last).filter((c) => (missing & bitOf(c)) !== 0);
   }
 
-  #hash(last: number): void {
-    const { world, states, waiters } = this.#execution;
-    let a = world.a;
-    let b = world.b;
-    for (let t = 0; t < states.length; t++) {
-      const s = states[t];
-      const tag = (s.status + 1) * 0x3c6ef35f + t;
-      a = Math.imul((a ^ s.a) + tag, 0x85ebca6b);
-      b = Math.imul((b ^ s.b) + tag, 0xc2b2ae35);
-      a ^= a >>> 15;
-      b ^= b >>> 13;
-    }
-    // the order counts among the sleepers on one word only
-    let queueA = 0;
-    let queueB = 0;
-    for (let i = 0; i < waiters.length; i++) {
-      const { addr } = states[waiters[i]];
-      let place = 1;
-      for (let k = 0; k < i; k++) if (states[waiters[k]].addr === addr) place++;
-      const h = Math.imul(addr * 16 + waiters[i] + 1, 0x9e3779b1) ^ Math.imul(place, 0x27d4eb2f);
-      queueA += Math.imul(h ^ (h >>> 15), 0x2c1b3c6d);
-      queueB += Math.imul(h ^ (h >>> 12), 0x297a2d39);
-    }
-    a = Math.imul(a ^ queueA, 0x7feb352d);
-    b = Math.imul(b ^ queueB, 0x846ca68b);
-    if (this.#bounded) {
-      a = Math.imul(a ^ (last + 2), 0x27d4eb2f);
-      b = Math.imul(b ^ (last + 2), 0x165667b1);
-    }
-    this.#a = a ^ (a >>> 16);
-    this.#b = b ^ (b >>> 15);
+  /** Whether it is a livelock that the path comes back to its node `from`. */
+  #livelock(from: number): boolean {
+    return isLivelock(this.#path.slice(from).map((n) => ({ taken: n.taken, states: n.position.states })));
   }
 }
 

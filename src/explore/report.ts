@@ -1,12 +1,16 @@
 /** Schedules as text: short, to be replayed, and long, to be read. */
 import {
   type Choice,
+  type CircleStep,
   type Execution,
+  isLivelock,
+  LIVELOCK,
   threadOf,
   VARIANT_CHOICE,
   VARIANT_TIMEOUT,
   variantOf,
 } from './execution.ts';
+import { HappensBefore } from './happens-before.ts';
 import { STATUS, type ThreadState } from './thread.ts';
 import { type Failure, KIND, KIND_NAMES } from './world.ts';
 
@@ -62,7 +66,12 @@ export interface Replay {
 export function replay(execution: Execution, schedule: readonly Choice[]): Replay {
   const steps: TraceStep[] = [];
   const { world } = execution;
+  world.order = new HappensBefore(execution.states.length);
+  const way: CircleStep[] = [];
+  const seen = new Map<string, number>();
   for (const choice of schedule) {
+    execution.computeKey();
+    seen.set(`${execution.keyA},${execution.keyB}`, way.length);
     if (world.failure !== undefined) break;
     const t = threadOf(choice);
     const before = execution.states[t];
@@ -74,6 +83,7 @@ export function replay(execution: Execution, schedule: readonly Choice[]): Repla
       );
       break;
     }
+    way.push({ taken: choice, states: execution.states.slice() });
     execution.step(choice);
     steps.push({
       thread: t,
@@ -85,6 +95,9 @@ export function replay(execution: Execution, schedule: readonly Choice[]): Repla
     const choices = execution.choices(-1);
     if (choices.length === 0) execution.checkEnd();
     else if (choices.every((c) => variantOf(c) === VARIANT_TIMEOUT)) execution.checkOnlyTimeouts();
+    execution.computeKey();
+    const back = seen.get(`${execution.keyA},${execution.keyB}`);
+    if (back !== undefined && isLivelock(way.slice(back))) world.fail('livelock', LIVELOCK);
   }
   return { steps, failure: world.failure };
 }

@@ -39,6 +39,8 @@ export interface Scenario {
   readonly bytes?: number;
   /** Switches away from a thread that could go on, at most; default: no bound. */
   readonly preemptions?: number;
+  /** Too large to be tried in full: random schedules only. */
+  readonly random?: boolean;
   /** Constants made smaller. Each has to leave the same behaviours: say why where it is defined. */
   readonly patches?: readonly Patch[];
   /** Modules, by start of path, that are loaded; of the others only the names are needed. Default: all. */

@@ -218,7 +218,7 @@ export class Thread {
     }
     if (this.quiet > 0) return;
     (this.#open ??= []).push(at, at + size, wrote, site);
-    world.look(this, at, at + size, wrote === 1, site, false);
+    world.plain(this, at, at + size, wrote === 1, site);
   }
 
   /** `object.key = value`, in any place but the object's constructor. */

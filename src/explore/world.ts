@@ -1,4 +1,5 @@
 /** What the threads share: memory, its hash, the log to undo changes, the first failure. */
+import type { HappensBefore } from './happens-before.ts';
 import type { Site } from './rewrite.ts';
 import type { Pending, Thread } from './thread.ts';
 
@@ -201,30 +202,35 @@ export class World {
    * the two accesses can be brought next to each other, a plain one first, by exchanging steps that do not depend
    * on each other; and then the other thread's access meets it here.
    */
-  look(thread: Thread, start: number, end: number, wrote: boolean, site: number, atomically: boolean): void {
+  look(thread: Thread, start: number, end: number, wrote: boolean, site: number): void {
     const { states } = this;
     for (let t = 0; t < states.length; t++) {
       if (t === thread.index) continue;
       const { open } = states[t];
       for (let i = 0; i < open.length; i += 4) {
         if (open[i] >= end || open[i + 1] <= start || !(wrote || open[i + 2] === 1)) continue;
-        const how = `${atomically ? 'atomically ' : ''}${wrote ? 'writes' : 'reads'}`;
-        this.#race(
-          thread,
-          site,
-          how,
-          this.threads[t],
-          open[i + 3],
-          open[i + 2] === 1 ? 'writes' : 'reads',
-          start,
-        );
+        const how = wrote ? 'writes' : 'reads';
+        this.#race(start, thread.index, site, how, t, open[i + 3], open[i + 2] === 1 ? 'wrote' : 'read');
       }
     }
   }
-  #race(a: Thread, siteA: number, howA: string, b: Thread, siteB: number, howB: string, at: number): void {
+  /** A plain access by `thread`. */
+  plain(thread: Thread, start: number, end: number, wrote: boolean, site: number): void {
+    this.look(thread, start, end, wrote, site);
+    this.order?.plain(thread.index, start, end, wrote, site, (...race) => this.#race(start, ...race));
+  }
+  /** An atomic operation by `thread`. */
+  atomic(thread: Thread, addr: number, size: number, reads: boolean, writes: boolean, site: number): void {
+    this.look(thread, addr, addr + size, writes, site);
+    this.order?.atomic(thread.index, addr, size, reads, writes, site, (...race) => this.#race(addr, ...race));
+  }
+  /** Vector clocks, when a single schedule is run. */
+  order: HappensBefore | undefined;
+
+  #race(at: number, a: number, siteA: number, howA: string, b: number, siteB: number, howB: string): void {
     this.fail(
       'race',
-      `data race on ${this.nameOf(at)}: thread ${a.index} ${howA} it (${this.siteText(siteA)}), thread ${b.index} ${howB} it (${this.siteText(siteB)})`,
+      `data race on ${this.nameOf(at)}: thread ${a} ${howA} it (${this.siteText(siteA)}), thread ${b} ${howB} it (${this.siteText(siteB)})`,
     );
   }
 

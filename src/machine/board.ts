@@ -53,8 +53,6 @@ export const REQUEST = {
   /** Serial input waits in a ring. */
   SERIAL_INPUT: 2,
   POWER_BUTTON: 3,
-  PAUSE: 4,
-  RESUME: 5,
   QUIT: 6,
   NMI: 7,
   /** arg: exit status */

@@ -43,7 +43,7 @@ export type RtcBase =
 export interface RtcOptions {
   readonly base: RtcBase;
   readonly clock: 'host' | 'rt' | 'vm';
-  readonly driftfix: 'none' | 'slew';
+  readonly driftfix: 'none';
 }
 
 export interface ActionOptions {

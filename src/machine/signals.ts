@@ -2,7 +2,7 @@
  * Waking and interrupting a vCPU from any thread, without a lock.
  *
  * Protocol of sleep and kick. The vCPU reads `kickSeq`, then looks at every reason to run (interruptRequest,
- * stopRequested, workPending, halted); finding none it waits on `kickSeq` with the value read. A kicker first makes
+ * stopRequested, halted); finding none it waits on `kickSeq` with the value read. A kicker first makes
  * the reason visible (atomic or), then sets `exitRequest`, then bumps `kickSeq`, then notifies. All are
  * sequentially consistent: either the vCPU sees the reason, or its wait finds `kickSeq` changed.
  *

@@ -102,6 +102,9 @@ export class CodeCache {
   static clear(buffer: SharedArrayBuffer, layout: CodeCacheLayout): void {
     const { u8, u32 } = viewsOf(buffer);
     const area = layout.base >>> 2;
+    // the JIT worker may be at it, although no vCPU is
+    const lock = new Mutex(buffer, layout.base + AREA.LOCK);
+    lock.lock();
     const table = layout.base + PAGE_TABLE;
     const free = firstFree(buffer, layout);
     u32.fill(0, table >>> 2, free >>> 2);
@@ -109,6 +112,7 @@ export class CodeCache {
     u32[area + AREA.TOP] = free;
     u32[area + AREA.PAGES] = 0;
     u32[area + AREA.GENERATION]++;
+    lock.unlock();
   }
   private word(index: number, value: number): void {
     this.u32[(this.base >>> 2) + index] = value;
@@ -210,8 +214,8 @@ export class CodeCache {
   }
 
   /**
-   * Guest memory from which code may have been decoded was written (or is about to be, by the caller's store
-   * right after this). *Thread:* any. *Lock:* takes the cache's own.
+   * Guest memory from which code may have been decoded has been written (before this call: a decoding in between
+   * would go unseen). *Thread:* any. *Lock:* takes the cache's own.
    */
   written(host: number, length: number): void {
     const last = (host + Math.max(length, 1) - 1) >>> 12;

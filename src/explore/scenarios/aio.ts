@@ -8,11 +8,12 @@ import { placeClocks, STILL } from './clock.ts';
 import { ONE_PAUSE } from './mutex.ts';
 
 const CALL = 1;
-/** Work given, and work that the owner has seen. */
-const GIVEN = 0;
 const SEEN = 1;
 const CALLS = 2;
 const STOPPED = 3;
+/** Work given to bottom half i, and what of it its calls have seen. */
+const GIVEN_TO = 4;
+const SEEN_OF = 6;
 
 const GROUPS = 2;
 
@@ -73,35 +74,35 @@ const notifyPoll: Scenario = {
   },
 };
 
-/** The owner runs until it has seen all work, given by schedules of bottom halves. */
-function ownerUntil(model: Model, context: AioContext, work: number): () => void {
+/** The owner runs until it has seen all work, given by schedules of bottom halves: `work[i]` is for number i. */
+function ownerUntil(model: Model, context: AioContext, work: readonly number[]): () => void {
   const { ghost } = model;
-  context.clocks.callbacks.register(CALL, () => {
+  context.clocks.callbacks.register(CALL, (arg) => {
     ghost[CALLS]++;
     model.step();
-    ghost[SEEN] = ghost[GIVEN];
+    ghost[SEEN_OF + arg] = ghost[GIVEN_TO + arg];
   });
   return () => {
-    while (ghost[SEEN] < work) context.poll(true);
+    while (ghost[SEEN_OF] < work[0] || ghost[SEEN_OF + 1] < work[1]) context.poll(true);
   };
 }
 
-function scheduling(name: string, title: string, halves: number, preemptions?: number): Scenario {
+function scheduling(name: string, title: string, halves: 1 | 2): Scenario {
   return {
     ...SETTINGS,
     name,
     title,
-    preemptions,
     threads: ['owner', 'scheduler 1', 'scheduler 2'],
     setup: (model: Model) => setup(model, halves, { bottomHalves: halves }),
     thread(model: Model, index: number) {
       const { ghost } = model;
       const context = attach(model, index, { bottomHalves: halves });
-      if (index === 0) return ownerUntil(model, context, 2);
-      const bh = context.bottomHalf((index - 1) % halves);
+      if (index === 0) return ownerUntil(model, context, halves === 1 ? [2, 0] : [1, 1]);
+      const number = (index - 1) % halves;
+      const bh = context.bottomHalf(number);
       return () => {
         model.step();
-        ghost[GIVEN]++;
+        ghost[GIVEN_TO + number]++;
         bh.schedule();
       };
     },
@@ -121,12 +122,12 @@ const cancel: Scenario = {
   thread(model: Model, index: number) {
     const { ghost } = model;
     const context = attach(model, index);
-    if (index === 0) return ownerUntil(model, context, 2);
+    if (index === 0) return ownerUntil(model, context, [2, 0]);
     const bh = context.bottomHalf(0);
     if (index === 1) {
       return () => {
         model.step();
-        ghost[GIVEN]++;
+        ghost[GIVEN_TO]++;
         bh.schedule();
         bh.cancel();
         bh.schedule();
@@ -135,7 +136,7 @@ const cancel: Scenario = {
     return () => {
       bh.cancel();
       model.step();
-      ghost[GIVEN]++;
+      ghost[GIVEN_TO]++;
       bh.schedule();
     };
   },

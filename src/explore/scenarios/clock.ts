@@ -255,10 +255,10 @@ const ticks: Scenario = {
   thread(model: Model, index: number) {
     const { ghost } = model;
     setOwnerId(index + 1);
-    // host time moves on with every look
+    // host time moves on with every look of the stopper
     const source: HostSource = {
       monotonic: () => {
-        ghost[HOST_TIME]++;
+        if (index === 0) ghost[HOST_TIME] += 5;
         return 1000 + ghost[HOST_TIME];
       },
       wallMs: () => 0,
@@ -271,6 +271,7 @@ const ticks: Scenario = {
       };
     }
     return () => {
+      model.step();
       const before = ghost[SEEN];
       const now = clocks.now(CLOCK.VIRTUAL_RT);
       model.assert(now >= before, 'the clock went back');

@@ -174,7 +174,7 @@ const DISABLED = 0;
 const RUNNING = 1;
 const RUNS = 2;
 const REQUESTS = 3;
-const HANDLED = 4;
+const HANDLED = 5;
 const CALLBACK = 1;
 const KIND = 3;
 
@@ -239,6 +239,8 @@ const bigLock: Scenario = {
         bql.with(() => {
           model.assert(ghost[RUNNING] === 0, 'device code during a callback of the main loop');
           timer.mod(1);
+          model.step();
+          model.assert(ghost[RUNNING] === 0, 'device code during a callback of the main loop');
         });
     }
     return () => {
@@ -257,7 +259,7 @@ const bigLock: Scenario = {
 /** Requests of one kind merge, and none is lost. */
 const requests: Scenario = {
   name: 'mainloop-post',
-  title: 'two threads post requests of one kind to the main loop, which runs until it has handled both',
+  title: 'two threads post requests of two kinds to the main loop, which runs until it has handled them',
   threads: ['main loop', 'poster 1', 'poster 2'],
   bytes: 2 * SMALL,
   patches: [ONE_PAUSE],
@@ -266,17 +268,53 @@ const requests: Scenario = {
     const { ghost } = model;
     const { loop } = attachLoop(model, index);
     if (index === 0) {
-      loop.onRequest(KIND, (arg) => {
-        model.assert(arg >= 1 && arg <= 2, 'an argument that nobody gave');
-        ghost[HANDLED] = ghost[REQUESTS];
-        if (ghost[HANDLED] === 2) loop.requestStop();
-      });
+      for (let kind = 0; kind < 2; kind++) {
+        loop.onRequest(KIND + kind, (arg) => {
+          model.assert(arg >= 1 && arg <= 2, 'an argument that nobody gave');
+          ghost[HANDLED + kind] = ghost[REQUESTS + kind];
+          if (ghost[HANDLED] === 1 && ghost[HANDLED + 1] === 2) loop.requestStop();
+        });
+      }
       return () => void loop.run();
     }
     return () => {
-      model.step();
-      ghost[REQUESTS]++;
-      loop.post(KIND, index);
+      for (let kind = 2 - index; kind < 2; kind++) {
+        model.step();
+        ghost[REQUESTS + kind]++;
+        loop.post(KIND + kind, index);
+      }
+    };
+  },
+};
+
+/** One worker for two vCPUs sleeps on the first one's word; an interrupt of either wakes it. */
+const together: Scenario = {
+  name: 'kick-together',
+  title: 'two threads interrupt the two vCPUs of one worker, which sleeps whenever it sees nothing',
+  threads: ['worker', 'interrupter 1', 'interrupter 2'],
+  bytes: 2 * VCPU_BLOCK_SIZE + SMALL,
+  thread(model: Model, index: number) {
+    const { ghost } = model;
+    const base = placeVcpus(model, 2);
+    const words = viewsOf(model.buffer).i32;
+    const bases = [base, base + VCPU_BLOCK_SIZE];
+    const signals = bases.map((at) => new VcpuSignals(words, at, bases));
+    const requests = bases.map((at) => (at + CpuEnv.offsetOf('interruptRequest')) >>> 2);
+    const seq = (base + CpuEnv.offsetOf('kickSeq')) >>> 2;
+    if (index > 0) return () => signals[index - 1].interrupt(INTERRUPT.HARD);
+    return () => {
+      while (ghost[SEEN] < 2) {
+        const key = Atomics.load(words, seq);
+        let ran = false;
+        for (let i = 0; i < 2; i++) {
+          const bits = Atomics.load(words, requests[i]);
+          if (bits === 0) continue;
+          ran = true;
+          signals[i].clearInterrupt(bits);
+          ghost[SEEN]++;
+        }
+        if (!ran) Atomics.wait(words, seq, key);
+      }
     };
   },
 };
@@ -285,6 +323,7 @@ export const scenarios: readonly Scenario[] = [
   sections,
   sectionsInside,
   kick,
+  together,
   exitRequest,
   bigLock,
   requests,
