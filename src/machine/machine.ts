@@ -77,6 +77,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   #parts: Parts | undefined;
   #closing: Promise<void> | undefined;
   #started = false;
+  #optimised = false;
   #finished = false;
   #command: PendingCommand | undefined;
   #commands: Promise<unknown> = Promise.resolve();
@@ -155,12 +156,18 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       });
     }
     await workers.ready();
+    this.#optimised = workers.optimised;
     this.#started = true;
   }
 
   /** Runs until the end and gives the exit status for a command. */
   async run(): Promise<number> {
     return (await this.exit).status;
+  }
+
+  /** The interpreter of every vCPU is code from V8's optimising compiler, not from its baseline compiler. */
+  get optimised(): boolean {
+    return this.#optimised;
   }
 
   get state(): MachineState {

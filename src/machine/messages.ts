@@ -42,4 +42,6 @@ export interface JitData {
 /** Worker to host, at start. */
 export interface WorkerMessage {
   readonly type: 'ready';
+  /** Of a vCPU worker: its interpreter is optimised code. */
+  readonly optimised?: boolean;
 }

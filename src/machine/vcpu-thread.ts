@@ -14,13 +14,15 @@ import { Exclusive } from './exclusive.ts';
 import { HELPER_TRAITS, helperTable, YIELDING_TRAITS } from './helpers.ts';
 import { Log } from './log.ts';
 import type { VcpuData } from './messages.ts';
-import { tierUp } from './tier-up.ts';
+import { isOptimised, tierUp } from './tier-up.ts';
 import { type Pause, Vcpu, VcpuWorker } from './vcpu.ts';
 
 const MSR_APIC_BASE = 0x1b;
 const MSR_TSC_DEADLINE = 0x6e0;
 
 export class VcpuThread {
+  /** The interpreter's main loop is optimised code. */
+  readonly optimised: boolean;
   private readonly board: Board;
   private readonly vcpus: readonly Vcpu[];
   private readonly resetsSeen: number[] = [];
@@ -69,6 +71,7 @@ export class VcpuThread {
     }
     worker.run = instance.exports.run as (env: number, record: number) => number;
     tierUp(worker.run);
+    this.optimised = isOptimised(worker.run);
   }
   private cpu(index: number): Cpu {
     return this.vcpus.find((v) => v.index === index)!.cpu;

@@ -20,6 +20,8 @@ export class MachineWorkers {
   private readonly ended: Promise<void>[] = [];
   private readonly failed: (error: Error) => void;
   private ending = false;
+  /** All vCPUs that have started run optimised code. */
+  optimised = true;
 
   /** `failed` is called when a thread dies before `end`. */
   constructor(failed: (error: Error) => void) {
@@ -44,7 +46,10 @@ export class MachineWorkers {
       reject(error);
       if (!this.ending) this.failed(error);
     };
-    worker.once('message', (_message: WorkerMessage) => resolve());
+    worker.once('message', (message: WorkerMessage) => {
+      if (message.optimised === false) this.optimised = false;
+      resolve();
+    });
     worker.on('error', (error) => fail(error, error instanceof Error ? error.message : String(error)));
     this.ended.push(
       new Promise((gone) => {
