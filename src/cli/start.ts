@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { pathToFileURL } from 'node:url';
+import { enableCompileCache } from '../machine/compile-cache.ts';
 import { EMBEDDED_KERNEL } from './guest/embedded/index.ts';
 import { GuestError } from './guest/errors.ts';
 import { DEBIAN_GUESTS, type DebianGuest, prepareDebian } from './guest/prepare.ts';
@@ -124,5 +125,6 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  enableCompileCache();
   process.exitCode = await main(process.argv.slice(2));
 }
