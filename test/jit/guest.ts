@@ -6,12 +6,13 @@ import { CODE_TLB_ENTRIES, CpuEnv, REASON, TLB_SET } from '../../src/cpu/env.ts'
 import type { Insn } from '../../src/cpu/decode/insn.ts';
 import { debugActive } from '../../src/cpu/sys/debug.ts';
 import { W_CODE_SIZE, W_CPL, W_INHIBIT } from '../../src/cpu/sys/words.ts';
-import { PSEUDO } from '../../src/cpu/tier0/record.ts';
+import { PSEUDO, RECORD } from '../../src/cpu/tier0/record.ts';
 import { STATUS } from '../../src/cpu/tier0/context.ts';
 import { regionImports } from '../../src/jit/client.ts';
 import { REGION, REGION_SLOTS, RETURN_CACHE, RETURN_CACHE_SIZE } from '../../src/jit/layout.ts';
 import { findRegion, type Region } from '../../src/jit/region.ts';
 import { buildRegionModule, isCompilable } from '../../src/jit/region-module.ts';
+import { operandKinds, semanticName } from '../../src/cpu/sem/select.ts';
 import type { VcpuWorker } from '../../src/machine/vcpu.ts';
 import { type Case, CODE, type Outcome, PAGE } from '../oracle/format.ts';
 import { Guest } from '../oracle/guest.ts';
@@ -26,11 +27,19 @@ const W = {
 } as const;
 const CODE_64 = 2;
 const CODE_PAGES = 2;
+const WRITABLE = 2n;
+const TABLE_ADDRESS = 0xffffffffff000n;
 
+interface Compiled {
+  readonly run: Run;
+  readonly description: number;
+}
 type Run = (env: number, record: number) => number;
 interface Internals {
   readonly worker: VcpuWorker;
   readonly vcpu: { oneShot(end: number): number };
+  readonly ram: number;
+  readonly u64: BigUint64Array<SharedArrayBuffer>;
 }
 
 /** What `make` instantiates of WebAssembly, with the memory it imports. */
@@ -74,7 +83,7 @@ export class JitGuest {
   private readonly tier0: Run;
   private readonly imports: WebAssembly.Imports;
   private readonly memoryPages: number;
-  private readonly regions = new Map<number, Run | undefined>();
+  private readonly regions = new Map<number, Compiled | undefined>();
   private slot = 0;
   private tier1 = false;
 
@@ -104,6 +113,25 @@ export class JitGuest {
     return this.guest.run(c);
   }
 
+  /** Lets user code write its own pages. */
+  makeCodeWritable(): void {
+    const { cpu } = this.guest;
+    const { ram, u64 } = this.inside;
+    for (let page = 0; page < CODE_PAGES; page++) {
+      let table = Number(cpu.env.cr3);
+      for (let level = 3; ; level--) {
+        const index = Math.floor((CODE + page * PAGE) / 2 ** (12 + 9 * level)) & 511;
+        const at = (ram + table + index * 8) >>> 3;
+        if (level === 0) {
+          u64[at] |= WRITABLE;
+          break;
+        }
+        table = Number(u64[at] & TABLE_ADDRESS);
+      }
+    }
+    cpu.mmu.flushAll();
+  }
+
   /** In place of tier 0's `run`: user code as regions. */
   private run(env: number): number {
     const { cpu } = this.guest;
@@ -116,7 +144,7 @@ export class JitGuest {
       let alone = region === undefined;
       if (region !== undefined) {
         this.counts.entered++;
-        const status = region(env, 0);
+        const status = region.run(env, 0);
         if (status === STATUS.JUMP) {
           u32[w + W.ip] = u32[w + W.jumpTarget];
           u32[w + W.ip + 1] = u32[w + W.jumpTarget + 1];
@@ -124,6 +152,7 @@ export class JitGuest {
         }
         const reason = status - STATUS.EXIT;
         if (reason === REASON.LOOKUP || reason === REASON.HOT) continue;
+        if (reason === REASON.REGION && !this.isValid(region)) continue;
         alone = reason === REASON.ALONE || reason === REASON.REGION;
         if (!alone) return reason;
       }
@@ -139,11 +168,11 @@ export class JitGuest {
   }
 
   /** The region at an address, compiled if it is new; undefined when there is none. */
-  private regionAt(lo: number, hi: number): Run | undefined {
+  private regionAt(lo: number, hi: number): Compiled | undefined {
     if (hi !== 0 || this.pageAddress(lo) < 0) return undefined;
     const { regions } = this;
     let region = regions.get(lo);
-    if (region === undefined && !regions.has(lo)) {
+    if (region === undefined ? !regions.has(lo) : !this.isValid(region)) {
       region = this.compile(lo);
       regions.set(lo, region);
     }
@@ -171,7 +200,11 @@ export class JitGuest {
     return desc;
   }
 
-  private compile(lo: number): Run | undefined {
+  private isValid(region: Compiled): boolean {
+    return this.guest.cpu.u32[(region.description + REGION.VALID) >>> 2] !== 0;
+  }
+
+  private compile(lo: number): Compiled | undefined {
     const { cpu } = this.guest;
     const { codeCache } = this.inside.worker;
     const head = (lo & -PAGE) >>> 0;
@@ -187,18 +220,43 @@ export class JitGuest {
     const descriptors = region.pages.map((d) =>
       this.descriptor(head + d * PAGE, this.pageAddress(head + d * PAGE)),
     );
-    const description = codeCache.locked(() => codeCache.reserveDescription(REGION.SIZE));
-    cpu.u32[(description + REGION.VALID) >>> 2] = 1;
     const slot = this.slot++ % REGION_SLOTS;
+    const description = codeCache.locked(() => this.publish(region, descriptors));
     this.note(region);
     const bytes = buildRegionModule(region, { description, slot, descriptors }, this.memoryPages);
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), this.imports);
-    return instance.exports.region as Run;
+    return { run: instance.exports.region as Run, description };
+  }
+  /** Makes a change of its code end the region, as the JIT worker does; the head's record stays as it is. */
+  private publish(region: Region, descriptors: readonly number[]): number {
+    const { u16, u32 } = this.guest.cpu;
+    const { codeCache } = this.inside.worker;
+    for (const { steps } of region.blocks) {
+      for (const { at, insn } of steps) {
+        const distance = Math.floor(at / PAGE);
+        const from = at - distance * PAGE;
+        codeCache.cover(descriptors[region.pages.indexOf(distance)], from, from + insn.length);
+      }
+    }
+    const description = codeCache.reserveDescription(REGION.SIZE);
+    const w = description >>> 2;
+    const record = codeCache.recordAt(descriptors[0], region.head);
+    u32[w + REGION.RECORD / 4] = record;
+    u32[w + REGION.HEAD / 4] = region.head;
+    u32[w + REGION.PAGES / 4] = descriptors.length;
+    descriptors.forEach((d, i) => {
+      u32[w + REGION.PAGE_LIST / 4 + i * 2] = region.pages[i];
+      u32[w + REGION.PAGE_LIST / 4 + i * 2 + 1] = d;
+    });
+    u32[w + REGION.VALID / 4] = 1;
+    codeCache.publishRegion(description, record, u16[(record + RECORD.HANDLER) >>> 1], descriptors);
+    return description;
   }
   private note(region: Region): void {
     this.counts.regions++;
     for (const { steps } of region.blocks) {
       this.counts.compiled += steps.length;
+      for (const { insn } of steps) this.counts.forms.add(`${semanticName(insn)} ${operandKinds(insn)}`);
     }
   }
 }

@@ -10,6 +10,7 @@ import {
   DATA,
   defaultFx,
   FX,
+  HIGH,
   PAGE,
   type Patch,
   READ_ONLY,
@@ -33,18 +34,24 @@ const TABLE = READ_ONLY + 0x800;
 const TABLE_ENTRIES = 8;
 const EXIT = -1;
 const CROSSING = 64;
+/** Instructions that write to an immediate, RIP-relative: opcode, and size of their own immediate. */
+const MODIFIERS: readonly (readonly [readonly number[], number])[] = [
+  [[0x80, 0x05], 1], // ADD byte
+  [[0xc6, 0x05], 1], // MOV byte
+  [[0xc7, 0x05], 4], // MOV dword
+  [[0xff, 0x05], 0], // INC dword
+  [[0xf0, 0xff, 0x05], 0],
+  [[0x87, 0x05], 0], // XCHG dword, eax
+  [[0x66, 0x8f, 0x05], 0], // POP word
+];
 
 /** Code at an address that is known only later. */
 interface Item {
-  /** `at`: linear address; `address(block)`: of a block. The length is always the same. */
-  bytes(at: number, address: (block: number) => number): number[];
+  /** `at`: linear address; `address`: of a block (or the end), or an item. The length is always the same. */
+  bytes(at: number, address: (of: number | Item) => number): number[];
   readonly length: number;
   /** Flags that are undefined before it. */
   readonly undefined: number;
-}
-interface Short extends Item {
-  readonly short: true;
-  readonly target: number;
 }
 
 function little(value: number | bigint, size: number): number[] {
@@ -54,16 +61,20 @@ function little(value: number | bigint, size: number): number[] {
 
 class Program {
   private readonly rng: Rng;
+  private readonly selfModifying: boolean;
   private readonly integer: readonly Form[];
   private readonly other: readonly Form[];
   private readonly blocks: Item[][] = [];
   private block: Item[] = [];
   private undefined = 0;
   private readonly count: number;
+  /** MOV of 32 bits into a register, which others change. */
+  private readonly changeable: Item[] = [];
   fx: Uint8Array | undefined;
 
-  constructor(rng: Rng, forms: Forms) {
+  constructor(rng: Rng, forms: Forms, selfModifying: boolean) {
     this.rng = rng;
+    this.selfModifying = selfModifying;
     this.integer = forms.integer;
     this.other = forms.other;
     this.count = 2 + rng.below(rng.once(3) ? 24 : 8);
@@ -111,6 +122,7 @@ class Program {
     const { rng } = this;
     if (rng.once(12)) return this.repeated();
     if (rng.once(8)) return this.stack();
+    if (this.selfModifying && rng.once(3)) return this.selfModify();
     const form = rng.pick(rng.once(4) && this.other.length > 0 ? this.other : this.integer);
     const { row } = form;
     if (FAULTING.test(row.name) && !rng.once(8)) return;
@@ -224,6 +236,31 @@ class Program {
     }
   }
 
+  /** An instruction with an immediate of 32 bits at its end, or one that writes to such an immediate. */
+  private selfModify(): void {
+    const { rng, changeable } = this;
+    if (rng.once(2)) {
+      const r = this.register();
+      const item = this.fixed([...(r >= 8 ? [0x41] : []), 0xb8 | (r & 7), ...little(rng.u32(), 4)]);
+      changeable.push(item);
+      this.block.push(item);
+      return;
+    }
+    const [opcode, size] = rng.pick(MODIFIERS);
+    const immediate = little(rng.u32(), size);
+    const which = rng.u32();
+    const length = opcode.length + 4 + immediate.length;
+    this.block.push({
+      length,
+      undefined: this.undefined,
+      bytes: (at, address) => {
+        const item = changeable[which % Math.max(1, changeable.length)];
+        const target = item === undefined ? DATA : address(item) + item.length - 4;
+        return [...opcode, ...little(target - at - length, 4), ...immediate];
+      },
+    });
+  }
+
   // --- ends of blocks ---
 
   /** One step less, or the end. */
@@ -256,15 +293,13 @@ class Program {
   /** A branch of 8 bits where that reaches; otherwise `long` of 32 bits, or nothing. */
   private shortJump(opcode: number, target: number): void {
     this.block.push({
-      short: true,
-      target,
       length: 2,
       undefined: this.undefined,
       bytes: (at, address) => {
         const d = address(target) - at - 2;
         return d >= -128 && d < 128 ? [opcode, d & 255] : [0x66, 0x90];
       },
-    } as Short);
+    });
   }
 
   private target(b: number): { to: number; backward: boolean } {
@@ -363,12 +398,17 @@ class Program {
 
   layout(start: number): { code: Uint8Array; undefinedBefore: Map<number, number>; blockAt: number[] } {
     const blockAt: number[] = [];
+    const itemAt = new Map<Item, number>();
     let at = start;
     for (const block of this.blocks) {
       blockAt.push(at);
-      for (const item of block) at += item.length;
+      for (const item of block) {
+        itemAt.set(item, at);
+        at += item.length;
+      }
     }
-    const address = (block: number): number => blockAt[block === EXIT ? this.count : block];
+    const address = (of: number | Item): number =>
+      typeof of !== 'number' ? (itemAt.get(of) as number) : blockAt[of === EXIT ? this.count : of];
     const code = new Uint8Array(at - start);
     const undefinedBefore = new Map<number, number>();
     at = start;
@@ -410,15 +450,20 @@ export function programForms(forms: readonly Form[]): Forms {
   };
 }
 
-/** A program as a case. */
-export function programCase(rng: Rng, forms: Forms, name: string): Case {
-  const program = new Program(rng, forms);
+/** A program as a case. `selfModifying`: it also writes its own code, which must be writable. */
+export function programCase(rng: Rng, forms: Forms, name: string, selfModifying = false): Case {
+  const program = new Program(rng, forms, selfModifying);
   const offset = rng.once(3) ? PAGE - CROSSING - rng.below(200) : 0x100 + rng.below(0x800);
   const { code, undefinedBefore, blockAt } = program.layout(CODE + offset);
   const regs = new BigUint64Array(16);
   for (let r = 0; r < 16; r++) regs[r] = rng.value();
   for (const p of POINTERS)
     regs[p] = BigInt((DATA + PAGE - 0x300 + rng.below(0x600)) & (rng.once(3) ? -1 : -16));
+  // next to where nothing is, or nothing can be written
+  for (const p of POINTERS) {
+    if (rng.once(30))
+      regs[p] = rng.pick([BigInt(DATA + 2 * PAGE), HIGH + BigInt(PAGE)]) - BigInt(rng.below(100));
+  }
   regs[SP] = BigInt(STACK + PAGE - 0x100 + rng.below(0x40) * 8);
   regs[5] = BigInt(rng.below(32));
   regs[COUNTER] = BigInt(1 + rng.below(40));

@@ -1,7 +1,7 @@
 /**
  * Compares tier 1 with tier 0 and the host CPU:
  *
- *   node test/jit/run.ts [--rows PATTERN] [--cases N] [--sequences N] [--programs N] [--seed N] [--only N] [--show N]
+ *   node test/jit/run.ts [--rows PATTERN] [--cases N] [--sequences N] [--programs N] [--self-modifying N] [--seed N] [--only N] [--show N]
  */
 import { parseArgs } from 'node:util';
 import { NativeError } from '../oracle/native.ts';
@@ -12,6 +12,7 @@ const { values } = parseArgs({
     rows: { type: 'string' },
     cases: { type: 'string', default: '60' },
     sequences: { type: 'string', default: '20000' },
+    'self-modifying': { type: 'string', default: '1000' },
     programs: { type: 'string', default: '5000' },
     seed: { type: 'string', default: '1' },
     only: { type: 'string' },
@@ -25,6 +26,7 @@ try {
     cases: Number(values.cases),
     sequences: Number(values.sequences),
     programs: Number(values.programs),
+    selfModifying: Number(values['self-modifying']),
     rows: values.rows === undefined ? undefined : new RegExp(values.rows),
     only: values.only === undefined ? undefined : Number(values.only),
     shown: Number(values.show),

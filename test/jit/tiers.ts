@@ -1,8 +1,8 @@
 /** Runs the oracle's cases in tier 1 and compares the outcome with tier 0's and the host CPU's. */
 import type { Row } from '../../src/cpu/decode/table.ts';
-import { compare, inconclusive, report } from '../oracle/compare.ts';
+import { compare, type Difference, inconclusive, report } from '../oracle/compare.ts';
 import { type Form, formsOf } from '../oracle/encode.ts';
-import type { Case } from '../oracle/format.ts';
+import { type Case, type Outcome, TIMEOUT } from '../oracle/format.ts';
 import { baseImage, singleCase } from '../oracle/generate.ts';
 import { NativeRunner } from '../oracle/native.ts';
 import { Rng } from '../oracle/rng.ts';
@@ -17,6 +17,8 @@ export interface TierOptions {
   readonly cases: number;
   readonly sequences: number;
   readonly programs: number;
+  /** Programs that write their own code: compared with tier 0 only. */
+  readonly selfModifying: number;
   readonly rows?: RegExp;
   /** Only the case of this number. */
   readonly only?: number;
@@ -69,6 +71,7 @@ export class TierOracle {
     this.sequences(rows);
     this.programs(rows);
     this.flush();
+    this.selfModifying(rows);
     return {
       cases: this.cases,
       inconclusive: this.inconclusive,
@@ -118,8 +121,42 @@ export class TierOracle {
     }
   }
 
-  private flush(): void {
+  private selfModifying(rows: readonly Row[]): void {
     const { options, guest } = this;
+    const forms = programForms(sequenceForms(rows, false));
+    if (forms.integer.length === 0) return;
+    guest.makeCodeWritable();
+    for (let i = 0; i < options.selfModifying; i++) {
+      if (options.only !== undefined && i !== options.only) continue;
+      this.cases++;
+      const c = programCase(new Rng(options.seed, 0x5e1f, i), forms, `self-modifying program #${i}`, true);
+      this.sameTiers(c, 'self-modifying programs');
+    }
+  }
+
+  private failure(where: string, c: Case, other: string, reference: Outcome, found: Difference[]): void {
+    const count = (this.failed.get(where) ?? 0) + 1;
+    this.failed.set(where, count);
+    if (count <= this.options.shown) this.options.log(`(${other})\n${report(c, found, reference)}`);
+  }
+
+  /** Runs a case in both tiers. Their outcomes, unless they differ. */
+  private sameTiers(c: Case, where: string): { tier0: Outcome; tier1: Outcome } | undefined {
+    const tier0 = this.guest.runTier0(c);
+    const tier1 = this.guest.runTier1(c);
+    if (tier0.trap === TIMEOUT || tier1.trap === TIMEOUT) {
+      this.inconclusive++;
+      return undefined;
+    }
+    // the tiers share their semantics: they agree on what is undefined too
+    const exact: Case = { ...c, undefinedFlags: 0, undefinedBefore: new Map(), tolerance: 0, ulps: 0 };
+    const differences = compare(exact, tier0, tier1);
+    if (differences.length === 0) return { tier0, tier1 };
+    this.failure(where, c, 'tier 0', tier0, differences);
+    return undefined;
+  }
+
+  private flush(): void {
     const items = this.pending;
     this.pending = [];
     if (items.length === 0) return;
@@ -133,23 +170,13 @@ export class TierOracle {
         this.inconclusive++;
         return;
       }
-      const tier0 = guest.runTier0(c);
-      const tier1 = guest.runTier1(c);
-      // the tiers share their semantics: they agree on what is undefined too
-      const exact = { ...c, undefinedFlags: 0, undefinedBefore: new Map(), tolerance: 0 };
-      let other = 'tier 0';
-      let differences = compare(exact, tier0, tier1);
-      if (differences.length === 0) {
-        other = 'host';
-        differences = compare(c, host[i], tier1);
-        // what tier 0 does as well is its own oracle's business
-        if (differences.length > 0 && compare(c, host[i], tier0).length > 0) differences = [];
+      const both = this.sameTiers(c, where);
+      if (both === undefined) return;
+      const differences = compare(c, host[i], both.tier1);
+      // what tier 0 does as well is its own oracle's business
+      if (differences.length > 0 && compare(c, host[i], both.tier0).length === 0) {
+        this.failure(where, c, 'host', host[i], differences);
       }
-      if (differences.length === 0) return;
-      const count = (this.failed.get(where) ?? 0) + 1;
-      this.failed.set(where, count);
-      if (count <= options.shown)
-        options.log(`(${other})\n${report(c, differences, other === 'host' ? host[i] : tier0)}`);
     });
   }
 }

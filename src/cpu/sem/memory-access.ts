@@ -113,7 +113,10 @@ export abstract class MemoryAccess {
           this.fault();
         });
         plain(again);
-        f.if(this.isScratch(again), () => f.drop(f.call(this.runtime.rmwCommit, this.env, i32(size))));
+        f.if(this.isScratch(again), () => {
+          f.drop(f.call(this.runtime.rmwCommit, this.env, i32(size)));
+          this.afterSlowStore();
+        });
         f.run(f.call(this.runtime.exclusive, this.env, i32(0)));
       },
       true,
