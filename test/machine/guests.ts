@@ -59,8 +59,15 @@ export const ECHO: Code = [
 export const CHATTER: Code = [0xb0, 0x78, 0x66, 0xba, ...u16(COM1), 0xee, 0xeb, 0xfd];
 /** mov eax, [address] */
 export const read = (address: number): Code => [0xa1, ...u32(address)];
+/** mov byte [address], value */
+export const writeByte = (address: number, value: number): Code => [0xc6, 0x05, ...u32(address), value];
 /** jmp address */
 export const jumpTo = (address: number): Code => [0xb8, ...u32(address), 0xff, 0xe0];
+
+/** Where code lies that `kernel` puts after `before`. */
+export function addressAfter(...before: readonly Code[]): number {
+  return BASE + HEADER + before.flat().length;
+}
 
 export function kernel(...code: Code[]): Uint8Array {
   const body = code.flat();

@@ -6,6 +6,7 @@ import { Readable } from 'node:stream';
 import { afterAll, expect, test } from 'vitest';
 import { EMBEDDED_KERNEL, Machine, type MachineCreateOptions, parseOptions } from '../../src/index.ts';
 import {
+  addressAfter,
   CHATTER,
   COUNT_BOOTS,
   ECHO,
@@ -19,6 +20,7 @@ import {
   RESET,
   SPIN,
   TRIPLE_FAULT,
+  writeByte,
 } from './guests.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'smp86-machine-'));
@@ -106,10 +108,17 @@ test('a reset by the host, while the guest spins with interrupts off', async () 
 });
 
 test('code that a reset replaces is decoded afresh', async () => {
-  // the second instruction of the loop is patched, and is the old one again after the reset
-  const patched = kernel(COUNT_BOOTS, print('a'), onBoot(1, RESET), POWER_OFF);
-  await using m = await machine(patched);
-  expect(await m.serial[0]!.waitFor('2a')).toBe('1a2a');
+  const before = [COUNT_BOOTS, onBoot(1, writeByte(0, 0))];
+  const printed = addressAfter(...before) + 5; // operand of MOV AL in print('a')
+  const code = [
+    COUNT_BOOTS,
+    onBoot(1, writeByte(printed, 'b'.charCodeAt(0))),
+    print('a'),
+    onBoot(1, RESET),
+    POWER_OFF,
+  ];
+  await using m = await machine(kernel(...code));
+  expect(await m.serial[0]!.waitFor('2a')).toBe('1b2a');
 });
 
 test.each([
