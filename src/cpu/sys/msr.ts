@@ -272,7 +272,8 @@ function acceptable(cpu: Cpu, index: number, lo: number, hi: number): boolean {
   }
   if (index >= MSR.MC0_CTL && index < MSR.MC0_CTL + MC_BANKS * 4) {
     const part = (index - MSR.MC0_CTL) & 3;
-    if (part === 0) return (lo === 0 && hi === 0) || (lo === 0xffffffff && hi === 0xffffffff);
+    // a bit for each kind of error (APM 2, 9.3.2; only the P6 wanted all ones or zeros, SDM 3B 16.3.2.1)
+    if (part === 0) return true;
     // status, address and misc can only be cleared (HWCR.McStatusWrEn lets AMD's be set)
     return (lo === 0 && hi === 0) || (cpu.get(W_HWCR) & (1 << 18)) !== 0;
   }
