@@ -12,6 +12,8 @@ export const hasQemu = spawnSync('qemu-system-x86_64', ['-version']).status === 
 export interface BareResult {
   readonly output: string;
   readonly status: number | null;
+  /** smp86: the interpreters are optimised code. */
+  readonly optimised?: boolean;
 }
 
 function commandLine(kernel: string, options: readonly string[]): string[] {
@@ -47,7 +49,7 @@ export async function runSmp86(
       return { output: `${output}timeout\n`, status: null };
     }
     await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 500))]);
-    return { output, status: exit.status };
+    return { output, status: exit.status, optimised: machine.optimised };
   } finally {
     limit.cancel();
   }
