@@ -5,6 +5,7 @@
 import { SpscRing } from '@smp86/atomics-sync';
 import { MainLoop } from '../aio/main-loop.ts';
 import { CpuEnv, VCPU_BLOCK_SIZE } from '../cpu/env.ts';
+import { apicIdOf } from '../cpu/sys/cpuid.ts';
 import { PhysMemory } from '../cpu/sys/phys-memory.ts';
 import { GPE0_BASE, GPE0_LENGTH, Piix4Pm, APM_PORTS, SMI_CMD } from '../hw/acpi/piix4-pm.ts';
 import { DebugExit, debugExitWidth } from '../hw/char/debug-exit.ts';
@@ -176,7 +177,7 @@ export class Board {
       const lapic: Lapic = new Lapic(LapicState.at(buffer, layout.lapics + i * LapicState.size), {
         bus: this.apicBus,
         signals: this.signals[i],
-        apicId: i,
+        apicId: apicIdOf(i, config),
         bsp: i === 0,
         clock: virtual,
         timer: this.timer(`lapic-${i}`, () => lapic.onTimer()),

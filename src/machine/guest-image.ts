@@ -1,5 +1,5 @@
 /** What lies in guest RAM when the guest starts: firmware's tables, the kernel, what belongs to it. */
-import { CpuModel } from '../cpu/sys/cpuid.ts';
+import { apicIdOf, CpuModel } from '../cpu/sys/cpuid.ts';
 import { WORD } from '../cpu/sys/cpu-features.ts';
 import { buildAcpiTables } from './acpi-tables.ts';
 import { loadKernel } from './boot/index.ts';
@@ -29,7 +29,7 @@ export function loadGuest(
 ): void {
   const ram = new Uint8Array(buffer, layout.ram, config.ram);
   const e820 = memoryMap(config.ram);
-  const apicIds = Array.from({ length: config.cpus }, (_, i) => i);
+  const apicIds = Array.from({ length: config.cpus }, (_, i) => apicIdOf(i, config));
   let rsdp: number | undefined;
   if (config.acpi) {
     const serialPorts = COM.filter((_, i) => config.serial[i]);

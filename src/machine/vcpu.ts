@@ -18,6 +18,7 @@ import {
 } from '../cpu/env.ts';
 import { FLAG } from '../cpu/flags.ts';
 import { Cpu, type CpuOptions } from '../cpu/sys/cpu.ts';
+import { apicIdOf } from '../cpu/sys/cpuid.ts';
 import { debugActive, debugTrap, instructionBreakpoint } from '../cpu/sys/debug.ts';
 import { deliver, deliverRaised, interrupt, KIND, nmi } from '../cpu/sys/exceptions.ts';
 import { SCRATCH_DATA_SIZE, dropWriteEntriesOf } from '../cpu/sys/mmu.ts';
@@ -571,7 +572,7 @@ export class Vcpu {
   reset(): void {
     const { cpu, i32, w, index } = this;
     cpu.env.index = index;
-    cpu.env.apicId = index;
+    cpu.env.apicId = apicIdOf(index, this.board.config);
     cpu.env.bsp = index === 0 ? 1 : 0;
     powerOn(cpu);
     setFirmwareMtrrs(cpu, this.board.config.ram);
