@@ -9,15 +9,7 @@ import { mixSeed, Random } from './random.ts';
 import { Report } from './report.ts';
 import { runRound } from './round.ts';
 import { SCENARIOS, type StressScenario } from './scenarios.ts';
-import type { Tempo } from './stage.ts';
-
-const TEMPOS: readonly Tempo[] = [
-  { nap: 0, callback: 0, seam: 0 },
-  { nap: 60, callback: 20, seam: 0 },
-  { nap: 400, callback: 100, seam: 0 },
-  { nap: 30, callback: 20, seam: 256 },
-  { nap: 100, callback: 50, seam: 24 },
-];
+import { type Tempo, TEMPO_NAMES, TEMPOS } from './tempo.ts';
 
 export interface CampaignProgress {
   readonly elapsed: number;
@@ -37,17 +29,17 @@ export interface RoundPlan {
 
 export function planOf(
   number: number,
-  options: Pick<StressOptions, 'scenarios' | 'seed' | 'place'>,
+  options: Pick<StressOptions, 'scenarios' | 'seed' | 'place' | 'tempo'>,
 ): RoundPlan {
   const { scenarios, seed, place } = options;
   const name = scenarios[number % scenarios.length];
   const random = new Random(mixSeed(seed, number));
-  const tempo = random.pick(TEMPOS);
+  const tempo = random.pick(TEMPO_NAMES);
   const placement = random.pick(PLACEMENTS);
   return {
     scenario: SCENARIOS.find((s) => s.name === name)!,
     seed: mixSeed(seed, number, 1),
-    tempo,
+    tempo: TEMPOS[options.tempo ?? tempo],
     placement: place ?? placement,
   };
 }
@@ -94,10 +86,11 @@ export async function runCampaign(
 
 function againCommand(options: StressOptions, round: number, roundSeconds: number): string {
   const parts = [
-    `smp86 stress --scenario ${options.scenarios.join(',')} --seed ${options.seed} --round ${round}`,
+    `npm run stress -- --scenario ${options.scenarios.join(',')} --seed ${options.seed} --round ${round}`,
     `--threads ${options.threads} --seconds ${Math.max(60, roundSeconds)} --round-seconds ${roundSeconds}`,
   ];
   if (options.place !== undefined) parts.push(`--place ${options.place}`);
+  if (options.tempo !== undefined) parts.push(`--tempo ${options.tempo}`);
   if (options.fault !== undefined) parts.push(`--plant ${options.fault}`);
   return parts.join(' ');
 }

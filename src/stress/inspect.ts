@@ -12,7 +12,15 @@ import {
   TimerState,
 } from '../timer/clock-state.ts';
 import type { ClockSystem } from '../timer/clock.ts';
-import { type Plan, SlotState, StressState, ThreadState, type ThreadView, TicketState } from './layout.ts';
+import {
+  PHASE,
+  type Plan,
+  SlotState,
+  StressState,
+  ThreadState,
+  type ThreadView,
+  TicketState,
+} from './layout.ts';
 import { OPERATION_NAMES } from './vocabulary.ts';
 
 export interface Inspected {
@@ -172,7 +180,8 @@ export class Inspector {
       const thread = this.#thread(i);
       const operation = thread.operation.load();
       const since = now - thread.operationSince.load();
-      return operation >= 0 && since > ns
+      const running = thread.phase.load() === PHASE.RUNNING;
+      return running && operation >= 0 && since > ns
         ? [`${name}: ${OPERATION_NAMES[operation]} for ${seconds(since)}`]
         : [];
     });
@@ -205,7 +214,7 @@ export class Inspector {
       const thread = this.#thread(i);
       const parts = [`${name}: ${['starting', 'ready', 'runs', 'done'][thread.phase.load()]}`];
       const operation = thread.operation.load();
-      if (operation >= 0) {
+      if (operation >= 0 && thread.phase.load() === PHASE.RUNNING) {
         parts.push(`${OPERATION_NAMES[operation]} for ${seconds(now - thread.operationSince.load())}`);
       }
       const address = thread.waitAddress.load();

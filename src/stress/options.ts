@@ -4,6 +4,7 @@ import { StressError } from './errors.ts';
 import { FAULTS, faultNamed } from './faults.ts';
 import { type Placement, PLACEMENTS } from './placement.ts';
 import { SCENARIOS } from './scenarios.ts';
+import { TEMPO_NAMES, type TempoName } from './tempo.ts';
 
 export const USAGE = `usage: smp86 stress [options]
        smp86 stress --merge FILE ...
@@ -19,6 +20,7 @@ Lets real threads loose on clocks, timers, contexts and bottom halves, and check
   --shard I/N          only the rounds of share I (1 to N); each share takes --seconds
   --jobs N             runs N shares of this shard side by side (default 1)
   --place P            ${PLACEMENTS.join(', ')}: on which CPUs threads run (default: another in each round)
+  --tempo T            ${TEMPO_NAMES.join(', ')}: how hurried threads are (default: another in each round)
   --hang S             an operation that takes longer is a hang (default 10)
   --json FILE          writes the report to FILE (-: to standard output, without the text)
   --plant FAULT        plants a fault in the clock core, to see that it is found
@@ -38,6 +40,7 @@ export interface StressOptions {
   readonly shard: { readonly index: number; readonly of: number };
   readonly jobs: number;
   readonly place: Placement | undefined;
+  readonly tempo: TempoName | undefined;
   readonly hang: number;
   readonly fault: string | undefined;
 }
@@ -65,6 +68,9 @@ export function parseStress(args: readonly string[]): StressCommand {
   if (values.place !== undefined && !PLACEMENTS.includes(values.place as Placement)) {
     wrong('place', values.place, `must be one of ${PLACEMENTS.join(', ')}`);
   }
+  if (values.tempo !== undefined && !TEMPO_NAMES.includes(values.tempo as TempoName)) {
+    wrong('tempo', values.tempo, `must be one of ${TEMPO_NAMES.join(', ')}`);
+  }
   if (values.plant !== undefined) faultNamed(values.plant);
   return {
     action: 'run',
@@ -82,6 +88,7 @@ export function parseStress(args: readonly string[]): StressCommand {
       shard: shard(values.shard),
       jobs: integer('jobs', values.jobs, 1, 64),
       place: values.place as Placement | undefined,
+      tempo: values.tempo as TempoName | undefined,
       hang: number('hang', values.hang, 0.5, 3600),
       fault: values.plant,
     },
@@ -103,6 +110,7 @@ function parse(args: readonly string[]) {
         shard: { type: 'string', default: '1/1' },
         jobs: { type: 'string', default: '1' },
         place: { type: 'string' },
+        tempo: { type: 'string' },
         hang: { type: 'string', default: '10' },
         json: { type: 'string' },
         plant: { type: 'string' },

@@ -28,7 +28,8 @@ import {
 import { cpusFor, type Placement } from './placement.ts';
 import { mixSeed } from './random.ts';
 import type { StressScenario } from './scenarios.ts';
-import { STEADY_CLOCKS, type RoleName, type Tempo, type ThreadData } from './stage.ts';
+import { STEADY_CLOCKS, type RoleName, type ThreadData } from './stage.ts';
+import type { Tempo } from './tempo.ts';
 import { CALLBACK, type CheckName, CHECK_NAMES, OPERATION_NAMES, type OperationName } from './vocabulary.ts';
 
 export interface RoundOptions {

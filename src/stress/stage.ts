@@ -22,17 +22,8 @@ import {
 } from './layout.ts';
 import { Random } from './random.ts';
 import { Seam } from './seam.ts';
+import type { Tempo } from './tempo.ts';
 import { CHECK, type CheckName, OPERATION, type OperationName } from './vocabulary.ts';
-
-/** How hurried the threads of a round are. */
-export interface Tempo {
-  /** Longest sleep between operations, µs; 0: they never sleep. */
-  readonly nap: number;
-  /** Longest time in a callback, µs. */
-  readonly callback: number;
-  /** One atomic operation in so many is followed by a delay; 0: none. */
-  readonly seam: number;
-}
 
 export type RoleName =
   | 'main-loop'

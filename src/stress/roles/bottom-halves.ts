@@ -6,7 +6,7 @@ import { CLOCK } from '../../timer/clock-state.ts';
 import { SLOT, TICKETS_PER_ARMER, TICKETS_PER_PRODUCER, type TicketView } from '../layout.ts';
 import type { Stage } from '../stage.ts';
 import { CALLBACK } from '../vocabulary.ts';
-import { armAndWait } from './timers.ts';
+import { armAndWait, awaitCall } from './timers.ts';
 
 /** The first of a producer's is awaited; the last is made and deleted again and again. */
 export const AWAITED = 0;
@@ -26,7 +26,7 @@ export function runProducer(stage: Stage): void {
       if (random.oneIn(4)) oneshot(stage, stage.context(tickets[i].home));
       else schedule(stage, halves[i], tickets[i]);
     }
-    if (random.oneIn(8)) await_(stage, halves[AWAITED], tickets[AWAITED]);
+    if (random.oneIn(3)) await_(stage, halves[AWAITED], tickets[AWAITED]);
     if (random.oneIn(32)) {
       cancelled(
         stage,
@@ -72,10 +72,9 @@ function oneshot(stage: Stage, context: AioContext): void {
 /** Schedules one and sleeps until it was called. */
 function await_(stage: Stage, half: BottomHalf, ticket: TicketView): void {
   const generation = ticket.armed.add(1) + 1;
-  ticket.done.reset();
   ticket.expire.store(stage.begin('bh schedule to call'));
   half.schedule();
-  ticket.done.wait();
+  awaitCall(ticket, generation);
   stage.raw.store(stage.self.operation.address, -1);
   stage.check(
     'bh-called',
@@ -171,10 +170,9 @@ export function runUser(stage: Stage): void {
       timer.mod(clocks.now(type) + random.below(100_000));
     }
     for (let n = random.below(3); n > 0; n--) oneshot(stage, context);
-    ticket.done.reset();
     const left = stage.begin('timer release');
     if (leave(stage, context, index)) {
-      ticket.done.wait();
+      for (ticket.done.reset(); ticket.index.load() >= 0; ticket.done.reset()) ticket.done.wait();
       stage.end('timer release', left);
     }
     // no callback of the timer is in progress any more, which would take it for its own

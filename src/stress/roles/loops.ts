@@ -28,15 +28,18 @@ export function registerCallbacks(stage: Stage): void {
     ticket.seen.store(ticket.armed.load());
     stage.dawdle();
     if (stage.random.oneIn(512)) disableFromCallback(stage, type);
-    if (arg < tickets && !stage.stopping && stage.random.oneIn(8)) {
+    if (arg < tickets && !stage.stopping && stage.random.oneIn(2)) {
       // a callback may arm any timer, its own included; but awaited ones belong to who awaits them
       const other = stage.random.oneIn(2) ? arg : stage.random.below(tickets);
       if (timerTicket(other).awaited.load() === 0) {
         const timer = (timers[other] ??= stage.clocks.timer(timerTicket(other).index.load()));
-        timer.mod(stage.clocks.now(timer.list.type) + stage.random.below(300_000));
+        timer.mod(
+          stage.clocks.now(timer.list.type) + stage.random.below(stage.random.oneIn(2) ? 20_000 : 300_000),
+        );
       }
     }
     checkEnabled(stage, type, home, arg);
+    stage.held('disabled-callback');
     if (ticket.awaited.load() !== 0) ticket.done.set();
   });
   stage.callbacks.register(CALLBACK.BOTTOM_HALF, (arg) => {
@@ -56,13 +59,11 @@ export function registerCallbacks(stage: Stage): void {
 }
 
 function checkEnabled(stage: Stage, type: ClockType, list: number, arg: number): void {
-  if (stage.raw.load(stage.state.disabled[type].address) === 0) stage.held('disabled-callback');
-  else {
-    stage.fail(
-      'disabled-callback',
-      `callback of timer ${arg} on list ${list >> 2}/${clockName(type)} runs while the clock is disabled`,
-    );
-  }
+  if (stage.raw.load(stage.state.disabled[type].address) === 0) return;
+  stage.fail(
+    'disabled-callback',
+    `callback of timer ${arg} on list ${list >> 2}/${clockName(type)} runs while the clock is disabled`,
+  );
 }
 
 function checkLateness(stage: Stage, ticket: TicketView, type: ClockType): void {

@@ -62,7 +62,6 @@ export function armAndWait(stage: Stage, timer: SharedTimer, ticket: TicketView)
   const generation = ticket.armed.add(1) + 1;
   const expire = stage.clocks.now(type) + stage.random.below(HORIZON);
   ticket.expire.store(expire);
-  ticket.done.reset();
   // the operation is timed by the callback, from its expiry on; here it only tells the watchdog
   stage.begin('timer lateness');
   if (stage.random.oneIn(4)) {
@@ -72,13 +71,22 @@ export function armAndWait(stage: Stage, timer: SharedTimer, ticket: TicketView)
   } else {
     timer.mod(expire);
   }
-  ticket.done.wait();
+  awaitCall(ticket, generation);
   stage.raw.store(stage.self.operation.address, -1);
   stage.check(
     'timer-fired',
     ticket.seen.load() === generation && !timer.pending,
     () => `timer ${timer.index} was armed ${generation} times, its callback saw ${ticket.seen.load()}`,
   );
+}
+
+/** Sleeps until a call has seen `generation`. A wait may end for a set that was on its way before it, so look again. */
+export function awaitCall(ticket: TicketView, generation: number): void {
+  for (;;) {
+    ticket.done.reset();
+    if (ticket.seen.load() === generation) return;
+    ticket.done.wait();
+  }
 }
 
 const SWITCHED: readonly ClockType[] = [
