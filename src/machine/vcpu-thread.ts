@@ -96,11 +96,12 @@ export class VcpuThread {
     const { control } = this.board;
     const [first] = this.vcpus;
     while (control.quit.load() === 0) {
+      // read before the stop requests are: the kick of one that comes after the look ends the sleep below
+      const seq = first.kickSequence;
       if (this.vcpus.every((v) => v.stopRequested)) {
         this.park(this.vcpus);
         continue;
       }
-      const seq = first.kickSequence;
       let ran = false;
       for (const vcpu of this.vcpus) {
         if (vcpu.stopRequested || vcpu.idle) continue;
