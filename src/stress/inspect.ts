@@ -45,6 +45,8 @@ export class Inspector {
   /** Name of each futex word. */
   readonly #words = new Map<number, string>();
   readonly #locks: { readonly name: string; readonly lock: Mutex }[] = [];
+  /** By list: when it was first seen with a due timer after so many callbacks. */
+  readonly #due = new Map<number, { readonly ran: number; readonly since: number }>();
   readonly #events: { readonly name: string; readonly address: number }[] = [];
 
   constructor(world: Inspected) {
@@ -113,17 +115,29 @@ export class Inspector {
     return this.#locks.filter(({ lock }) => lock.isLocked()).map(({ name }) => name);
   }
 
-  /** Lists whose first timer should have run `ns` ago or earlier. */
+  /**
+   * Lists that have had a due timer for `ns`, while their clock was enabled, and ran no callback. To be called now and
+   * then: that a timer is armed for the distant past does not mean that it has waited since.
+   */
   overdue(ns: number): string[] {
-    const { clocks, plan } = this.#world;
+    const { clocks, plan, ops } = this.#world;
+    const now = clocks.hostNow();
     const found: string[] = [];
     for (let g = 0; g < plan.maxGroups; g++) {
       const group = this.#group(g);
-      if (group.used.load() === 0) continue;
       group.lists.forEach((list, type) => {
-        if (!clocks.isEnabled(type as ClockType)) return;
-        const late = clocks.now(type as ClockType) - list.head.load();
-        if (late > ns) found.push(`list ${g}/${CLOCK_NAMES[type]}: first timer is ${seconds(late)} late`);
+        const index = g * CLOCK_COUNT + type;
+        const ran = ops.load(plan.ran + index * 4);
+        const due =
+          group.used.load() !== 0 &&
+          clocks.isEnabled(type as ClockType) &&
+          list.head.load() <= clocks.now(type as ClockType);
+        const seen = this.#due.get(index);
+        if (!due) this.#due.delete(index);
+        else if (seen === undefined || seen.ran !== ran) this.#due.set(index, { ran, since: now });
+        else if (now - seen.since > ns) {
+          found.push(`list ${g}/${CLOCK_NAMES[type]}: a timer is due for ${seconds(now - seen.since)}`);
+        }
       });
     }
     return found;

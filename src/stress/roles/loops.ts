@@ -8,6 +8,9 @@ import { SLOT, SLOT_BOTTOM_HALVES, TICKETS_PER_ARMER, type TicketView } from '..
 import { clockName, type Stage } from '../stage.ts';
 import { CALLBACK } from '../vocabulary.ts';
 
+/** How often at most a callback arms its own timer for the past, one call after the other. */
+const LONGEST_BURST = 64;
+
 /** Registers what timers and bottom halves call. */
 export function registerCallbacks(stage: Stage): void {
   const timers: (SharedTimer | undefined)[] = [];
@@ -16,6 +19,18 @@ export function registerCallbacks(stage: Stage): void {
   const tickets = stage.plan.cast.armers * TICKETS_PER_ARMER;
   const timerTicket = (arg: number): TicketView =>
     (timerTickets[arg] ??= arg < tickets ? stage.timerTicket(arg) : stage.userTicket(arg - tickets));
+
+  const bursts = new Int32Array(tickets + stage.plan.cast.users);
+  // a callback may arm any timer, its own included; but awaited ones belong to who awaits them
+  const rearm = (arg: number): void => {
+    const other = stage.random.oneIn(2) ? arg : stage.random.below(tickets);
+    if (timerTicket(other).awaited.load() !== 0) return;
+    const timer = (timers[other] ??= stage.clocks.timer(timerTicket(other).index.load()));
+    if (other === arg && stage.random.oneIn(4)) bursts[arg] = stage.random.below(LONGEST_BURST);
+    timer.mod(
+      stage.clocks.now(timer.list.type) + stage.random.below(stage.random.oneIn(2) ? 20_000 : 300_000),
+    );
+  };
 
   stage.callbacks.register(CALLBACK.TIMER, (arg) => {
     const ticket = timerTicket(arg);
@@ -26,17 +41,14 @@ export function registerCallbacks(stage: Stage): void {
     if (ticket.awaited.load() !== 0) checkLateness(stage, ticket, type);
     ticket.calls.add(1);
     ticket.seen.store(ticket.armed.load());
-    stage.dawdle();
     if (stage.random.oneIn(512)) disableFromCallback(stage, type);
-    if (arg < tickets && !stage.stopping && stage.random.oneIn(2)) {
-      // a callback may arm any timer, its own included; but awaited ones belong to who awaits them
-      const other = stage.random.oneIn(2) ? arg : stage.random.below(tickets);
-      if (timerTicket(other).awaited.load() === 0) {
-        const timer = (timers[other] ??= stage.clocks.timer(timerTicket(other).index.load()));
-        timer.mod(
-          stage.clocks.now(timer.list.type) + stage.random.below(stage.random.oneIn(2) ? 20_000 : 300_000),
-        );
-      }
+    if (bursts[arg] > 0 && !stage.stopping) {
+      // due already, so it is called again in this pass: a long pass that a disabling call has to wait for
+      bursts[arg]--;
+      (timers[arg] ??= stage.clocks.timer(ticket.index.load())).mod(0);
+    } else {
+      stage.dawdle();
+      if (arg < tickets && !stage.stopping && stage.random.oneIn(2)) rearm(arg);
     }
     checkEnabled(stage, type, home, arg);
     stage.held('disabled-callback');
