@@ -70,8 +70,15 @@ export async function replayId(id: string): Promise<{ execution: Execution; repl
     throw new CatalogueError('bad-id', `${id} is not scenario:schedule or scenario~mutation:schedule`);
   const [, name, mutation, schedule] = match;
   const patches = mutation === undefined ? undefined : mutationNamed(mutation).patches;
-  const execution = new Execution(await scenarioNamed(name), { patches });
-  return { execution, replay: replay(execution, decodeSchedule(schedule)) };
+  const source = await scenarioNamed(name);
+  const choices = decodeSchedule(schedule);
+  let execution = new Execution(source, { patches });
+  let result = replay(execution, choices);
+  if (result.failure === undefined) {
+    execution = new Execution(source, { patches });
+    result = replay(execution, choices, true);
+  }
+  return { execution, replay: result };
 }
 
 /** A mutation's outcome, found with as few preemptions as possible, so that the schedule is short. */

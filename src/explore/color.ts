@@ -5,7 +5,9 @@
  */
 import { childrenOf, isFunction, type Node, type Source, walk, walkOwn } from './ast.ts';
 import {
+  ARRAY_METHODS,
   AWAIT_FREE_FILES,
+  BUILTIN_NAMES,
   CALLBACK_NAMES,
   type Exemption,
   EXEMPTIONS,
@@ -36,7 +38,9 @@ export type CallKind =
   /** `step` or `choose` of a scenario's model. */
   | { readonly type: 'model'; readonly name: string }
   | { readonly type: 'call'; readonly key: string }
-  | { readonly type: 'callback' };
+  | { readonly type: 'callback' }
+  /** A method of an array, which calls a function that is written here. */
+  | { readonly type: 'array'; readonly name: string };
 
 export function matches(path: string, files: readonly string[]): boolean {
   return files.some((file) => path.endsWith(file));
@@ -67,6 +71,8 @@ export function classifyCall(source: Source, call: Node): CallKind | undefined {
     if (receiver.type === 'Identifier' && last === 'Atomics') return { type: 'atomics', name };
     if (receiver.type === 'Identifier' && last === 'model' && MODEL_STEPS.has(name))
       return { type: 'model', name };
+    if (ARRAY_METHODS.has(name) && (call.arguments as Node[]).some(isFunction))
+      return { type: 'array', name };
     if (STEPLESS_RECEIVERS.test(textOf(source, receiver)) && name !== 'run') return undefined;
     if (CALLBACK_NAMES.has(name)) return { type: 'callback' };
   } else if (CALLBACK_NAMES.has(`#${name}`)) return { type: 'callback' };
@@ -109,6 +115,11 @@ export class Colors {
   mayStep(key: string): boolean {
     return this.#byKey.get(key)?.some((f) => f.steps) ?? false;
   }
+  /** Whether nothing of that name is defined in the sources, nor in the language. */
+  isUnknown(key: string): boolean {
+    const name = key.slice(2);
+    return !this.#byKey.has(key) && !BUILTIN_NAMES.has(name) && !(name in globalThis);
+  }
   /** Whether every function of that key has steps. */
   mustStep(key: string): boolean {
     return this.#byKey.get(key)?.every((f) => f.steps) ?? false;
@@ -125,6 +136,7 @@ export class Colors {
     const kind = classifyCall(source, call);
     if (kind === undefined) return false;
     if (kind.type === 'seam') return SEAM_STEPS.has(kind.name);
+    if (kind.type === 'array') return (call.arguments as Node[]).some((a) => this.byNode.get(a)?.steps);
     return kind.type === 'call' ? this.mayStep(kind.key) : true;
   }
 

@@ -46,6 +46,32 @@ export const CALLBACK_NAMES: ReadonlySet<string> = new Set([
   '#notify',
 ]);
 
+/** Methods of arrays that call what they are given; the runtime has them for functions with steps (thread.ts). */
+export const ARRAY_METHODS: ReadonlySet<string> = new Set([
+  'every',
+  'some',
+  'forEach',
+  'map',
+  'filter',
+  'find',
+  'findIndex',
+]);
+
+/**
+ * What takes functions with steps, by name, and calls them under a name that is defined in the sources or is one of
+ * CALLBACK_NAMES. Whatever else is given such a function is refused.
+ */
+export const CALLBACK_TAKERS: ReadonlySet<string> = new Set([
+  'register',
+  'addPoller',
+  'onRequest',
+  'with',
+  'run',
+  '#change',
+  'BottomHalves',
+  'assign',
+]);
+
 /** Files without any step, whatever the names of their functions. */
 export const STEPLESS_FILES: readonly string[] = [
   'shared/src/struct.ts',

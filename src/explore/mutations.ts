@@ -676,7 +676,7 @@ const MACHINE: readonly Mutation[] = [
   ),
   board(
     'start-no-kick',
-    'pause-resume',
+    'start',
     'a parked vCPU is not told to go on',
     '0);\n      this.signals[i].kick();',
     '0);',
@@ -695,6 +695,13 @@ const MACHINE: readonly Mutation[] = [
     'a vCPU that goes on still counts as stopped',
     'stoppedCpus.add(-vcpus.length);',
     '',
+  ),
+  vcpuThread(
+    'in-turn-late-look',
+    'pause-in-turn',
+    'the worker of several vCPUs reads its kick sequence after it has looked for stop requests',
+    'if (!ran) first.sleepUnlessKicked(seq);',
+    'if (!ran) first.sleepUnlessKicked(first.kickSequence);',
   ),
 ];
 

@@ -62,11 +62,11 @@ export interface Replay {
   readonly failure?: Failure;
 }
 
-/** Does a schedule again, from a fresh execution. Stops at the first failure. */
-export function replay(execution: Execution, schedule: readonly Choice[]): Replay {
+/** Does a schedule again, in a fresh execution. Stops at the first failure. `vectorClocks`: finds races that only these show. */
+export function replay(execution: Execution, schedule: readonly Choice[], vectorClocks = false): Replay {
   const steps: TraceStep[] = [];
   const { world } = execution;
-  world.order = new HappensBefore(execution.states.length);
+  if (vectorClocks) world.order = new HappensBefore(execution.states.length);
   const way: CircleStep[] = [];
   const seen = new Map<string, number>();
   for (const choice of schedule) {

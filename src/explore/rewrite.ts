@@ -8,7 +8,7 @@
  */
 import { childrenOf, isFunction, lineOf, type Node, type Source, walk, walkOwn } from './ast.ts';
 import { assignedNames, classifyCall, type Colors, exemptionOf, textOf } from './color.ts';
-import { BUILTIN_NAMES, SEAM_STEPS, THREAD_VARIABLES } from './config.ts';
+import { BUILTIN_NAMES, CALLBACK_TAKERS, SEAM_STEPS, THREAD_VARIABLES } from './config.ts';
 
 /** A place in a source: what the tables name. */
 export interface Site {
@@ -190,6 +190,8 @@ export class Rewriter {
     switch (node.type) {
       case 'CallExpression':
         return this.#call(node);
+      case 'NewExpression':
+        return this.#refuse(node);
       case 'ChainExpression':
         return this.#chain(node);
       case 'MemberExpression':
@@ -391,8 +393,20 @@ export class Rewriter {
 
   #call(node: Node): string | undefined {
     const kind = classifyCall(this.#source, node);
+    if (kind?.type !== 'array') {
+      const refused = this.#refuse(node);
+      if (refused !== undefined) return refused;
+    }
     if (kind === undefined) return undefined;
     const { mode } = this.#context;
+    if (kind.type === 'call' && this.#colors.isUnknown(kind.key)) {
+      return `$T.value(${this.#callee(node)}(${this.#arguments(node).join(',')}),${this.#site(node)})`;
+    }
+    if (kind.type === 'array') {
+      if (!this.#colors.callSteps(this.#source, node)) return undefined;
+      const object = this.#child(node.callee as Node, (node.callee as Node).object as Node);
+      return this.#run(`$T.each_${kind.name}(${[object, ...this.#arguments(node)].join(',')})`, true);
+    }
     if (kind.type === 'seam' && !SEAM_STEPS.has(kind.name))
       return `$T.${kind.name}(${this.#arguments(node).join(',')})`;
     if (kind.type === 'seam' || kind.type === 'atomics' || kind.type === 'model') {
@@ -408,6 +422,32 @@ export class Rewriter {
       this.#colors.mustStep(kind.key) &&
       (kind.key.startsWith('p:') || !BUILTIN_NAMES.has(kind.key.slice(2)));
     return this.#run(text, certain);
+  }
+
+  /** Code that throws when it is come to, if this call cannot be done. */
+  #refuse(node: Node): string | undefined {
+    const message = this.#unknownTaker(node);
+    return message === undefined ? undefined : `$T.refuse(${JSON.stringify(message)})`;
+  }
+
+  /** Functions with steps are for those who know how to call them; an error message when this call is none of them. */
+  #unknownTaker(node: Node): string | undefined {
+    if (this.#context.mode === 'opaque') return undefined;
+    const callee = node.callee as Node;
+    const named = callee.type === 'MemberExpression' ? (callee.property as Node) : callee;
+    const name = `${named.type === 'PrivateIdentifier' ? '#' : ''}${named.name as string}`;
+    // a scenario's own functions call it `body`
+    if (CALLBACK_TAKERS.has(name) || this.#source.path.includes('/explore/')) return undefined;
+    for (const argument of node.arguments as Node[]) {
+      let steps = false;
+      walk(argument, (n) => {
+        if (isFunction(n) && this.#colors.byNode.get(n)!.steps) steps = true;
+        return !isFunction(n);
+      });
+      if (!steps) continue;
+      return `${this.#source.path}:${lineOf(this.#source, node.start)}: ${name} is given a function with steps; CALLBACK_TAKERS in config.ts does not know it`;
+    }
+    return undefined;
   }
 
   /** The callee without the treatment of property reads: `a.b` has to stay `a.b` for `this`. */

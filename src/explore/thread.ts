@@ -54,6 +54,7 @@ export type Status = (typeof STATUS)[keyof typeof STATUS];
 export type Body = () => unknown;
 
 type Steps = Generator<unknown, unknown, number>;
+type StepFunction = (item: unknown, index: number) => unknown;
 
 /** Every generator says so, to tell what a call has returned. */
 const generatorPrototype = Object.getPrototypeOf(function* () {}.prototype) as object;
@@ -365,6 +366,50 @@ export class Thread {
   }
   atomics_notify(site: number, array: Int32Array, index: number, count = Infinity): void {
     this.notify(site, this.#word(array, index), count);
+  }
+
+  // --- methods of arrays, for functions with steps ---
+
+  *each_forEach(array: readonly unknown[], f: StepFunction): Steps {
+    for (let i = 0; i < array.length; i++) yield* this.#call(f, array[i], i);
+    return undefined;
+  }
+  *each_map(array: readonly unknown[], f: StepFunction): Steps {
+    const out: unknown[] = [];
+    for (let i = 0; i < array.length; i++) out.push(yield* this.#call(f, array[i], i));
+    return out;
+  }
+  *each_filter(array: readonly unknown[], f: StepFunction): Steps {
+    const out: unknown[] = [];
+    for (let i = 0; i < array.length; i++) if (yield* this.#call(f, array[i], i)) out.push(array[i]);
+    return out;
+  }
+  *each_findIndex(array: readonly unknown[], f: StepFunction): Steps {
+    for (let i = 0; i < array.length; i++) if (yield* this.#call(f, array[i], i)) return i;
+    return -1;
+  }
+  *each_find(array: readonly unknown[], f: StepFunction): Steps {
+    return array[(yield* this.each_findIndex(array, f)) as number];
+  }
+  *each_some(array: readonly unknown[], f: StepFunction): Steps {
+    return ((yield* this.each_findIndex(array, f)) as number) >= 0;
+  }
+  *each_every(array: readonly unknown[], f: StepFunction): Steps {
+    for (let i = 0; i < array.length; i++) if (!(yield* this.#call(f, array[i], i))) return false;
+    return true;
+  }
+  *#call(f: StepFunction, item: unknown, index: number): Steps {
+    const value = f(item, index);
+    return isSteps(value) ? yield* value : value;
+  }
+
+  /** What a function has returned of which nothing is known; if it has steps they would be left out. */
+  value<T>(value: T, site: number): T {
+    if (isSteps(value)) throw new Error(`unknown function with steps: ${this.world.siteText(site)}`);
+    return value;
+  }
+  refuse(what: string): never {
+    throw new Error(what);
   }
 
   // --- before the exploration ---

@@ -106,7 +106,7 @@ function offAndOn(model: Model, clocks: ClockSystem): void {
 function enable(
   name: string,
   title: string,
-  armer: (timers: readonly SharedTimer[]) => void,
+  body: (timers: readonly SharedTimer[]) => void,
   rearm: boolean,
 ): Scenario {
   return {
@@ -131,7 +131,7 @@ function enable(
         };
       }
       if (index === 1) return () => offAndOn(model, clocks);
-      return () => armer(timers);
+      return () => body(timers);
     },
   };
 }

@@ -2,8 +2,8 @@
  * Stop and start of the machine: the main loop thread's and the vCPU threads' own code, with a guest that does
  * nothing but count. Boards and vCPUs are bare objects with the parts that this code uses.
  */
-import { setOwnerId, viewsOf } from '@smp86/atomics-sync';
-import { CpuEnv, VCPU_BLOCK_SIZE } from '../../cpu/env.ts';
+import { AtomicI32, setOwnerId, viewsOf } from '@smp86/atomics-sync';
+import { CpuEnv, INTERRUPT, VCPU_BLOCK_SIZE } from '../../cpu/env.ts';
 import { Board } from '../../machine/board.ts';
 import { Bql } from '../../machine/bql.ts';
 import { MachineControl, RUN_STATE } from '../../machine/layout.ts';
@@ -20,7 +20,6 @@ import { ONE_PAUSE } from './mutex.ts';
 
 /** 1: the main loop has been told that nothing of the guest runs. */
 const STOPPED = 0;
-const TURNS = 1;
 
 /** The machine is large, and this is what matters here. */
 const LOADED = [
@@ -35,7 +34,6 @@ const LOADED = [
   ),
 ];
 
-const VCPUS = 2;
 const EXIT_REQUEST = CpuEnv.offsetOf('exitRequest') >>> 2;
 const HALTED = CpuEnv.offsetOf('halted') >>> 2;
 const STOP_REQUESTED = CpuEnv.offsetOf('stopRequested');
@@ -48,20 +46,36 @@ function placeControl(model: Model): number {
   return at;
 }
 
+/** A machine: how many vCPUs, whether one worker runs them in turn, whether a third thread kicks. */
+interface Options {
+  readonly name: string;
+  readonly title: string;
+  readonly vcpus: 1 | 2;
+  readonly inTurn?: boolean;
+  readonly kicker?: boolean;
+  /** The main loop waits until all vCPUs have run guest code. */
+  readonly turns?: boolean;
+  /** What the main loop is told to do. */
+  readonly commands: readonly ('start' | 'stop' | 'wait')[];
+}
+
 /** What the code under test uses of a board. */
-function board(model: Model): Board {
+function board(model: Model, options: Options): Board {
+  const { vcpus, inTurn = false } = options;
   const control = MachineControl.at(model.buffer, placeControl(model));
-  const vcpus = placeVcpus(model, VCPUS);
+  const base = placeVcpus(model, vcpus);
   const views = viewsOf(model.buffer);
+  const bases = Array.from({ length: vcpus }, (_, i) => base + i * VCPU_BLOCK_SIZE);
   const parts = {
-    config: { cpus: VCPUS, accel: 'multi' },
-    layout: { vcpus },
+    config: { cpus: vcpus, accel: inTurn ? 'single' : 'multi' },
+    layout: { vcpus: base },
     mem: { views },
     control,
     bql: new Bql(model.buffer, model.place('bql', 16)),
     clocks: ClockSystem.attach(model.buffer, placeClocks(model, 1), { source: STILL }),
-    signals: Array.from({ length: VCPUS }, (_, i) => new VcpuSignals(views.i32, vcpus + i * VCPU_BLOCK_SIZE)),
+    signals: bases.map((at) => new VcpuSignals(views.i32, at, inTurn ? bases : [at])),
     mainLoop: { requestStop: () => {} },
+    turnTimer: { modAnticipate: () => {} },
   };
   return Object.assign(Object.create(Board.prototype) as Board, parts);
 }
@@ -72,21 +86,52 @@ interface RunState {
   stop(state: number): void;
   quit(): void;
 }
-function mainLoopThread(model: Model): { readonly thread: RunState; readonly board: Board } {
-  const b = board(model);
-  const thread = Object.assign(Object.create(MainLoopThread.prototype) as object, {
-    board: b,
-  }) as unknown as RunState;
-  return { thread, board: b };
+
+/** The main loop, which does the commands and then quits. */
+function mainLoop(model: Model, options: Options): () => void {
+  const { ghost } = model;
+  const b = board(model, options);
+  const parts = { board: b };
+  const thread = Object.assign(
+    Object.create(MainLoopThread.prototype) as object,
+    parts,
+  ) as unknown as RunState;
+  const turns = new AtomicI32(model.buffer, placeTurns(model));
+  const all = (1 << options.vcpus) - 1;
+  return () => {
+    b.bql.lock();
+    for (let i = 0; i < options.commands.length; i++) {
+      switch (options.commands[i]) {
+        case 'start':
+          ghost[STOPPED] = 0;
+          thread.start();
+          break;
+        case 'stop':
+          thread.stop(RUN_STATE.PAUSED);
+          ghost[STOPPED] = 1;
+          model.assert(
+            !b.clocks.isEnabled(CLOCK.VIRTUAL),
+            'VIRTUAL timers may run while the machine is stopped',
+          );
+          model.step();
+          break;
+        case 'wait':
+          for (let bits = turns.load(); bits !== all; bits = turns.load()) turns.wait(bits);
+          break;
+      }
+    }
+    thread.quit();
+    b.bql.unlock();
+  };
 }
 
-/** A vCPU thread whose guest, turn by turn, does one step and halts. */
-function vcpuThread(model: Model, index: number, halts: boolean): VcpuThread {
+/** A vCPU whose guest, turn by turn, does one step, and halts if `halts`. */
+function vcpu(model: Model, options: Options, b: Board, index: number, halts: boolean): Vcpu {
   const { ghost } = model;
-  const b = board(model);
+  const turns = new AtomicI32(model.buffer, placeTurns(model));
   const { i32 } = viewsOf(model.buffer);
-  const w = (placeVcpus(model, VCPUS) + index * VCPU_BLOCK_SIZE) >>> 2;
-  const vcpu = Object.assign(Object.create(Vcpu.prototype) as object, {
+  const w = (placeVcpus(model, options.vcpus) + index * VCPU_BLOCK_SIZE) >>> 2;
+  const it = Object.assign(Object.create(Vcpu.prototype) as object, {
     index,
     board: b,
     i32,
@@ -95,62 +140,61 @@ function vcpuThread(model: Model, index: number, halts: boolean): VcpuThread {
     unmasked: () => 0,
     execute: () => {
       Atomics.store(i32, w + EXIT_REQUEST, 0);
-      if (vcpu.stopRequested) return 'stop';
+      if (it.stopRequested) return 'stop';
       model.assert(ghost[STOPPED] === 0, 'guest code runs while the machine is stopped');
       model.step();
       model.assert(ghost[STOPPED] === 0, 'guest code runs while the machine is stopped');
       model.reached('guest code');
-      if (halts) {
-        Atomics.store(i32, w + HALTED, 1);
-        return 'halted';
+      if (options.turns) {
+        turns.or(1 << index);
+        turns.notify();
       }
-      return 'yield';
+      if (!halts) return 'yield';
+      Atomics.store(i32, w + HALTED, 1);
+      return 'halted';
     },
   }) as unknown as Vcpu;
-  const thread = Object.assign(Object.create(VcpuThread.prototype) as object, {
-    board: b,
-    vcpus: [vcpu],
-    resetsSeen: [0, 0],
-    log: { has: () => false },
-  });
-  return thread as unknown as VcpuThread;
+  return it;
 }
 
-function pause(
-  name: string,
-  title: string,
-  body: (thread: RunState, board: Board, model: Model) => void,
-): Scenario {
+function worker(model: Model, options: Options, indices: readonly number[]): () => void {
+  const b = board(model, options);
+  const parts = {
+    board: b,
+    vcpus: indices.map((i) => vcpu(model, options, b, i, i === 0 || options.inTurn === true)),
+    resetsSeen: [0, 0],
+    log: { has: () => false },
+  };
+  const thread = Object.assign(Object.create(VcpuThread.prototype) as object, parts) as unknown as VcpuThread;
+  return () => thread.run();
+}
+
+function pause(options: Options): Scenario {
+  const { vcpus, inTurn = false, kicker = false } = options;
+  const workers = inTurn ? ['vcpu worker'] : ['vcpu 0', 'vcpu 1'].slice(0, vcpus);
   return {
-    name,
-    title,
-    threads: ['main loop', 'vcpu 0', 'vcpu 1'],
-    bytes: VCPUS * VCPU_BLOCK_SIZE + 16384,
+    name: options.name,
+    title: options.title,
+    threads: ['main loop', ...workers, ...(kicker ? ['kicker'] : [])],
+    bytes: vcpus * VCPU_BLOCK_SIZE + 16384,
     only: LOADED,
     patches: [ONE_PAUSE],
     reaches: ['guest code'],
     setup(model: Model) {
       ClockSystem.init(model.buffer, placeClocks(model, 1), { maxTimers: 2, maxLists: 4, source: STILL });
       const { i32 } = viewsOf(model.buffer);
-      for (let i = 0; i < VCPUS; i++) {
-        i32[(placeVcpus(model, VCPUS) + i * VCPU_BLOCK_SIZE + STOP_REQUESTED) >>> 2] = 1;
+      for (let i = 0; i < vcpus; i++) {
+        i32[(placeVcpus(model, vcpus) + i * VCPU_BLOCK_SIZE + STOP_REQUESTED) >>> 2] = 1;
       }
       model.ghost[STOPPED] = 1;
       placeControl(model);
     },
     thread(model: Model, index: number) {
       setOwnerId(index + 1);
-      if (index > 0) {
-        const thread = vcpuThread(model, index - 1, index === 1);
-        return () => thread.run();
-      }
-      const m = mainLoopThread(model);
-      return () => {
-        m.board.bql.lock();
-        body(m.thread, m.board, model);
-        m.thread.quit();
-        m.board.bql.unlock();
-      };
+      if (index === 0) return mainLoop(model, options);
+      if (index <= workers.length) return worker(model, options, inTurn ? [0, 1] : [index - 1]);
+      const signals = board(model, options).signals[vcpus - 1];
+      return () => signals.interrupt(INTERRUPT.HARD);
     },
     end(model: Model) {
       const control = MachineControl.at(model.buffer, placeControl(model));
@@ -159,31 +203,37 @@ function pause(
   };
 }
 
-function start(thread: RunState, model: Model): void {
-  model.ghost[STOPPED] = 0;
-  thread.start();
-}
-function stop(thread: RunState, b: Board, model: Model): void {
-  thread.stop(RUN_STATE.PAUSED);
-  model.ghost[STOPPED] = 1;
-  model.ghost[TURNS]++;
-  model.assert(!b.clocks.isEnabled(CLOCK.VIRTUAL), 'VIRTUAL timers may run while the machine is stopped');
-  model.step();
+function placeTurns(model: Model): number {
+  return model.place('turns', 4);
 }
 
 export const scenarios: readonly Scenario[] = [
-  pause('pause', 'two vCPUs are started, stopped and told to end', (thread, b, model) => {
-    start(thread, model);
-    stop(thread, b, model);
+  pause({
+    name: 'start',
+    title: 'two vCPUs are started; told to end when both have run',
+    vcpus: 2,
+    turns: true,
+    commands: ['start', 'wait'],
   }),
-  pause(
-    'pause-resume',
-    'two vCPUs are started, stopped, started, stopped and told to end',
-    (thread, b, model) => {
-      start(thread, model);
-      stop(thread, b, model);
-      start(thread, model);
-      stop(thread, b, model);
-    },
-  ),
+  pause({
+    name: 'pause',
+    title: 'two vCPUs are started, stopped and told to end',
+    vcpus: 2,
+    commands: ['start', 'stop'],
+  }),
+  pause({
+    name: 'pause-resume',
+    title: 'a vCPU that is kicked is started, stopped, started, stopped and told to end',
+    vcpus: 1,
+    kicker: true,
+    commands: ['start', 'stop', 'start', 'stop'],
+  }),
+  pause({
+    name: 'pause-in-turn',
+    title: 'two vCPUs of one worker, one of them kicked, are started, stopped and told to end',
+    vcpus: 2,
+    inTurn: true,
+    kicker: true,
+    commands: ['start', 'stop'],
+  }),
 ];
