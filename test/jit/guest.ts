@@ -70,8 +70,15 @@ export interface TierCounts {
   compiled: number;
   entered: number;
   alone: number;
-  /** Instruction names and operand forms that were compiled. */
+  /** Forms of instructions that were compiled (`formKey`). */
   readonly forms: Set<string>;
+}
+
+/** What tier 1 has code for: name, operands, sizes, prefixes. */
+export function formKey(insn: Insn): string {
+  const { cond, rep, lock, opSize, addrSize, memOperand } = insn;
+  const address = memOperand < 0 ? ` a${addrSize}` : '';
+  return `${semanticName(insn)} ${operandKinds(insn)} o${opSize}${address} c${cond} rep${rep} lock${lock}`;
 }
 
 export class JitGuest {
@@ -85,6 +92,7 @@ export class JitGuest {
   private readonly memoryPages: number;
   private readonly regions = new Map<number, Compiled | undefined>();
   private slot = 0;
+  private generation = 0;
   private tier1 = false;
 
   constructor(base: Uint8Array) {
@@ -171,6 +179,13 @@ export class JitGuest {
   private regionAt(lo: number, hi: number): Compiled | undefined {
     if (hi !== 0 || this.pageAddress(lo) < 0) return undefined;
     const { regions } = this;
+    const { codeCache } = this.inside.worker;
+    codeCache.reserve();
+    if (codeCache.generation !== this.generation) {
+      // all code was dropped
+      this.generation = codeCache.generation;
+      regions.clear();
+    }
     let region = regions.get(lo);
     if (region === undefined ? !regions.has(lo) : !this.isValid(region)) {
       region = this.compile(lo);
@@ -192,7 +207,6 @@ export class JitGuest {
   private descriptor(lo: number, host: number): number {
     const { cpu } = this.guest;
     const { codeCache } = this.inside.worker;
-    codeCache.reserve();
     const { desc } = codeCache.lookup(host + (lo & (PAGE - 1)), CODE_64);
     const set = cpu.u32[cpu.w + W.tlbSet];
     const entry = cpu.w + ((set + TLB_SET.CODE) >>> 2) + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
@@ -256,7 +270,7 @@ export class JitGuest {
     this.counts.regions++;
     for (const { steps } of region.blocks) {
       this.counts.compiled += steps.length;
-      for (const { insn } of steps) this.counts.forms.add(`${semanticName(insn)} ${operandKinds(insn)}`);
+      for (const { insn } of steps) this.counts.forms.add(formKey(insn));
     }
   }
 }

@@ -34,7 +34,14 @@ try {
   });
   const result = oracle.run();
   await oracle.close();
-  console.log(result);
+  const { counts, failures, notCompiled } = result;
+  console.log(`${result.cases} cases, ${result.inconclusive} inconclusive`);
+  console.log(
+    `${counts.regions} regions of ${counts.compiled} instructions, entered ${counts.entered} times;` +
+      ` ${counts.alone} instructions alone; ${counts.forms.size} forms compiled`,
+  );
+  if (notCompiled.length > 0) console.log(`in no region: ${notCompiled.join(', ')}`);
+  for (const f of failures) console.log(`DIFFERS: ${f.where}: ${f.count}`);
   process.exitCode = result.failures.length > 0 ? 1 : 0;
 } catch (error) {
   if (!(error instanceof NativeError)) throw error;

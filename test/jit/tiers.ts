@@ -1,14 +1,18 @@
 /** Runs the oracle's cases in tier 1 and compares the outcome with tier 0's and the host CPU's. */
+import { decode } from '../../src/cpu/decode/decoder.ts';
+import { Insn } from '../../src/cpu/decode/insn.ts';
 import type { Row } from '../../src/cpu/decode/table.ts';
+import { FLAG } from '../../src/cpu/flags.ts';
+import { isCompilable } from '../../src/jit/region-module.ts';
 import { compare, type Difference, inconclusive, report } from '../oracle/compare.ts';
 import { type Form, formsOf } from '../oracle/encode.ts';
-import { type Case, type Outcome, TIMEOUT } from '../oracle/format.ts';
+import { type Case, type Outcome, PAGE, TIMEOUT } from '../oracle/format.ts';
 import { baseImage, singleCase } from '../oracle/generate.ts';
 import { NativeRunner } from '../oracle/native.ts';
 import { Rng } from '../oracle/rng.ts';
 import { ROWS, rowSelector, rowText } from '../oracle/rows.ts';
 import { sequenceCase, sequenceForms } from '../oracle/sequences.ts';
-import { JitGuest, type TierCounts } from './guest.ts';
+import { formKey, JitGuest, type TierCounts } from './guest.ts';
 import { programCase, programForms } from './programs.ts';
 
 export interface TierOptions {
@@ -29,6 +33,8 @@ export interface TierOptions {
 export interface TierResult {
   cases: number;
   inconclusive: number;
+  /** Forms that can be compiled and were met in no region (`formKey`). */
+  readonly notCompiled: readonly string[];
   readonly failures: { where: string; count: number }[];
   readonly counts: TierCounts;
 }
@@ -38,12 +44,16 @@ interface Item {
   readonly where: string;
 }
 const BATCH = 4000;
+/** Cases more for a row with a form that was met only where it is not compiled. */
+const EXTRA = 200;
+const insn = new Insn();
 
 export class TierOracle {
   private readonly options: TierOptions;
   private readonly base: Uint8Array;
   private readonly native: NativeRunner;
   private readonly failed = new Map<string, number>();
+  private readonly compilable = new Set<string>();
   private pending: Item[] = [];
   private cases = 0;
   private inconclusive = 0;
@@ -75,6 +85,7 @@ export class TierOracle {
     return {
       cases: this.cases,
       inconclusive: this.inconclusive,
+      notCompiled: [...this.compilable].filter((key) => !this.guest.counts.forms.has(key)),
       failures: [...this.failed].map(([where, count]) => ({ where, count })),
       counts: this.guest.counts,
     };
@@ -90,14 +101,25 @@ export class TierOracle {
     const forms: Form[] = formsOf(row).filter((f) => !f.mode32);
     if (forms.length === 0 || options.cases === 0) return;
     const count = Math.max(options.cases, forms.length);
-    for (let i = 0; i < count; i++) {
-      if (options.only !== undefined && i !== options.only) continue;
-      const c = singleCase(
-        new Rng(options.seed, row.id, i),
-        forms[i % forms.length],
-        `${rowText(row)} #${i}`,
-      );
-      if (c !== undefined) this.add(c, rowText(row));
+    const single = (i: number): void => {
+      if (options.only !== undefined && i !== options.only) return;
+      const form = forms[i % forms.length];
+      const c = singleCase(new Rng(options.seed, row.id, i), form, `${rowText(row)} #${i}`);
+      if (c === undefined) return;
+      const compilable =
+        decode(c.patches[0].bytes, 0, c.codeLength, 2, insn) === c.codeLength && isCompilable(insn);
+      if (compilable) {
+        const key = formKey(insn);
+        this.compilable.add(key);
+        // one that crosses a page's end, or is stepped, is done by tier 0
+        const inPage = (c.rip & (PAGE - 1)) + c.codeLength <= PAGE;
+        (inPage && (c.rflags & FLAG.TF) === 0 ? compiled : met).add(key);
+      }
+      this.add(c, rowText(row));
+    };
+    const [met, compiled] = [new Set<string>(), new Set<string>()];
+    for (let i = 0; i < count || (i < count + EXTRA && [...met].some((key) => !compiled.has(key))); i++) {
+      single(i);
     }
   }
   private sequences(rows: readonly Row[]): void {

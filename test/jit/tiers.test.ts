@@ -1,0 +1,48 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import { NativeError } from '../oracle/native.ts';
+import { TierOracle, type TierResult } from './tiers.ts';
+
+const SECONDS = 1000;
+
+/** A short run: `node test/jit/run.ts` does long ones. */
+function start(log: (line: string) => void): TierOracle | NativeError {
+  try {
+    return new TierOracle({
+      seed: 7,
+      cases: 3,
+      sequences: 1000,
+      programs: 800,
+      selfModifying: 250,
+      shown: 1,
+      log,
+    });
+  } catch (error) {
+    if (error instanceof NativeError) return error;
+    throw error;
+  }
+}
+
+const reports: string[] = [];
+const oracle = start((line) => reports.push(line));
+if (oracle instanceof NativeError) console.log(`tier 1 oracle skipped: ${oracle.message}`);
+
+describe.skipIf(oracle instanceof NativeError)('tier 1', () => {
+  let result: TierResult;
+  afterAll(async () => {
+    if (oracle instanceof TierOracle) await oracle.close();
+  });
+
+  it(
+    'agrees with tier 0 and the host CPU on single instructions, sequences, programs and self-modifying programs',
+    { timeout: 120 * SECONDS },
+    () => {
+      result = (oracle as TierOracle).run();
+      expect(reports.join('\n')).toBe('');
+      expect(result.failures).toEqual([]);
+    },
+  );
+  it('compiles every form that it has code for', () => {
+    expect(result.notCompiled).toEqual([]);
+    expect(result.counts.forms.size).toBeGreaterThan(1500);
+  });
+});
