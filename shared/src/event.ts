@@ -13,10 +13,14 @@
  *        if it is still BUSY, which the futex checks.
  *
  * A sleeper leaves only for a set: BUSY is left through set's exchange alone, and set then wakes
- * everybody. So a wake-up, or a value other than BUSY at the moment of going to sleep, means that
- * the event was set while the thread waited, even if it has been reset since.
+ * everybody. The set may be one from before this wait, though: a setter that is delayed between its exchange
+ * and its notify wakes who has gone to sleep meanwhile, after a reset. Where another thread may set, a
+ * waiter therefore looks at its condition again (`while (!condition) { reset; if (!condition) wait }`);
+ * where one thread sets and resets, as the runner of a timer list does, its notify is never that late.
+ * Sleeping on while the value is BUSY would be no cure: with two waiters, one's reset and BUSY would keep
+ * the other asleep after the set that was meant for both.
  *
- * The converse holds for a thread asleep, not for one on its way: if between its BUSY and its sleep
+ * A thread on its way to sleep can miss a set: if between its BUSY and its sleep
  * the event is set, reset by another thread, and made BUSY by a third, it sleeps until the next set.
  * So whoever resets must be the only waiter, or (as with a timer list's done-event) be sure to set
  * again.
@@ -67,7 +71,7 @@ export class Event {
     if (this.ops.load(this.address) === SET) this.ops.or(this.address, FREE);
   }
 
-  /** Returns when the event is, or during the wait was, set. *May block:* yes. */
+  /** Returns when the event is set, was set during the wait, or rarely too early (see above). *May block:* yes. */
   wait(): void {
     if (!this.mustSleep()) return;
     this.ops.wait(this.address, BUSY, Infinity);

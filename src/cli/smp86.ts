@@ -9,6 +9,12 @@ if (Number(process.versions.node.split('.', 1)[0]) < OLDEST_NODE) {
   process.exitCode = 1;
 } else {
   enableCompileCache();
-  const { runCommand } = await import('./run-machine.ts');
-  process.exitCode = await runCommand(process.argv.slice(2));
+  const args = process.argv.slice(2);
+  if (args[0] === 'stress') {
+    const { runStress } = await import('./stress.ts');
+    process.exitCode = await runStress(args.slice(1));
+  } else {
+    const { runCommand } = await import('./run-machine.ts');
+    process.exitCode = await runCommand(args);
+  }
 }

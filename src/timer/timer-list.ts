@@ -200,8 +200,7 @@ export class TimerList {
           if (timer < 0) break;
           progress = true;
           state.current.store(timer);
-          const word = this.#word + timer * WORDS;
-          this.#clock.callbacks.run(this.#i32[word + CALLBACK], this.#i32[word + ARG]);
+          this.#clock.callbacks.run(this.#takenCallback, this.#takenArg);
         }
       }
     } finally {
@@ -225,6 +224,9 @@ export class TimerList {
     return this.#state.runner.load() === SELF ? this.#state.current.load() : -1;
   }
 
+  /** What `#take` found: callback number and argument of the timer it unlinked. */
+  #takenCallback = 0;
+  #takenArg = 0;
   /** Unlinks the first timer if it is due at `now`; -1 when none is. */
   #take(now: number): number {
     this.#lock.lock();
@@ -233,6 +235,10 @@ export class TimerList {
       const first = this.#heap[0];
       if (this.#f64[this.#double + first * DOUBLES + EXPIRE] <= now) {
         timer = first;
+        // read under the lock: once it is dropped the timer may be released and made anew
+        const word = this.#word + first * WORDS;
+        this.#takenCallback = this.#i32[word + CALLBACK];
+        this.#takenArg = this.#i32[word + ARG];
         this.#remove(first);
         this.#publishHead();
       }
