@@ -130,17 +130,20 @@ function storeFunctions(m: ModuleBuilder, imports: Imports): { store: FuncRef; s
 }
 
 /** The EA record: an address with a segment base, a 16- or 32-bit wrap, or more than one base. */
-function addressHandler(m: ModuleBuilder): FuncRef {
-  const f = m.func('address', ['i32', 'i32'], ['i32']);
-  const [env, rec] = [f.param(0), f.param(1)];
+function emitAddress(f: FuncBuilder, env: Expr, rec: Expr): void {
   const slot = (field: number): Expr => load('i64', env.add(load('i32_16u', rec, field)));
   const offset = slot(RECORD.BASE)
     .add(slot(RECORD.INDEX).shl(load('i64_8u', rec, RECORD.SCALE)))
     .add(load('i64_32s', rec, RECORD.DISP));
   // IMM: mask of the address size; CHAIN: nonzero when the linear address is 32 bits wide
-  const linear = f.copy(offset.and(load('i64', rec, RECORD.IMM)).add(slot(RECORD.SLOT0)));
-  f.if(load('i32', rec, RECORD.CHAIN), () => f.set(linear, linear.and(0xffffffffn)));
-  f.store(8, env, OFF.tmpAddr, linear);
+  const linear = f.let(offset.and(load('i64', rec, RECORD.IMM)).add(slot(RECORD.SLOT0)));
+  const narrow = f.let(load('i32', rec, RECORD.CHAIN));
+  f.store(8, env, OFF.tmpAddr, narrow.select(linear.and(0xffffffffn), linear));
+}
+
+function addressHandler(m: ModuleBuilder): FuncRef {
+  const f = m.func('address', ['i32', 'i32'], ['i32']);
+  emitAddress(f, f.param(0), f.param(1));
   f.ret(i32(STATUS.NEXT));
   return f;
 }
@@ -302,7 +305,11 @@ function emitMain(f: FuncBuilder, handlers: HandlerSet, runtime: Runtime, coldTy
                   f.set(reason, status.sub(STATUS.EXIT));
                   f.br(exitLabel);
                 };
-                pseudo[PSEUDO.ADDRESS] = callCold;
+                // every memory operand of 32-bit code has one
+                pseudo[PSEUDO.ADDRESS] = () => {
+                  emitAddress(f, env, record);
+                  f.br(nextLabel);
+                };
                 pseudo[PSEUDO.HELPER] = callCold;
                 pseudo[PSEUDO.ADDRESS_IMMEDIATE] = callCold;
                 const cases = [

@@ -154,5 +154,16 @@ export function hotKeys(): string[] {
   keys.push(handlerKey('mov', 2, 'rm'), handlerKey('cmp', 2, 'rr'), handlerKey('cmp', 1, 'mr'));
   keys.push(handlerKey('sbb', 4, 'rr'), handlerKey('neg', 4, 'r', { deadFlags: true }), handlerKey('nop', 2, ''));
   keys.push(handlerKey('nop', 4, ''), handlerKey('nop', 4, 'm'), handlerKey('pause', 4, ''));
+  // 32-bit code: stack, jumps, wide arithmetic in two halves
+  for (const form of ['r', 'i', 'm']) keys.push(handlerKey('push', 4, form));
+  keys.push(handlerKey('pop', 4, 'r'), handlerKey('leave', 4, ''));
+  for (const form of ['j', 'r']) keys.push(handlerKey('jmp', 4, form), handlerKey('call', 4, form));
+  keys.push(handlerKey('ret', 4, ''));
+  for (const cond of [2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15]) keys.push(handlerKey('jcc', 4, 'j', { cond }));
+  for (const form of ['rr', 'rm', 'ri']) keys.push(handlerKey('adc', 4, form));
+  for (const form of ['rm', 'ri']) keys.push(handlerKey('sbb', 4, form));
+  for (const form of ['rr', 'rm']) keys.push(handlerKey('imul', 4, form, { deadFlags: true }));
+  for (const form of ['rm', 'mr']) keys.push(handlerKey('xor', 1, form));
+  for (const cond of [2, 3]) keys.push(handlerKey('cmovcc', 4, 'rm', { cond }));
   return keys;
 }
