@@ -72,6 +72,9 @@ export const CALLBACK_TAKERS: ReadonlySet<string> = new Set([
   'assign',
 ]);
 
+/** Methods of typed arrays that read or write many elements. */
+export const BULK_METHODS: ReadonlySet<string> = new Set(['set', 'fill', 'copyWithin', 'slice']);
+
 /** Files without any step, whatever the names of their functions. */
 export const STEPLESS_FILES: readonly string[] = [
   'shared/src/struct.ts',

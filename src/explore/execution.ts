@@ -282,7 +282,7 @@ export class Execution {
   }
 
   /** Names the threads that sleep for ever. */
-  #stuck(stuck: readonly number[]): void {
+  #stuck(stuck: readonly number[], inTime = false): void {
     const { world, states } = this;
     const lost = stuck.filter((t) => world.i32[states[t].addr >>> 2] !== states[t].p);
     const text = stuck.map((t) => {
@@ -291,7 +291,7 @@ export class Execution {
       const why = now === s.p ? `is still ${now}` : `is ${now} by now`;
       return `${this.scenario.threads[t]} sleeps on ${world.nameOf(s.addr)} while ${s.p}, which ${why}`;
     });
-    world.fail(lost.length > 0 ? 'lost-wake-up' : 'deadlock', text.join('; '));
+    world.fail(inTime || lost.length > 0 ? 'lost-wake-up' : 'deadlock', text.join('; '));
   }
 
   /** All sleep, and only timeouts can go on. */
@@ -300,7 +300,7 @@ export class Execution {
     if (this.scenario.timeoutsAreLosses !== true) return;
     const sleeping = states.flatMap((s, t) => (s.status === STATUS.BLOCKED && !this.#daemons[t] ? [t] : []));
     if (sleeping.length === 0) return;
-    this.#stuck(sleeping);
+    this.#stuck(sleeping, true);
   }
 }
 

@@ -8,7 +8,7 @@
  */
 import { childrenOf, isFunction, lineOf, type Node, type Source, walk, walkOwn } from './ast.ts';
 import { assignedNames, classifyCall, type Colors, exemptionOf, textOf } from './color.ts';
-import { BUILTIN_NAMES, CALLBACK_TAKERS, SEAM_STEPS, THREAD_VARIABLES } from './config.ts';
+import { BULK_METHODS, BUILTIN_NAMES, CALLBACK_TAKERS, SEAM_STEPS, THREAD_VARIABLES } from './config.ts';
 
 /** A place in a source: what the tables name. */
 export interface Site {
@@ -397,6 +397,19 @@ export class Rewriter {
       const refused = this.#refuse(node);
       if (refused !== undefined) return refused;
     }
+    const callee = node.callee as Node;
+    const property =
+      callee.type === 'MemberExpression' && !callee.computed ? (callee.property as Node) : undefined;
+    if (
+      property?.type === 'Identifier' &&
+      BULK_METHODS.has(property.name as string) &&
+      (kind === undefined || kind.type === 'call')
+    ) {
+      const object = this.#child(callee, callee.object as Node);
+      const rest = [JSON.stringify(property.name), String(this.#site(node)), ...this.#arguments(node)];
+      const text = `$T.bulk(${[object, ...rest].join(',')})`;
+      return kind !== undefined && this.#colors.mayStep(kind.key) ? this.#run(text, false) : text;
+    }
     if (kind === undefined) return undefined;
     const { mode } = this.#context;
     if (kind.type === 'call' && this.#colors.isUnknown(kind.key)) {
@@ -415,8 +428,7 @@ export class Rewriter {
       return mode === 'steps' ? `(yield ${step})` : `$T.now1(${step})`;
     }
     if (kind.type === 'call' && !this.#colors.mayStep(kind.key)) return undefined;
-    const callee = this.#callee(node);
-    const text = `${callee}(${this.#arguments(node).join(',')})`;
+    const text = `${this.#callee(node)}(${this.#arguments(node).join(',')})`;
     const certain =
       kind.type === 'call' &&
       this.#colors.mustStep(kind.key) &&

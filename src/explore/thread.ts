@@ -201,7 +201,14 @@ export class Thread {
       return value;
     }
     if (world.setup) {
-      array[index] = value;
+      // also the check of an end state is taken back
+      world.change(
+        (view.byteOffset + index * view.BYTES_PER_ELEMENT) >>> 2,
+        view.BYTES_PER_ELEMENT === 8,
+        () => {
+          array[index] = value;
+        },
+      );
       return value;
     }
     if (this.#again) return value;
@@ -209,6 +216,46 @@ export class Thread {
     this.#access(at, view.BYTES_PER_ELEMENT, 1, site);
     world.change(at >>> 2, view.BYTES_PER_ELEMENT === 8, () => (array[index] = value));
     return value;
+  }
+
+  /** `object.name(...rest)`: element by element, if it is an array in shared memory. */
+  bulk(
+    object: Record<string, (...rest: unknown[]) => unknown>,
+    name: string,
+    site: number,
+    ...rest: unknown[]
+  ): unknown {
+    const view = object as unknown as Int32Array;
+    const { world } = this;
+    const source = rest[0] as Int32Array | undefined;
+    const shared = (v: Int32Array | undefined): boolean => v?.buffer === (world.buffer as unknown);
+    if (world.setup || view.byteOffset === undefined || !(shared(view) || shared(source)))
+      return object[name](...rest);
+    const array = view as unknown as number[];
+    const index = (value: unknown, otherwise: number): number =>
+      value === undefined ? otherwise : (value as number);
+    switch (name) {
+      case 'set': {
+        const at = index(rest[1], 0);
+        for (let i = 0; i < source!.length; i++) {
+          this.wr(array, at + i, this.rd(source as unknown as never[], i, site) as number, site);
+        }
+        return undefined;
+      }
+      case 'fill':
+        for (let i = index(rest[1], 0); i < index(rest[2], view.length); i++)
+          this.wr(array, i, rest[0] as number, site);
+        return object;
+      case 'slice': {
+        const copy = view.slice(rest[0] as number | undefined, rest[1] as number | undefined);
+        const from = index(rest[0], 0);
+        for (let i = 0; i < copy.length; i++)
+          copy[i] = this.rd(array as unknown as never[], from + i, site) as number;
+        return copy;
+      }
+      default:
+        throw new Error(`${name} of shared memory cannot be explored: ${world.siteText(site)}`);
+    }
   }
 
   #access(at: number, size: number, wrote: 0 | 1, site: number): void {

@@ -145,6 +145,22 @@ export class World {
   commit(): void {
     this.#undoWords.length = this.#undoValues.length = 0;
     this.a = this.b = 0;
+    this.#beginning = this.i32.slice();
+  }
+  #beginning = new Int32Array(0);
+  /** Whether every change since `commit` was recorded: for tests. */
+  get consistent(): boolean {
+    const { a, b } = this;
+    this.a = this.b = 0;
+    for (let word = 0; word < this.i32.length; word++) {
+      if (this.i32[word] === this.#beginning[word]) continue;
+      this.#toggle(word, this.#beginning[word]);
+      this.#toggle(word, this.i32[word]);
+    }
+    const same = this.a === a && this.b === b;
+    this.a = a;
+    this.b = b;
+    return same;
   }
 
   /** Does an operation that needs no scheduler; the result as the operation gives it. */

@@ -55,6 +55,8 @@ interface Options {
   readonly kicker?: boolean;
   /** The main loop waits until all vCPUs have run guest code. */
   readonly turns?: boolean;
+  /** Bound, where all schedules are too many. */
+  readonly preemptions?: number;
   /** What the main loop is told to do. */
   readonly commands: readonly ('start' | 'stop' | 'wait')[];
 }
@@ -179,6 +181,7 @@ function pause(options: Options): Scenario {
     bytes: vcpus * VCPU_BLOCK_SIZE + 16384,
     only: LOADED,
     patches: [ONE_PAUSE],
+    preemptions: options.preemptions,
     reaches: ['guest code'],
     setup(model: Model) {
       ClockSystem.init(model.buffer, placeClocks(model, 1), { maxTimers: 2, maxLists: 4, source: STILL });
@@ -234,6 +237,7 @@ export const scenarios: readonly Scenario[] = [
     vcpus: 2,
     inTurn: true,
     kicker: true,
+    preemptions: 4,
     commands: ['start', 'stop'],
   }),
 ];

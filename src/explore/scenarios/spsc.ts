@@ -1,6 +1,7 @@
-/** SpscRing: every byte comes out once and in order, whoever sleeps is woken, a close ends all waits. */
-import { SpscRing } from '@smp86/atomics-sync';
+/** Rings: everything comes out once and in order, whoever sleeps is woken, a close ends all waits. */
+import { MpscRecordRing, setOwnerId, SpscRing } from '@smp86/atomics-sync';
 import type { Model, Scenario } from '../scenario.ts';
+import { ONE_PAUSE } from './mutex.ts';
 
 /** The smallest there is. */
 const CAPACITY = 16;
@@ -73,8 +74,45 @@ function stream(name: string, total: number, piece: number, closer: boolean): Sc
   };
 }
 
+/** Two records do not fit at the same time: the second producer sleeps for room. */
+const records: Scenario = {
+  name: 'mpsc-records',
+  title: 'MpscRecordRing: two producers, a record of half the ring each, one consumer',
+  threads: ['producer 1', 'producer 2', 'consumer'],
+  bytes: 1024,
+  patches: [ONE_PAUSE],
+  thread(model: Model, index: number) {
+    const { ghost } = model;
+    setOwnerId(index + 1);
+    const at = model.place('ring', MpscRecordRing.bytesFor(CAPACITY), MpscRecordRing.ALIGN);
+    const r = new MpscRecordRing(model.buffer, at, CAPACITY);
+    if (index < 2) {
+      const record = new Uint8Array(r.maxLength).fill(index + 1);
+      const length = index === 0 ? 2 : 1;
+      return () => {
+        for (let i = 0; i < length; i++) model.assert(r.push(record), 'push gave up');
+      };
+    }
+    return () => {
+      while (ghost[READ] < 3) {
+        const record = r.pop();
+        model.assert(record !== undefined && record.length === r.maxLength, 'a record of another length');
+        const first = record![0];
+        model.assert(first === 1 || first === 2, 'a record that nobody wrote');
+        model.assert(
+          record!.every((byte) => byte === first),
+          'a record of two halves',
+        );
+        ghost[READ]++;
+      }
+      model.assert(r.isEmpty, 'a record too many');
+    };
+  },
+};
+
 export const scenarios: readonly Scenario[] = [
   stream('spsc', 18, 9, false),
   stream('spsc-full', 20, 20, false),
   stream('spsc-close', 18, 18, true),
+  records,
 ];
