@@ -41,7 +41,10 @@ test('--run becomes a word of the kernel command line', () => {
 });
 
 test.each([
-  [['--guest', 'bsd'], '--guest bsd: must be one of debian, debian-generic, debian-i386, embedded'],
+  [
+    ['--guest', 'bsd'],
+    '--guest bsd: must be one of debian, debian-generic, debian-i386, debian-i386-nopae, embedded',
+  ],
   [['--wrong'], '--wrong: unknown option (see --help)'],
   [['--smp'], "--smp: Option '--smp <value>' argument missing"],
   [['--guest', 'embedded', '--run', 'ls'], '--run ls: the embedded guest has no shell'],

@@ -19,6 +19,7 @@ export const DEBIAN_GUESTS = {
   debian: { kernel: 'linux-image-cloud-amd64', arch: 'amd64' },
   'debian-generic': { kernel: 'linux-image-amd64', arch: 'amd64' },
   'debian-i386': { kernel: 'linux-image-686-pae', arch: 'i386' },
+  'debian-i386-nopae': { kernel: 'linux-image-686', arch: 'i386' },
 } as const satisfies Record<string, { kernel: string; arch: DebianArch }>;
 export type DebianGuest = keyof typeof DEBIAN_GUESTS;
 

@@ -1,0 +1,64 @@
+/** Debian's 64-bit kernels on 1 to 8 vCPUs: all of them work, interrupt each other, and nothing complains. */
+import { describe, expect, test } from 'vitest';
+import type { DebianGuest } from '../../src/cli/guest/prepare.ts';
+import { complaints, interruptCounts, LinuxGuest, loadOnEveryCpu } from '../tools/linux-guest.ts';
+
+const LOAD_SECONDS = 10;
+
+interface Case {
+  readonly guest: DebianGuest;
+  readonly smp: number;
+  readonly thread?: 'multi' | 'single';
+}
+const CASES: readonly Case[] = [
+  { guest: 'debian', smp: 1 },
+  { guest: 'debian', smp: 2 },
+  { guest: 'debian', smp: 4 },
+  { guest: 'debian', smp: 8 },
+  { guest: 'debian', smp: 4, thread: 'single' },
+  { guest: 'debian-generic', smp: 1 },
+  { guest: 'debian-generic', smp: 4 },
+];
+
+describe.each(CASES)('$guest -smp $smp $thread', ({ guest: name, smp, thread }) => {
+  test(`${smp} vCPUs work under load`, async () => {
+    await using guest = await LinuxGuest.boot({ guest: name, smp, thread });
+    expect(await guest.run('nproc')).toBe(String(smp));
+    const before = await guest.run('cat /proc/interrupts');
+    await loadOnEveryCpu(guest, smp, LOAD_SECONDS);
+    const after = await guest.run('cat /proc/interrupts');
+
+    const rise = (line: string): number[] => {
+      const old = interruptCounts(before, line);
+      return interruptCounts(after, line).map((count, i) => count - old[i]);
+    };
+    expect(rise('LOC')).toHaveLength(smp);
+    for (const count of rise('LOC')) expect(count).toBeGreaterThan(LOAD_SECONDS);
+    if (smp > 1) {
+      expect(Math.max(...interruptCounts(after, 'RES'))).toBeGreaterThan(0);
+      expect(Math.max(...interruptCounts(after, 'CAL'))).toBeGreaterThan(0);
+    }
+    expect(complaints(await guest.run('dmesg'))).toEqual([]);
+
+    guest.write('poweroff -f\n');
+    expect(await guest.exit()).toEqual({ reason: 'shutdown', status: 0 });
+  });
+});
+
+describe.each(['multi', 'single'] as const)('thread=%s', (thread) => {
+  test('a reboot brings the guest up again', async () => {
+    await using guest = await LinuxGuest.boot({ thread });
+    const from = guest.output.length;
+    guest.write('reboot -f\n');
+    await guest.until((text) => (/reboot: machine restart/.test(text) ? true : undefined), from, 30_000);
+    await guest.prompt(from + 'smp86:~# reboot -f'.length);
+    expect(await guest.run('nproc')).toBe('2');
+    expect(guest.ended).toBeUndefined();
+  });
+
+  test('a reboot ends the machine with -no-reboot', async () => {
+    await using guest = await LinuxGuest.boot({ thread, extra: ['-no-reboot'] });
+    guest.write('reboot -f\n');
+    expect(await guest.exit()).toEqual({ reason: 'reset', status: 0 });
+  });
+});
