@@ -81,7 +81,11 @@ export class RegionCompiler {
       this.generation = cache.generation;
       this.nextSlot = 0;
     }
-    if (this.nextSlot === REGION_SLOTS) return;
+    if (this.nextSlot === REGION_SLOTS) {
+      // dead regions keep their slots until all are dropped
+      cache.requestFlush();
+      return;
+    }
     const found = cache.locked(() => this.find(request));
     if (found === undefined) return;
     const { region, descriptors, description } = found;

@@ -139,6 +139,7 @@ class Program {
   }
   /** Something that reads a condition. */
   private readFlags(): void {
+    if (this.rng.once(2)) this.compare();
     this.define();
     const { rng } = this;
     const cc = rng.below(16);
@@ -146,6 +147,18 @@ class Program {
     const [a, b] = [rng.pick(r), rng.pick(r)];
     if (rng.once(2)) this.emit(0x40 | (a >> 3), 0x0f, 0x90 | cc, 0xc0 | (a & 7));
     else this.emit(0x48 | ((a >> 3) << 2) | (b >> 3), 0x0f, 0x40 | cc, 0xc0 | ((a & 7) << 3) | (b & 7));
+  }
+
+  /** CMP, TEST, SUB, XOR of two registers, which are often equal. */
+  private compare(): void {
+    const { rng } = this;
+    const a = this.register();
+    const b = rng.once(3) ? this.register() : a;
+    const opcode = rng.pick([0x38, 0x84, 0x28, 0x30]) | (rng.once(4) ? 0 : 1);
+    const prefix = rng.once(4) ? [0x66] : [];
+    const rex = 0x40 | (rng.below(2) << 3) | ((a >> 3) << 2) | (b >> 3);
+    this.emit(...prefix, rex, opcode, 0xc0 | ((a & 7) << 3) | (b & 7));
+    this.undefined = FLAG.AF;
   }
 
   private encoded(form: Form): Item | undefined {

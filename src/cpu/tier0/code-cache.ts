@@ -30,7 +30,7 @@ const ALIVE = 0x616c6976;
 const CHUNK_HEADER = RECORD_SIZE;
 
 /** Shared words at the start of the area. */
-const AREA = { TOP: 0, GENERATION: 1, PAGES: 2, INVALIDATIONS: 3, LOCK: 64 } as const;
+const AREA = { TOP: 0, GENERATION: 1, PAGES: 2, INVALIDATIONS: 3, FLUSH: 4, LOCK: 64 } as const;
 
 const PAGE_TABLE = 128;
 
@@ -111,6 +111,7 @@ export class CodeCache {
     u8.fill(0, layout.codeMap, layout.codeMap + ((free - table) >>> 2));
     u32[area + AREA.TOP] = free;
     u32[area + AREA.PAGES] = 0;
+    u32[area + AREA.FLUSH] = 0;
     u32[area + AREA.GENERATION]++;
     lock.unlock();
   }
@@ -149,9 +150,13 @@ export class CodeCache {
   }
   private readonly result = { desc: 0, record: 0 };
 
-  /** Makes room for `bytes` when the area is nearly full. Must be called without the lock, before `lookup`. */
+  /** Makes room when the area is nearly full, or a flush is asked for. Must be called without the lock, before `lookup`. */
   reserve(): void {
-    if (this.get(AREA.TOP) + DESC_SIZE + 65536 > this.end) this.flushAll();
+    if (this.get(AREA.TOP) + DESC_SIZE + 65536 > this.end || this.get(AREA.FLUSH) !== 0) this.flushAll();
+  }
+  /** Has the next vCPU that looks code up forget everything. *Thread:* any. */
+  requestFlush(): void {
+    this.word(AREA.FLUSH, 1);
   }
 
   private allocate(bytes: number): number {
@@ -335,13 +340,17 @@ export class CodeCache {
 
   /** Forgets everything; all vCPUs look their code up again. */
   flushAll(): void {
+    const { generation } = this;
     this.hooks.exclusively(() => {
+      // another vCPU may have done it before this one's turn came
+      if (this.generation !== generation) return;
       this.lock.lock();
       const pages = (this.firstFree - this.pageTable) >>> 2;
       this.u32.fill(0, this.pageTable >>> 2, this.firstFree >>> 2);
       this.u8.fill(0, this.codeMap, this.codeMap + pages);
       this.word(AREA.TOP, this.firstFree);
       this.word(AREA.PAGES, 0);
+      this.word(AREA.FLUSH, 0);
       this.word(AREA.GENERATION, this.get(AREA.GENERATION) + 1);
       this.lock.unlock();
     });
