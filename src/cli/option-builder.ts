@@ -34,7 +34,10 @@ export class OptionBuilder {
   acpi = true;
   /** Accelerators in the order given; the first that exists is taken. */
   readonly accels: { argument: Argument; name: string; thread: 'multi' | 'single'; jit: boolean }[] = [];
-  cpu: { model: CpuModel; features: Record<string, boolean> } = { model: 'qemu64', features: {} };
+  cpu: { model: CpuModel; features: Record<string, boolean>; properties?: Record<string, string> } = {
+    model: 'qemu64',
+    features: {},
+  };
   readonly smp: Partial<Record<SmpKey, number>> = {};
   smpArgument: Argument | undefined;
   memory = DEFAULT_MEMORY;

@@ -118,7 +118,13 @@ function applyCpu(builder: OptionBuilder, argument: Argument): Printed | void {
   const features: Record<string, boolean> = {};
   const plus: Record<string, boolean> = {};
   const minus: Record<string, boolean> = {};
+  const properties: Record<string, string> = {};
   for (const item of items) {
+    const property = /^(vendor|phys-bits|model-id)=(.*)$/.exec(item);
+    if (property !== null) {
+      properties[property[1]] = property[2];
+      continue;
+    }
     const match = /^(?:([+-])([a-z0-9][a-z0-9_.-]*)|([a-z0-9][a-z0-9_.-]*)(?:=(\w+))?)$/i.exec(item);
     if (match === null) throw argument.bad(`'${item}' is no feature: use +NAME, -NAME or NAME=on|off`);
     const name = (match[2] ?? match[3]).toLowerCase().replaceAll('_', '-');
@@ -128,6 +134,7 @@ function applyCpu(builder: OptionBuilder, argument: Argument): Printed | void {
   }
   Object.assign(features, plus, minus);
   builder.cpu = { model: model as keyof typeof CPU_MODELS, features };
+  if (Object.keys(properties).length > 0) builder.cpu.properties = properties;
 }
 
 function applySmp(builder: OptionBuilder, argument: Argument): void {

@@ -16,7 +16,12 @@ export interface MachineConfig {
   /** Which of COM1–COM4 exist. */
   readonly serial: readonly boolean[];
   readonly debugExits: readonly { readonly iobase: number; readonly iosize: number }[];
-  readonly cpu: { readonly model: 'qemu64' | 'max'; readonly features: Readonly<Record<string, boolean>> };
+  readonly cpu: {
+    readonly model: 'qemu64' | 'max';
+    readonly features: Readonly<Record<string, boolean>>;
+    /** What has a value of its own: vendor, phys-bits, model-id. */
+    readonly properties?: Readonly<Record<string, string>>;
+  };
   readonly accel: 'multi' | 'single';
   /** Tier 1 is on. */
   readonly jit: boolean;
@@ -38,5 +43,6 @@ export function memoryConfigOf(config: MachineConfig): MemoryConfig {
 /** The CPU model in `-cpu` syntax. */
 export function modelSpec(config: MachineConfig): string {
   const features = Object.entries(config.cpu.features).map(([name, on]) => `${on ? '+' : '-'}${name}`);
-  return [config.cpu.model, ...features].join(',');
+  const properties = Object.entries(config.cpu.properties ?? {}).map(([name, value]) => `${name}=${value}`);
+  return [config.cpu.model, ...features, ...properties].join(',');
 }

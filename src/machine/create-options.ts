@@ -98,7 +98,7 @@ function listText(first: string, parts: Readonly<Record<string, unknown>>): stri
 
 function cpuOf(cpu: MachineCreateOptions['cpu']): MachineOptions['cpu'] {
   if (typeof cpu === 'string') return parsed('cpu', 'cpu', cpu);
-  return parsed('cpu', 'cpu', listText(cpu?.model ?? 'qemu64', cpu?.features ?? {}));
+  return parsed('cpu', 'cpu', listText(cpu?.model ?? 'qemu64', { ...cpu?.features, ...cpu?.properties }));
 }
 
 function accelOf(accel: MachineCreateOptions['accel']): MachineOptions['accel'] {

@@ -60,6 +60,8 @@ export interface MachineOptions {
     readonly model: CpuModel;
     /** Features switched on (true) or off (false) by name, in CPUID spelling with `-`. */
     readonly features: Readonly<Record<string, boolean>>;
+    /** What has a value of its own: vendor, phys-bits, model-id. */
+    readonly properties?: Readonly<Record<string, string>>;
   };
   readonly smp: SmpOptions;
   /** Bytes of guest RAM, a multiple of 8 KiB. */
