@@ -478,6 +478,39 @@ back64: END "IRETQ to 32-bit supervisor code and back by far jump"
 .iretd: END "IRETD in 64-bit code"
         add rsp, 64
 
+        ; 16-bit IRET: to the low 64 KiB
+        mov dword [0x7100], 0x90fb50fb          ; not executed
+        mov byte [0x7100], 0xff                 ; jmp rbx
+        mov byte [0x7101], 0xe3
+        mov ebx, .iretw
+        mov rcx, rsp
+        sub rsp, 64
+        mov word [rsp], 0x7100
+        mov word [rsp + 2], KCODE64
+        mov word [rsp + 4], 2
+        mov word [rsp + 6], 0x6f00
+        mov word [rsp + 8], KDATA64
+        TRY
+        o16 iret
+.iretw: mov rdx, rsp
+        mov rsp, rcx
+        END "16-bit IRET in 64-bit code"
+        SHOW "RSP then", rdx
+        TRY
+        mov ebx, PHYS + 8
+        HERE
+        lock cmpxchg16b [rbx]
+        END "CMPXCHG16B misaligned"
+        and byte [tss64 + 0x68 + 0x80 / 8], ~1
+        TRY
+        USER u_in
+        END "IN from ring 3, allowed by the TSS", u_in
+        mov word [tss64 + 0x66], 0x2069
+        TRY
+        USER u_in
+        END "IN from ring 3, bitmap beyond the TSS", u_in
+        mov word [tss64 + 0x66], 0x68
+
         ; --- single step
         SETIDT 1, h_step, KCODE64, INT32
         mov dword [steps], 0

@@ -446,6 +446,24 @@ main:   ; --- loading segment registers
         sub eax, [fault.frame]
         SHOW "bytes of its frame", eax
 
+        TRY
+        push dword 2 | FL_NT                    ; the upper half of EFLAGS is not taken
+        push word 2
+        push word CODE16
+        push word 0x7030
+        o16 iret
+        END "16-bit IRET to 16-bit code", 0x7030
+        FRAME "16-bit IRET to 16-bit code"
+        TRY
+        push word UDATA
+        push word 0x6000
+        push word 2
+        push word UCODE32
+        push word 0x7030
+        o16 iret
+        END "16-bit IRET to ring 3", 0x7030
+        SHOW "its ESP, lower half", [fault.sp]
+
         ; --- tasks
         call make_tasks
         SETDESC_AT C_, tss_b, 0x67, 0x89, 0
@@ -805,6 +823,9 @@ section .low
         movzx eax, ax
         mov [dword seen], eax
         iret
+        times 0x30 - ($ - $$) db 0x90
+; 7030
+        int 0x80
 low_gate:
         shr eax, 1
         mov [dword seen], eax

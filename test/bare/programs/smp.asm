@@ -104,6 +104,26 @@ start:  call start_ap
         cmp qword [ap_work], 0
         jne .end3
         SHOWD "NMI by IPI", [nmis]
+        ; NMI to a CPU that halts with interrupts off
+        mov dword [idle_stop], 0
+        mov qword [ap_work], w_halt
+.halts: pause
+        cmp dword [idle_stop], 3
+        jne .halts
+        mov ecx, 1000
+.deep:  pause
+        loop .deep
+        mov dword [LAPIC + 0x300], 0xc4050      ; an interrupt does not wake it
+        mov ecx, 10000
+.deep2: pause
+        loop .deep2
+        mov eax, [idle_stop]
+        SHOW "halted with IF off", rax
+        mov dword [LAPIC + 0x300], 0xc4400
+.end5:  pause
+        cmp qword [ap_work], 0
+        jne .end5
+        SHOWD "woken by NMI", [nmis]
         ; remote TLB shoot-down
         mov qword [pdpt + 8], t_pd + (P | W)
         mov qword [t_pd], t_pt + (P | W)
@@ -157,6 +177,15 @@ w_idle: sti
         cli
         cmp dword [idle_stop], 1
         jne w_idle
+        ret
+w_halt: cli
+        mov dword [idle_stop], 3
+        hlt
+        mov dword [idle_stop], 4
+        sti
+        nop
+        jmp .taken
+.taken: cli
         ret
 w_spin: sti
 .spin:  cmp dword [idle_stop], 2
