@@ -166,7 +166,7 @@ export class TierOracle {
   private sameTiers(c: Case, where: string): { tier0: Outcome; tier1: Outcome } | undefined {
     const tier0 = this.guest.runTier0(c);
     const tier1 = this.guest.runTier1(c);
-    if (tier0.trap === TIMEOUT || tier1.trap === TIMEOUT) {
+    if (tier0.trap === TIMEOUT && tier1.trap === TIMEOUT) {
       this.inconclusive++;
       return undefined;
     }
