@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Execution, type ScenarioSource, scenariosOf } from './execution.ts';
 import { Explorer, type Limits, type Outcome } from './explorer.ts';
-import { MUTATIONS, type Mutation } from './mutations.ts';
+import { MUTATIONS, type Mutation } from './mutations/index.ts';
 import { type RandomOutcome, runRandom } from './random.ts';
 import { decodeSchedule, encodeSchedule, replay, type Replay } from './report.ts';
 

@@ -11,7 +11,7 @@ import {
   tryMutation,
 } from './catalogue.ts';
 import type { ScenarioSource } from './execution.ts';
-import { type Mutation, MUTATIONS } from './mutations.ts';
+import { type Mutation, MUTATIONS } from './mutations/index.ts';
 import { tableOf } from './report.ts';
 
 const USAGE = `usage: smp86 explore [options] [scenario ...]

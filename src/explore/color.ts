@@ -3,7 +3,7 @@
  * something that has; a name stands for all definitions of that name, so the answer may be yes too often
  * (the call is then looked at when it has returned), never too seldom.
  */
-import { childrenOf, isFunction, type Node, type Source, walk, walkOwn } from './ast.ts';
+import { childrenOf, isFunction, type Node, type Source, walk } from './ast.ts';
 import {
   ARRAY_METHODS,
   AWAIT_FREE_FILES,
@@ -205,35 +205,4 @@ function describe(source: Source, node: Node, parent: Node | undefined): Functio
   }
   const opaque = node.async === true && !matches(source.path, AWAIT_FREE_FILES);
   return { node, source, key, name, kind, opaque, steps: false };
-}
-
-/** Names that the function assigns without declaring them, and the function's own names. */
-export function assignedNames(node: Node): { assigned: Set<string>; declared: Set<string> } {
-  const assigned = new Set<string>();
-  const declared = new Set<string>();
-  const declare = (pattern: Node): void => {
-    walk(pattern, (n) => {
-      if (n.type === 'Identifier') declared.add(n.name as string);
-    });
-  };
-  for (const param of (node.params ?? []) as Node[]) declare(param);
-  walkOwn(node, (n) => {
-    if (n.type === 'VariableDeclarator') declare(n.id as Node);
-    if (n.type === 'FunctionDeclaration' || n.type === 'ClassDeclaration')
-      declared.add((n.id as Node).name as string);
-    if (n.type === 'CatchClause' && n.param) declare(n.param as Node);
-    const target =
-      n.type === 'AssignmentExpression'
-        ? (n.left as Node)
-        : n.type === 'UpdateExpression'
-          ? (n.argument as Node)
-          : undefined;
-    if (target?.type === 'Identifier') assigned.add(target.name as string);
-    else if (target !== undefined && target.type !== 'MemberExpression') {
-      walk(target, (t) => {
-        if (t.type === 'Identifier') assigned.add(t.name as string);
-      });
-    }
-  });
-  return { assigned, declared };
 }

@@ -7,7 +7,8 @@
  * something is forgotten, so that two ways to the same state are the same state.
  */
 import { childrenOf, isFunction, lineOf, type Node, type Source, walk, walkOwn } from './ast.ts';
-import { assignedNames, classifyCall, type Colors, exemptionOf, textOf } from './color.ts';
+import { assignedNames, loopVariables } from './names.ts';
+import { classifyCall, type Colors, exemptionOf, textOf } from './color.ts';
 import { BULK_METHODS, BUILTIN_NAMES, CALLBACK_TAKERS, SEAM_STEPS, THREAD_VARIABLES } from './config.ts';
 
 /** A place in a source: what the tables name. */
@@ -584,7 +585,7 @@ export class Rewriter {
   #loop(node: Node): string | undefined {
     if (!this.#context.hashed || !this.#observes(node)) return undefined;
     if (this.#parent?.type === 'LabeledStatement') return undefined;
-    const { inside, outside } = this.#loopVariables(node);
+    const { inside, outside } = loopVariables(node);
     const [a, b] = [this.#newTemp(), this.#newTemp()];
     const mark = `${a}=$T.a,${b}=$T.b`;
     const forget = (names: readonly string[]): string =>
@@ -617,34 +618,6 @@ export class Rewriter {
       if (n.type === 'MemberExpression' && this.#colors.getterSteps(this.#source, n)) found = true;
     });
     return found;
-  }
-
-  /** Variables assigned in the loop that live at its head, and after it. */
-  #loopVariables(loop: Node): { inside: string[]; outside: string[] } {
-    const assigned = new Set<string>();
-    const local = new Set<string>();
-    const initial = new Set<string>();
-    walk(loop, (n) => {
-      const target =
-        n.type === 'AssignmentExpression' ? n.left : n.type === 'UpdateExpression' ? n.argument : undefined;
-      if (target === undefined || (target as Node).type === 'MemberExpression') return;
-      walk(target as Node, (t) => {
-        if (t.type === 'Identifier') assigned.add(t.name as string);
-      });
-    });
-    const declare = (into: Set<string>, node: Node): void => {
-      walk(node, (n) => {
-        if (n.type === 'VariableDeclarator') {
-          walk(n.id as Node, (t) => {
-            if (t.type === 'Identifier') into.add(t.name as string);
-          });
-        }
-      });
-    };
-    declare(local, loop.body as Node);
-    if (loop.init) declare(initial, loop.init as Node);
-    const inside = [...assigned].filter((name) => !local.has(name));
-    return { inside, outside: inside.filter((name) => !initial.has(name)) };
   }
 }
 

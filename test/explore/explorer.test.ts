@@ -13,7 +13,7 @@ import {
 import { EXEMPTIONS } from '../../src/explore/config.ts';
 import { Execution, scenariosOf } from '../../src/explore/execution.ts';
 import { Explorer } from '../../src/explore/explorer.ts';
-import { MUTATIONS } from '../../src/explore/mutations.ts';
+import { MUTATIONS } from '../../src/explore/mutations/index.ts';
 import { decodeSchedule, encodeSchedule, tableOf } from '../../src/explore/report.ts';
 
 const SELF_TEST = join(import.meta.dirname, 'self-test.ts');

@@ -237,7 +237,7 @@ export const scenarios: readonly Scenario[] = [
     vcpus: 2,
     inTurn: true,
     kicker: true,
-    preemptions: 4,
+    preemptions: 3,
     commands: ['start', 'stop'],
   }),
 ];

@@ -1,0 +1,7 @@
+/** All planted faults, each of which the explorer has to find. */
+import type { Mutation } from './mutation.ts';
+import { PRIMITIVES } from './primitives.ts';
+import { CLOCKS, LOOPS, MACHINE } from './protocols.ts';
+
+export type { Mutation } from './mutation.ts';
+export const MUTATIONS: readonly Mutation[] = [...PRIMITIVES, ...CLOCKS, ...LOOPS, ...MACHINE];
