@@ -59,3 +59,18 @@ describe.each(programNames())('%s', (name) => {
     TIMEOUT_MS + 10_000,
   );
 });
+
+describe.each([
+  ['thread=single', ['exc64', 'irq', 'smc', 'soak', 'strings']],
+  ['jit=on', ['exc64', 'irq', 'page64', 'smc', 'smp', 'smp-code', 'soak', 'strings', 'syscall64']],
+] as const)('-accel tcg,%s', (accel, names) => {
+  test.each(names)(
+    '%s',
+    async (name) => {
+      const e = readExpectation(name);
+      const result = await runSmp86(binaryPath(name), [...e.options, '-accel', `tcg,${accel}`], TIMEOUT_MS);
+      expect(textOf(result)).toBe(expectedText(e.lines, e.status));
+    },
+    TIMEOUT_MS + 10_000,
+  );
+});
