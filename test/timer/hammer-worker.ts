@@ -159,6 +159,6 @@ function oneshot(context: AioContext, arg: number): void {
     context.scheduleOneshot(BH_CALLBACK, arg);
   } catch (error) {
     if (!(error instanceof AioError) || error.code !== 'no-bottom-half-left') throw error;
-    sleep(1000);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
   }
 }
