@@ -12,7 +12,11 @@ interface Report {
   readonly numFailedTests: number;
   readonly numPendingTests: number;
   readonly success: boolean;
-  readonly testResults: readonly { readonly name: string; readonly status: string; readonly message: string }[];
+  readonly testResults: readonly {
+    readonly name: string;
+    readonly status: string;
+    readonly message: string;
+  }[];
 }
 
 const root = new URL('..', import.meta.url).pathname;

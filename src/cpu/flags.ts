@@ -57,6 +57,6 @@ export function writeEflags(env: CpuEnvView, value: number): void {
   const of = value & FLAG.OF ? 1n : 0n;
   env.flagCarry = (cf << 63n) | ((cf ^ of) << 62n);
   // res is 0 (even parity) or 1 (odd): flip with bit 8 where that is not the PF asked for
-  const flip = (value & FLAG.PF) !== 0 === (res === 0) ? 0 : 1 << 8;
+  const flip = ((value & FLAG.PF) !== 0) === (res === 0) ? 0 : 1 << 8;
   env.flagAux = (value & FLAG.AF ? 0x10 : 0) | flip | (value & FLAG.SF ? 1 << 16 : 0);
 }

@@ -30,6 +30,9 @@ const INTEGER_NAMES = new Set(INTEGER_SEMANTICS.map((s) => s.name));
 export function allSemantics(m: ModuleBuilder): Semantics[] {
   const simd = makeSimdSemantics(m)
     .filter((s) => !INTEGER_NAMES.has(s.name))
-    .map((s): Semantics => ({ ...s, unit: s.unit ?? (s.forms.some((f) => f.includes('q')) ? 'mmx' : 'sse') }));
+    .map((s): Semantics => ({
+      ...s,
+      unit: s.unit ?? (s.forms.some((f) => f.includes('q')) ? 'mmx' : 'sse'),
+    }));
   return [...INTEGER_SEMANTICS, ...makeX87Semantics(emitX87Functions(m)), ...simd];
 }

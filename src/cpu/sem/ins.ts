@@ -141,7 +141,8 @@ export function resize(value: Expr, fromSize: number, size: number): Expr {
 /** Sign-extends a value of `fromSize` bytes to `size` bytes (zero-extended within i32 for 2). */
 export function signExtend(value: Expr, fromSize: number, size: number): Expr {
   if (fromSize === size) return value;
-  const wide = size === 8 ? (fromSize === 4 ? value.i64s() : value.sext(fromSize * 8).i64s()) : value.sext(fromSize * 8);
+  const wide =
+    size === 8 ? (fromSize === 4 ? value.i64s() : value.sext(fromSize * 8).i64s()) : value.sext(fromSize * 8);
   return size < 4 ? wide.low(size * 8) : wide;
 }
 

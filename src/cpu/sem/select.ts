@@ -41,7 +41,9 @@ export function operandSize(insn: Insn, { sizes, unit }: Pick<Semantics, 'sizes'
 
 /** True when `insn` is a locked read-modify-write; XCHG with memory always is. */
 export function isLocked(insn: Insn, semantics: Pick<Semantics, 'name' | 'lockable'>): boolean {
-  return (insn.lock !== 0 || semantics.name === 'xchg') && insn.memOperand === 0 && semantics.lockable === true;
+  return (
+    (insn.lock !== 0 || semantics.name === 'xchg') && insn.memOperand === 0 && semantics.lockable === true
+  );
 }
 
 /** Semantics by name; several may share one (MMX and SSE), and are told apart by their forms. */

@@ -66,7 +66,10 @@ function rotl(ins: Ins, a: Expr, c: Expr): Expr {
   if (ins.size >= 4) return a.rotl(like(ins, c));
   const bits = ins.size * 8;
   const n = ins.f.let(c.and(bits - 1));
-  return a.shl(n).or(a.shrU(i32(bits).sub(n))).low(bits);
+  return a
+    .shl(n)
+    .or(a.shrU(i32(bits).sub(n)))
+    .low(bits);
 }
 
 /** RCL, RCR: one step at a time, at most 63; the carry is the extra bit. */
@@ -93,7 +96,13 @@ function rotateThroughCarry(name: string, left: boolean): Semantics {
               f.set(v, v.shl(1).or(like(ins, carry)).low(bits));
             } else {
               f.set(next, bit(v, 0));
-              f.set(v, v.low(bits).shrU(1).or(like(ins, carry).shl(bits - 1)));
+              f.set(
+                v,
+                v
+                  .low(bits)
+                  .shrU(1)
+                  .or(like(ins, carry).shl(bits - 1)),
+              );
             }
             f.set(carry, next);
             f.set(n, n.sub(1));
@@ -172,13 +181,19 @@ export const SHIFT_SEMANTICS: readonly Semantics[] = [
     return { r: wide.i32().low(bits), cf: ins.f.let(cf), of: cf.xor(bit(wide, bits - 1)) };
   }),
   shift('shr', (ins, a, c) => {
-    const cf = a.shrU(like(ins, c.sub(1))).i32().and(1);
+    const cf = a
+      .shrU(like(ins, c.sub(1)))
+      .i32()
+      .and(1);
     return { r: a.shrU(like(ins, c)), cf, of: bit(a, ins.size * 8 - 1) };
   }),
   shift('sar', (ins, a, c) => {
     const bits = ins.size * 8;
     const s = ins.f.let(a.sext(bits));
-    const cf = s.shrS(like(ins, c.sub(1))).i32().and(1);
+    const cf = s
+      .shrS(like(ins, c.sub(1)))
+      .i32()
+      .and(1);
     return { r: s.shrS(like(ins, c)).low(bits), cf, of: i32(0) };
   }),
   rotate('rol', (ins, a, c) => {

@@ -152,7 +152,11 @@ export function hotKeys(): string[] {
   for (const name of ['inc', 'dec']) keys.push(handlerKey(name, 4, 'm'));
   for (const name of ['cmp', 'add']) keys.push(handlerKey(name, 2, 'ri'));
   keys.push(handlerKey('mov', 2, 'rm'), handlerKey('cmp', 2, 'rr'), handlerKey('cmp', 1, 'mr'));
-  keys.push(handlerKey('sbb', 4, 'rr'), handlerKey('neg', 4, 'r', { deadFlags: true }), handlerKey('nop', 2, ''));
+  keys.push(
+    handlerKey('sbb', 4, 'rr'),
+    handlerKey('neg', 4, 'r', { deadFlags: true }),
+    handlerKey('nop', 2, ''),
+  );
   keys.push(handlerKey('nop', 4, ''), handlerKey('nop', 4, 'm'), handlerKey('pause', 4, ''));
   // 32-bit code: stack, jumps, wide arithmetic in two halves
   for (const form of ['r', 'i', 'm']) keys.push(handlerKey('push', 4, form));
