@@ -13,6 +13,9 @@ if (Number(process.versions.node.split('.', 1)[0]) < OLDEST_NODE) {
   if (args[0] === 'stress') {
     const { runStress } = await import('./stress.ts');
     process.exitCode = await runStress(args.slice(1));
+  } else if (args[0] === 'explore') {
+    const { runExplore } = await import('./explore.ts');
+    process.exitCode = await runExplore(args.slice(1));
   } else {
     const { runCommand } = await import('./run-machine.ts');
     process.exitCode = await runCommand(args);

@@ -1,6 +1,6 @@
 /** The little of a syntax tree (ESTree) that the rewriter needs. */
 import { stripTypeScriptTypes } from 'node:module';
-import { parseAst } from 'rolldown/parseAst';
+import { parse } from 'acorn';
 
 /** A syntax node; `start` and `end` are offsets in the source. */
 export interface Node {
@@ -25,9 +25,10 @@ export interface Source {
 /** Strips the types of `text` and parses it. */
 export function parseSource(path: string, text: string): Source {
   const code = stripTypeScriptTypes(text);
+  const ast = parse(code, { ecmaVersion: 'latest', sourceType: 'module' }) as unknown as Node;
   const lines = [0];
   for (let i = 0; i < code.length; i++) if (code.charCodeAt(i) === 10) lines.push(i + 1);
-  return { path, code, ast: parseAst(code) as unknown as Node, lines };
+  return { path, code, ast, lines };
 }
 
 /** Line, from 1, of an offset. */

@@ -3,13 +3,16 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Execution, type ScenarioSource, scenariosOf } from './execution.ts';
 import { Explorer, type Limits, type Outcome } from './explorer.ts';
+import { EXTENSION } from './loader.ts';
 import { MUTATIONS, type Mutation } from './mutations/index.ts';
 import { type RandomOutcome, runRandom } from './random.ts';
-import { decodeSchedule, encodeSchedule, replay, type Replay } from './report.ts';
+import { decodeSchedule, encodeSchedule, replay, type Replay, tableOf } from './report.ts';
+
+export { MUTATIONS, tableOf };
 
 export class CatalogueError extends Error {
   override readonly name = 'CatalogueError';
-  readonly code: 'no-scenario' | 'no-mutation' | 'bad-id';
+  readonly code: 'no-scenario' | 'no-mutation' | 'bad-id' | 'bad-number' | 'no-sources';
   constructor(code: CatalogueError['code'], message: string) {
     super(message);
     this.code = code;
@@ -21,7 +24,7 @@ let all: ScenarioSource[] | undefined;
 export async function allScenarios(): Promise<readonly ScenarioSource[]> {
   if (all !== undefined) return all;
   const folder = join(import.meta.dirname, 'scenarios');
-  const files = readdirSync(folder).filter((name) => name.endsWith('.ts'));
+  const files = readdirSync(folder).filter((name) => name.endsWith(EXTENSION) && !name.endsWith('.d.ts'));
   const found: ScenarioSource[] = [];
   for (const file of files.sort()) found.push(...(await scenariosOf(join(folder, file))));
   return (all = found);
@@ -34,8 +37,10 @@ export async function scenarioNamed(name: string): Promise<ScenarioSource> {
   return found;
 }
 
-/** @throws CatalogueError `no-mutation` */
+/** @throws CatalogueError `no-mutation`; `no-sources` in the published package: a fault is a piece of a source's text */
 export function mutationNamed(name: string): Mutation {
+  if (EXTENSION !== '.ts')
+    throw new CatalogueError('no-sources', 'faults are planted in the TypeScript sources: use a checkout');
   const found = MUTATIONS.find((m) => m.name === name);
   if (found === undefined) throw new CatalogueError('no-mutation', `there is no mutation ${name}`);
   return found;

@@ -12,7 +12,9 @@ import type { Patch } from './scenario.ts';
 import type { Thread } from './thread.ts';
 
 export const ROOT = resolve(import.meta.dirname, '../..');
-const SHARED = resolve(ROOT, 'shared/src/index.ts');
+/** Of the modules: sources in a checkout, compiled ones in the published package. */
+export const EXTENSION = import.meta.filename.endsWith('.ts') ? '.ts' : '.js';
+const SHARED = resolve(ROOT, `shared/src/index${EXTENSION}`);
 
 /** Modules replaced by the explorer, by path from the root. */
 const REPLACED: Readonly<Record<string, (thread: Thread) => Exports>> = {
@@ -73,7 +75,7 @@ export class Program {
     const { only } = options;
     const add = (path: string): void => {
       if (sources.has(path) || !path.startsWith('/')) return;
-      const name = relative(ROOT, path);
+      const name = sourceName(path);
       if (name in REPLACED || (only !== undefined && path !== entry && !only.some((s) => name.startsWith(s))))
         return;
       const source = read(path, name, options.patches ?? [], used);
@@ -115,7 +117,7 @@ export class Program {
       }
       const module = this.#modules.get(path);
       if (module === undefined) {
-        const replaced = REPLACED[path.startsWith('/') ? relative(ROOT, path) : path];
+        const replaced = REPLACED[path.startsWith('/') ? sourceName(path) : path];
         if (replaced === undefined && !path.startsWith('/'))
           exports = process.getBuiltinModule(path) as unknown as Exports;
         else exports = replaced?.(thread) ?? stub();
@@ -131,6 +133,11 @@ export class Program {
     };
     return load(this.#entry);
   }
+}
+
+/** Path from the root of a module's source. */
+function sourceName(path: string): string {
+  return relative(ROOT, path).replace(/\.js$/, '.ts');
 }
 
 function resolve1(from: string, name: string): string {

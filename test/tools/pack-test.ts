@@ -84,6 +84,12 @@ try {
   const guest = ['-kernel', kernel, '-append', 'limit=2000', '-m', '32M', '-smp', '2', '-nographic'];
   assert.match(run(smp86, guest).stdout, /all correct/);
 
+  say('smp86 explore, without its parser and with it');
+  assert.match(run(smp86, ['explore'], 2).stderr, /needs the parser acorn.*npm install acorn/);
+  run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', 'acorn']);
+  assert.match(run(smp86, ['explore', 'event', 'mutex']).stdout, /no violation, no data race/);
+  assert.match(run(smp86, ['explore', '--mutate'], 2).stderr, /use a checkout/);
+
   say('a TypeScript program');
   writeFileSync(join(project, 'user.ts'), USER_PROGRAM);
   mkdirSync(dirname(join(project, TYPES)), { recursive: true });
