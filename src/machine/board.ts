@@ -35,6 +35,8 @@ import { ClockSystem } from '../timer/clock.ts';
 import { CLOCK, type ClockType } from '../timer/clock-state.ts';
 import { Bql } from './bql.ts';
 import { type MachineConfig, memoryConfigOf } from './config.ts';
+import { CpuWork } from './cpu-work.ts';
+import { Exclusive } from './exclusive.ts';
 import {
   DeviceStates,
   EVENT,
@@ -95,6 +97,9 @@ export class Board {
   readonly bql: Bql;
   readonly control: ReturnType<typeof MachineControl.at>;
   readonly signals: readonly VcpuSignals[];
+  readonly exclusive: Exclusive;
+  /** Work for vCPU threads. */
+  readonly cpuWork: CpuWork;
   readonly lapics: readonly Lapic[];
   readonly mem: PhysMemory;
   readonly ports: IoBus;
@@ -128,7 +133,13 @@ export class Board {
   private readonly noteAccess: ((what: 'read' | 'write', address: number, size: number) => void) | undefined;
   private timerCount = 0;
 
-  constructor(memory: WebAssembly.Memory, config: MachineConfig, role: BoardRole) {
+  /** `own`: the vCPUs that the calling thread runs. */
+  constructor(
+    memory: WebAssembly.Memory,
+    config: MachineConfig,
+    role: BoardRole,
+    own: readonly number[] = [],
+  ) {
     const buffer = memory.buffer as unknown as SharedArrayBuffer;
     this.buffer = buffer;
     this.config = config;
@@ -159,6 +170,8 @@ export class Board {
     this.signals = bases.map(
       (base) => new VcpuSignals(words, base, config.accel === 'single' ? bases : [base]),
     );
+    this.exclusive = new Exclusive(buffer, layout.exclusive, layout.vcpus, config.cpus);
+    this.cpuWork = new CpuWork(buffer, layout.cpuWork, this, own);
     const reset = (): void => this.requestEnd(REQUEST.RESET);
 
     // --- interrupt controllers ---

@@ -53,6 +53,10 @@ export class Exclusive {
     return ((this.vcpus + index * VCPU_BLOCK_SIZE) >>> 2) + RUNNING;
   }
 
+  /** *Thread:* the vCPU's own. */
+  isRunning(index: number): boolean {
+    return Atomics.load(this.words, this.runningWord(index)) === 1;
+  }
   /** The vCPU is about to execute guest code. */
   execStart(index: number): void {
     const { words } = this;
@@ -78,7 +82,7 @@ export class Exclusive {
   start(self: number): void {
     if (this.count === 1 && self === 0) return;
     const { words } = this;
-    const wasRunning = self >= 0 && Atomics.load(words, this.runningWord(self)) === 1;
+    const wasRunning = self >= 0 && this.isRunning(self);
     if (wasRunning) this.execEnd(self);
     this.lock.lock();
     Atomics.store(words, this.pending, 1);

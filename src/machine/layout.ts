@@ -25,6 +25,7 @@ import { PitState } from '../hw/timer/i8254.ts';
 import { HpetState } from '../hw/timer/hpet.ts';
 import { PcSpeakerState } from '../hw/timer/pcspk.ts';
 import { ClockSystem } from '../timer/clock.ts';
+import { CpuWork } from './cpu-work.ts';
 import { ExclusiveState } from './exclusive.ts';
 
 /** What the layout depends on. */
@@ -117,6 +118,7 @@ export interface MachineLayout {
   readonly control: number;
   readonly bql: number;
   readonly exclusive: number;
+  readonly cpuWork: number;
   readonly clocks: number;
   readonly mainLoop: number;
   readonly physMap: number;
@@ -152,6 +154,7 @@ export function machineLayout(config: MemoryConfig): MachineLayout {
   const control = place(MachineControl.size);
   const bql = place(Mutex.BYTES);
   const exclusive = place(ExclusiveState.size);
+  const cpuWork = place(CpuWork.size(config.cpus));
   const clocks = place(ClockSystem.layout({}).size);
   const mainLoop = place(MainLoop.size({}));
   const physMap = place(PhysMap.size);
@@ -173,6 +176,7 @@ export function machineLayout(config: MemoryConfig): MachineLayout {
     control,
     bql,
     exclusive,
+    cpuWork,
     clocks,
     mainLoop,
     physMap,

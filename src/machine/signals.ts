@@ -43,6 +43,14 @@ export class VcpuSignals implements CpuSignals {
     // a request that is already there has been announced, and is looked at after it is cleared
     if ((old & bits) !== bits) this.kick();
   }
+  /** `kickSeq` of the vCPU's thread: to be read before looking for a reason not to sleep. *Thread:* its own. */
+  get sequence(): number {
+    return Atomics.load(this.words, this.together[0] + OFF.kickSeq);
+  }
+  /** Sleeps until a kick after `sequence` was read. *Thread:* the vCPU's own. *Lock:* none. *May block:* yes. */
+  sleep(sequence: number): void {
+    Atomics.wait(this.words, this.together[0] + OFF.kickSeq, sequence);
+  }
   clearInterrupt(bits: number): void {
     Atomics.and(this.words, this.at + OFF.interruptRequest, ~bits);
   }

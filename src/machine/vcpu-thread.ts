@@ -10,7 +10,6 @@ import { Board, REQUEST } from './board.ts';
 import { applyBootState, readBootState } from './boot-state.ts';
 import { modelSpec } from './config.ts';
 import { describeDelivery, dumpCpu } from './cpu-dump.ts';
-import { Exclusive } from './exclusive.ts';
 import { HELPER_TRAITS, helperTable, YIELDING_TRAITS } from './helpers.ts';
 import { Log } from './log.ts';
 import type { VcpuData } from './messages.ts';
@@ -31,11 +30,10 @@ export class VcpuThread {
   constructor(data: VcpuData) {
     registerMemory(data.memory);
     setOwnerId(2 + data.indices[0]);
-    const board = new Board(data.memory, data.config, 'vcpu');
+    const board = new Board(data.memory, data.config, 'vcpu', data.indices);
     this.board = board;
     this.log = new Log(data.config.log);
-    const { layout } = board;
-    const exclusive = new Exclusive(board.buffer, layout.exclusive, layout.vcpus, data.config.cpus);
+    const { exclusive } = board;
     const worker = new VcpuWorker(board, exclusive, data.table, helperTable(), {
       ...(data.indices.length > 1 ? YIELDING_TRAITS : HELPER_TRAITS),
       countsJumps: data.jit !== undefined,
@@ -81,6 +79,7 @@ export class VcpuThread {
   run(): void {
     if (this.vcpus.length === 1) this.runOne(this.vcpus[0]);
     else this.runInTurn();
+    for (const { index } of this.vcpus) this.board.cpuWork.close(index);
   }
 
   private runOne(vcpu: Vcpu): void {
@@ -152,6 +151,7 @@ export class VcpuThread {
     stoppedCpus.notify();
     while (vcpus.every((v) => v.stopRequested) && quit.load() === 0) {
       const seq = vcpus[0].kickSequence;
+      for (const vcpu of vcpus) vcpu.processWork();
       if (vcpus.every((v) => v.stopRequested) && quit.load() === 0) vcpus[0].sleepUnlessKicked(seq);
     }
     stoppedCpus.add(-vcpus.length);

@@ -54,7 +54,6 @@ const I = {
   waitForSipi: CpuEnv.offsetOf('waitForSipi') >>> 2,
   sipiVector: CpuEnv.offsetOf('sipiVector') >>> 2,
   stopRequested: CpuEnv.offsetOf('stopRequested') >>> 2,
-  kickSeq: CpuEnv.offsetOf('kickSeq') >>> 2,
   codeDesc: CpuEnv.offsetOf('codeDesc') >>> 2,
 } as const;
 /** Records of one-shot code, after the slow paths' data in the scratch area. */
@@ -196,7 +195,7 @@ export class Vcpu {
   }
   /** Is there anything to run or to look at? */
   get idle(): boolean {
-    if (this.word(I.stopRequested) !== 0) return false;
+    if (this.word(I.stopRequested) !== 0 || this.board.cpuWork.pending(this.index)) return false;
     return this.word(I.halted) !== 0 && !this.wakes();
   }
   /** Would a halted vCPU wake? */
@@ -221,10 +220,10 @@ export class Vcpu {
   }
   /** To be read before deciding to sleep. */
   get kickSequence(): number {
-    return this.word(I.kickSeq);
+    return this.board.signals[this.index].sequence;
   }
   sleepUnlessKicked(seq: number): void {
-    Atomics.wait(this.i32, this.w + I.kickSeq, seq);
+    this.board.signals[this.index].sleep(seq);
   }
 
   /** Sleeps until kicked, when there is nothing to do. */
@@ -248,6 +247,7 @@ export class Vcpu {
         if (this.word(I.stopRequested) !== 0) return 'stop';
         if (!first && once) return 'yield';
         worker.exclusive.execEnd(index);
+        this.processWork();
         worker.exclusive.execStart(index);
         if (Atomics.load(i32, w + I.interruptRequest) !== 0) this.takeRequests();
         if (this.word(I.halted) !== 0) return 'halted';
@@ -258,6 +258,11 @@ export class Vcpu {
     } finally {
       worker.exclusive.execEnd(index);
     }
+  }
+
+  /** Runs what other threads have queued. Not in guest code. */
+  processWork(): void {
+    this.board.cpuWork.process(this.index);
   }
 
   /** Runs generated code until a kick, a halt, or an event that interrupts must be looked at for. False: triple fault. */

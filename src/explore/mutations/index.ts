@@ -2,6 +2,7 @@
 import type { Mutation } from './mutation.ts';
 import { PRIMITIVES } from './primitives.ts';
 import { CLOCKS, LOOPS, MACHINE } from './protocols.ts';
+import { WORK } from './work.ts';
 
 export type { Mutation } from './mutation.ts';
-export const MUTATIONS: readonly Mutation[] = [...PRIMITIVES, ...CLOCKS, ...LOOPS, ...MACHINE];
+export const MUTATIONS: readonly Mutation[] = [...PRIMITIVES, ...CLOCKS, ...LOOPS, ...MACHINE, ...WORK];

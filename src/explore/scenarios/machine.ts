@@ -35,7 +35,7 @@ export function placeVcpus(model: Model, count: number): number {
   return at;
 }
 
-function placeExclusive(model: Model, count: number): Exclusive {
+export function placeExclusive(model: Model, count: number): Exclusive {
   const at = model.place('exclusive', ExclusiveState.size, 8);
   model.label('pending', at + ExclusiveState.offsetOf('pending'), 4);
   model.label('progress', at + ExclusiveState.offsetOf('progress'), 4);

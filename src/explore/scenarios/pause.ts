@@ -6,6 +6,7 @@ import { AtomicI32, setOwnerId, viewsOf } from '@smp86/atomics-sync';
 import { CpuEnv, INTERRUPT, VCPU_BLOCK_SIZE } from '../../cpu/env.ts';
 import { Board } from '../../machine/board.ts';
 import { Bql } from '../../machine/bql.ts';
+import { CpuWork } from '../../machine/cpu-work.ts';
 import { MachineControl, RUN_STATE } from '../../machine/layout.ts';
 import { MainLoopThread } from '../../machine/main-loop-thread.ts';
 import { VcpuSignals } from '../../machine/signals.ts';
@@ -15,7 +16,7 @@ import { ClockSystem } from '../../timer/clock.ts';
 import { CLOCK } from '../../timer/clock-state.ts';
 import type { Model, Scenario } from '../scenario.ts';
 import { placeClocks, STILL } from './clock.ts';
-import { placeVcpus } from './machine.ts';
+import { placeExclusive, placeVcpus } from './machine.ts';
 import { ONE_PAUSE } from './mutex.ts';
 
 /** 1: the main loop has been told that nothing of the guest runs. */
@@ -29,9 +30,17 @@ const LOADED = [
   'src/cpu/env.ts',
   'src/cpu/flags.ts',
   'src/explore/',
-  ...['board', 'bql', 'exclusive', 'layout', 'main-loop-thread', 'signals', 'vcpu', 'vcpu-thread'].map(
-    (name) => `src/machine/${name}.ts`,
-  ),
+  ...[
+    'board',
+    'bql',
+    'cpu-work',
+    'exclusive',
+    'layout',
+    'main-loop-thread',
+    'signals',
+    'vcpu',
+    'vcpu-thread',
+  ].map((name) => `src/machine/${name}.ts`),
 ];
 
 const EXIT_REQUEST = CpuEnv.offsetOf('exitRequest') >>> 2;
@@ -68,14 +77,19 @@ function board(model: Model, options: Options): Board {
   const base = placeVcpus(model, vcpus);
   const views = viewsOf(model.buffer);
   const bases = Array.from({ length: vcpus }, (_, i) => base + i * VCPU_BLOCK_SIZE);
+  const bql = new Bql(model.buffer, model.place('bql', 16));
+  const signals = bases.map((at) => new VcpuSignals(views.i32, at, inTurn ? bases : [at]));
+  const exclusive = placeExclusive(model, vcpus);
+  const work = { bql, signals, exclusive };
   const parts = {
     config: { cpus: vcpus, accel: inTurn ? 'single' : 'multi' },
     layout: { vcpus: base },
     mem: { views },
     control,
-    bql: new Bql(model.buffer, model.place('bql', 16)),
+    bql,
+    cpuWork: new CpuWork(model.buffer, model.place('work', CpuWork.size(vcpus), 64), work),
     clocks: ClockSystem.attach(model.buffer, placeClocks(model, 1), { source: STILL }),
-    signals: bases.map((at) => new VcpuSignals(views.i32, at, inTurn ? bases : [at])),
+    signals,
     mainLoop: { requestStop: () => {} },
     turnTimer: { modAnticipate: () => {} },
   };
@@ -178,7 +192,7 @@ function pause(options: Options): Scenario {
     name: options.name,
     title: options.title,
     threads: ['main loop', ...workers, ...(kicker ? ['kicker'] : [])],
-    bytes: vcpus * VCPU_BLOCK_SIZE + 16384,
+    bytes: vcpus * VCPU_BLOCK_SIZE + 32768,
     only: LOADED,
     patches: [ONE_PAUSE],
     preemptions: options.preemptions,
