@@ -154,17 +154,17 @@ export class Mutex {
   }
 
   /** Whether this thread holds it, as far as threads are named (see `setOwnerId`). */
-  held(): boolean {
+  get held(): boolean {
     return this.ops.load(this.address) !== FREE && this.i32[this.ownerIndex] === ownerId;
   }
 
   /** @throws SyncError `not-held` unless this thread holds it */
   assertHeld(): void {
-    if (!this.held()) throw new SyncError('not-held', `mutex at ${this.address} is not held by this thread`);
+    if (!this.held) throw new SyncError('not-held', `mutex at ${this.address} is not held by this thread`);
   }
 
   private refuseRecursion(): void {
-    if (ownerId !== 0 && this.held()) {
+    if (ownerId !== 0 && this.held) {
       throw new SyncError('recursive', `mutex at ${this.address} is held by this thread already`);
     }
   }

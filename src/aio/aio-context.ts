@@ -7,7 +7,7 @@ import type { Callback } from '../timer/callback-registry.ts';
 import type { ClockSystem } from '../timer/clock.ts';
 import type { TimerGroup } from '../timer/timer-group.ts';
 import { reduceTimerSlack } from '../timer/timer-slack.ts';
-import { BottomHalves } from './bottom-half.ts';
+import { BottomHalves, BottomHalvesState } from './bottom-half.ts';
 import { AioError } from './errors.ts';
 
 export const AioState = struct({
@@ -22,12 +22,20 @@ const AIO_MAGIC = 0x61696f31;
 
 /** What `init` may be told. */
 export interface AioOptions {
-  /** Default 128. */
+  /** Memory is touched as they come into use. Default 65536. */
   readonly maxBottomHalves?: number;
   /** Default: a new group. */
   readonly group?: TimerGroup;
 }
-const DEFAULT_BOTTOM_HALVES = 128;
+const DEFAULT_BOTTOM_HALVES = 65_536;
+
+/** A lock under which a context's callbacks run: the BQL, or what stands for it. */
+export interface Lock {
+  lock(): void;
+  unlock(): void;
+  /** Whether the calling thread holds it. */
+  readonly held: boolean;
+}
 
 /** A source of events that the owner looks at in every turn: a completion queue, a request ring. */
 export interface Poller {
@@ -85,7 +93,7 @@ export class AioContext {
     const capacity = options.maxBottomHalves ?? DEFAULT_BOTTOM_HALVES;
     if (!Number.isInteger(capacity) || capacity < 1) throw new RangeError(`${capacity} bottom halves`);
     const state = AioState.at(clocks.buffer, offset);
-    new Uint8Array(clocks.buffer, offset, AioContext.size({ maxBottomHalves: capacity })).fill(0);
+    new Uint8Array(clocks.buffer, offset, AioState.size + BottomHalvesState.size).fill(0);
     state.group = (options.group ?? clocks.createGroup()).index;
     state.maxBottomHalves = capacity;
     BottomHalves.init(clocks.buffer, offset + AioState.size, capacity);
@@ -93,12 +101,15 @@ export class AioContext {
     return new AioContext(clocks, offset);
   }
 
-  /** A view of a context that was made by any thread. Throws `not-initialised`. */
-  static attach(clocks: ClockSystem, offset: number): AioContext {
-    return new AioContext(clocks, offset);
+  /**
+   * A view of a context that was made by any thread; `lock` is what its callbacks run under, if anything.
+   * Throws `not-initialised`.
+   */
+  static attach(clocks: ClockSystem, offset: number, lock?: Lock): AioContext {
+    return new AioContext(clocks, offset, lock);
   }
 
-  private constructor(clocks: ClockSystem, offset: number) {
+  private constructor(clocks: ClockSystem, offset: number, lock?: Lock) {
     const state = AioState.at(clocks.buffer, offset);
     if (state.magic !== AIO_MAGIC) throw new AioError('not-initialised', `no context at offset ${offset}`);
     this.clocks = clocks;
@@ -106,7 +117,13 @@ export class AioContext {
     this.#state = state;
     this.group = clocks.group(state.group);
     const { notifier } = this.group;
-    this.#bottomHalves = new BottomHalves(clocks.buffer, offset + AioState.size, () => notifier.notify());
+    this.#bottomHalves = new BottomHalves(clocks.buffer, offset + AioState.size, {
+      notify: () => notifier.notify(),
+      whyNotWait: () => {
+        if (this.stopRequested) return 'its loop ends';
+        return lock?.held === true ? 'the caller holds the lock that its loop needs' : undefined;
+      },
+    });
   }
 
   /** Makes the owner look for work. Call it after adding the work. *Thread:* any. *Lock:* none. */
@@ -128,7 +145,11 @@ export class AioContext {
     return new BottomHalf(this.#bottomHalves, index);
   }
 
-  /** Has callback number `callback` called once in the owner's next turn. *Thread:* any. Throws `no-bottom-half-left`. */
+  /**
+   * Has callback number `callback` called once in the owner's next turn. When the owner is so far behind that all
+   * bottom halves are in use, another thread waits for it. *Thread:* any. *May block:* yes, then. Throws
+   * `no-bottom-half-left` when the owner's loop ends, or needs a lock that the caller holds.
+   */
   scheduleOneshot(callback: number, arg = 0): void {
     this.#bottomHalves.scheduleOneshot(callback, arg);
   }
@@ -194,6 +215,7 @@ export class AioContext {
   /** Ends `run` after its current turn. *Thread:* any. */
   requestStop(): void {
     this.#state.stop.store(1);
+    this.#bottomHalves.wakeWaiters();
     this.notify();
   }
 

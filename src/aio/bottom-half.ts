@@ -6,6 +6,7 @@
 import {
   type AtomicI32,
   atomicI32,
+  EventCount,
   i32,
   Mutex,
   opsFor,
@@ -17,6 +18,7 @@ import {
   type ViewOf,
   viewsOf,
 } from '@smp86/atomics-sync';
+import { threadId } from 'node:worker_threads';
 import type { CallbackRegistry } from '../timer/callback-registry.ts';
 import { AioError } from './errors.ts';
 
@@ -34,6 +36,9 @@ const BH = {
   DELETED: 16,
 } as const;
 
+/** Identifies a thread in shared memory; 0 is none. */
+const SELF = threadId + 1;
+
 /** An idle bottom half is run after this many ns at the latest. */
 export const IDLE_DELAY = 10e6;
 
@@ -46,10 +51,17 @@ export const BottomHalfState = struct({
 });
 
 export const BottomHalvesState = struct({
-  /** Protects the free list. */
+  /** Protects `free` and `fresh`. */
   freeLock: placed(Mutex),
+  /** First of those given back: number + 1, 0 at the end. */
   free: i32,
+  /** Numbers from this one on were never used, and their memory was never touched. */
+  fresh: u32,
   capacity: u32,
+  /** Thread id + 1 of the thread that calls them, 0 before its first turn. */
+  owner: atomicI32,
+  /** Wakes those who wait for a number to be given back. */
+  room: placed(EventCount),
   /** Top of the stack of scheduled ones: number + 1, 0 when empty. Pushed by any thread. */
   top: atomicI32,
   /** Those taken from the stack and not called yet. Owner only. */
@@ -63,49 +75,94 @@ const NEXT = BottomHalfState.offsetOf('next') >>> 2;
 const CALLBACK = BottomHalfState.offsetOf('callback') >>> 2;
 const ARG = BottomHalfState.offsetOf('arg') >>> 2;
 
-/** A thread's view of a context's bottom halves. `notify` wakes the owner. */
+/** What bottom halves need of their context. */
+export interface BottomHalvesHome {
+  /** Wakes the owner. */
+  notify(): void;
+  /** Why the calling thread must not wait for the owner; undefined when it may. */
+  whyNotWait(): string | undefined;
+}
+
+/** A thread's view of a context's bottom halves. */
 export class BottomHalves {
   readonly #ops: SyncOps;
   readonly #i32: Int32Array<SharedArrayBuffer>;
   readonly #state: ViewOf<typeof BottomHalvesState>;
   readonly #top: AtomicI32;
   readonly #table: number;
-  readonly #notify: () => void;
+  readonly #home: BottomHalvesHome;
   /** True while this thread, the owner then, is in `run`. */
   #running = false;
+  #isOwner = false;
+  /** The owner's own one-shots for which there was no number: callback and argument, in turn. */
+  readonly #overflow: number[] = [];
+  /** Those before it were called. */
+  #overflowAt = 0;
 
   static size(capacity: number): number {
     return BottomHalvesState.size + Math.ceil((capacity * BottomHalfState.size) / 64) * 64;
   }
 
-  /** Fills in zeroed memory at `at`. */
+  /** Fills in memory at `at`, of which the first `BottomHalvesState.size` bytes are zero. */
   static init(buffer: SharedArrayBuffer, at: number, capacity: number): void {
-    const state = BottomHalvesState.at(buffer, at);
-    state.capacity = capacity;
-    state.free = 1;
-    const table = at + BottomHalvesState.size;
-    for (let i = 0; i < capacity; i++) {
-      BottomHalfState.at(buffer, table + i * BottomHalfState.size).next = i + 1 < capacity ? i + 2 : 0;
-    }
+    BottomHalvesState.at(buffer, at).capacity = capacity;
   }
 
-  constructor(buffer: SharedArrayBuffer, at: number, notify: () => void) {
+  constructor(buffer: SharedArrayBuffer, at: number, home: BottomHalvesHome) {
     this.#ops = opsFor(buffer);
     this.#i32 = viewsOf(buffer).i32;
     this.#state = BottomHalvesState.at(buffer, at);
     this.#top = this.#state.top;
     this.#table = at + BottomHalvesState.size;
-    this.#notify = notify;
+    this.#home = home;
   }
 
   /** A new one, not scheduled. Throws `no-bottom-half-left`. *Thread:* any. *May block:* shortly. */
   create(callback: number, arg: number): number {
-    return this.#allocate(callback, arg, 0);
+    const link = this.#take();
+    if (link === 0) throw this.#noneLeft('');
+    return this.#fill(link, callback, arg, 0);
   }
 
-  /** Makes one and schedules it; its number is free again after the call. Throws as `create`. *Thread:* any. */
+  /**
+   * Makes one and schedules it; its number is free again after the call. When all are in use it waits until
+   * the owner has called one. *Thread:* any. *May block:* yes; the owner does not.
+   * Throws `no-bottom-half-left` instead of waiting for ever.
+   */
   scheduleOneshot(callback: number, arg: number): void {
-    this.#enqueue(this.#allocate(callback, arg, BH.ONESHOT), BH.SCHEDULED);
+    let link = this.#take();
+    if (link === 0) {
+      if (this.#state.owner.load() === SELF) {
+        this.#overflow.push(callback, arg);
+        return;
+      }
+      link = this.#waitForOne();
+    }
+    this.#enqueue(this.#fill(link, callback, arg, BH.ONESHOT), BH.SCHEDULED);
+  }
+
+  #waitForOne(): number {
+    const { room } = this.#state;
+    for (;;) {
+      const key = room.prepare();
+      const link = this.#take();
+      if (link !== 0) return link;
+      const why = this.#home.whyNotWait();
+      if (why !== undefined) throw this.#noneLeft(`, and ${why}`);
+      room.wait(key);
+    }
+  }
+
+  /** Makes those who wait look again whether they may. *Thread:* any. */
+  wakeWaiters(): void {
+    this.#state.room.wake();
+  }
+
+  #noneLeft(why: string): AioError {
+    return new AioError(
+      'no-bottom-half-left',
+      `all ${this.#state.capacity} bottom halves of the context are in use${why}`,
+    );
   }
 
   /** Has it called in the owner's next turn; once, however often it is scheduled before that. *Thread:* any. */
@@ -138,15 +195,34 @@ export class BottomHalves {
    * Returns whether one that is not idle was called. *Thread:* owner.
    */
   run(callbacks: CallbackRegistry): boolean {
+    if (!this.#isOwner) {
+      this.#isOwner = true;
+      this.#state.owner.store(SELF);
+    }
     this.#takeStack();
-    if (this.#state.sliceFirst === 0) return false;
+    if (this.#state.sliceFirst === 0 && this.#overflow.length === 0) return false;
     const outer = this.#running;
     this.#running = true;
     try {
-      return this.#runSlice(callbacks);
+      const end = this.#overflow.length;
+      const progress = this.#runSlice(callbacks);
+      return this.#runOverflow(callbacks, end) || progress;
     } finally {
       this.#running = outer;
     }
+  }
+
+  /** Calls the first `end` of those that overflowed; what they add is left for the next turn. */
+  #runOverflow(callbacks: CallbackRegistry, end: number): boolean {
+    const overflow = this.#overflow;
+    if (this.#overflowAt >= end) return false;
+    while (this.#overflowAt < end) {
+      const at = this.#overflowAt;
+      this.#overflowAt = at + 2;
+      callbacks.run(overflow[at], overflow[at + 1]);
+    }
+    if (this.#overflowAt === overflow.length) overflow.length = this.#overflowAt = 0;
+    return true;
   }
 
   #runSlice(callbacks: CallbackRegistry): boolean {
@@ -173,6 +249,7 @@ export class BottomHalves {
 
   /** Ns that the owner may sleep: 0 when one is scheduled, 10 ms when only idle ones are. *Thread:* owner. */
   timeout(): number {
+    if (this.#overflow.length > 0) return 0;
     return Math.min(this.#timeoutOf(this.#state.sliceFirst), this.#timeoutOf(this.#top.load()));
   }
 
@@ -211,7 +288,7 @@ export class BottomHalves {
         top = seen;
       }
     }
-    if (notify) this.#notify();
+    if (notify) this.#home.notify();
   }
 
   /** Appends what is on the stack to the slice, oldest first. */
@@ -232,18 +309,18 @@ export class BottomHalves {
     state.sliceLast = newest;
   }
 
-  #allocate(callback: number, arg: number, flags: number): number {
+  /** Number + 1 of one that is in no use; 0 when there is none. */
+  #take(): number {
     const state = this.#state;
     state.freeLock.lock();
-    const link = state.free;
+    let link = state.free;
     if (link !== 0) state.free = this.#i32[this.#word(link - 1) + NEXT];
+    else if (state.fresh < state.capacity) state.fresh = link = state.fresh + 1;
     state.freeLock.unlock();
-    if (link === 0) {
-      throw new AioError(
-        'no-bottom-half-left',
-        `all ${state.capacity} bottom halves of the context are in use`,
-      );
-    }
+    return link;
+  }
+
+  #fill(link: number, callback: number, arg: number, flags: number): number {
     const word = this.#word(link - 1);
     this.#i32[word + CALLBACK] = callback;
     this.#i32[word + ARG] = arg;
@@ -257,5 +334,6 @@ export class BottomHalves {
     this.#i32[this.#word(index) + NEXT] = state.free;
     state.free = index + 1;
     state.freeLock.unlock();
+    state.room.wake();
   }
 }

@@ -5,7 +5,7 @@
 import { array, atomicI32, padTo, struct, u32, type ViewOf } from '@smp86/atomics-sync';
 import type { ClockSystem } from '../timer/clock.ts';
 import { reduceTimerSlack } from '../timer/timer-slack.ts';
-import { AioContext, type AioOptions, microtasksDrained } from './aio-context.ts';
+import { AioContext, type AioOptions, type Lock, microtasksDrained } from './aio-context.ts';
 import { AioError } from './errors.ts';
 
 /** Kinds of requests are 0 to 31. */
@@ -20,12 +20,6 @@ export const MainLoopState = struct({
   pad: padTo(64),
 });
 const MAIN_LOOP_MAGIC = 0x6d6c7031;
-
-/** The big lock, or what stands for it. */
-export interface Lock {
-  lock(): void;
-  unlock(): void;
-}
 
 export interface MainLoopOptions extends Pick<AioOptions, 'maxBottomHalves'> {
   readonly bql: Lock;
@@ -65,7 +59,7 @@ export class MainLoop {
     }
     this.#state = state;
     this.#bql = bql;
-    this.context = AioContext.attach(clocks, offset + MainLoopState.size);
+    this.context = AioContext.attach(clocks, offset + MainLoopState.size, bql);
     this.context.addPoller({
       poll: () => this.#handleRequests(),
       ready: () => state.requests.load() !== 0,

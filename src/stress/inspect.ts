@@ -167,8 +167,9 @@ export class Inspector {
   /** Timers that can still be made. */
   freeTimers(): number {
     const { buffer, plan, clocks } = this.#world;
-    let free = 0;
-    let index = ClockState.at(buffer, plan.clocks).freeTimer;
+    const state = ClockState.at(buffer, plan.clocks);
+    let free = plan.limits.maxTimers - state.freshTimer.load();
+    let index = state.freeTimer;
     for (; index >= 0 && free <= plan.limits.maxTimers; free++) {
       index = TimerState.at(buffer, plan.clocks + clocks.layout.timers + index * TimerState.size).nextFree;
     }
@@ -184,7 +185,7 @@ export class Inspector {
     for (let link = state.free; link !== 0 && free <= state.capacity; free++) {
       link = BottomHalfState.at(buffer, table + (link - 1) * BottomHalfState.size).next;
     }
-    return state.capacity - free;
+    return state.fresh - free;
   }
 
   /** Threads whose operation has been going on for longer than `ns`. */

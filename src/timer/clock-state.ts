@@ -53,8 +53,10 @@ export const ClockState = struct({
   magic: u32,
   maxTimers: u32,
   maxGroups: u32,
-  /** First timer of the free list, -1 at its end. Lock: tableLock. */
+  /** First timer given back, -1 at the end. Lock: tableLock. */
   freeTimer: i32,
+  /** Timers from this one on never existed, and their memory was never touched. Lock: tableLock; read without. */
+  freshTimer: atomicI32,
   /** Host second that is time 0. Constant. */
   startSecond: ns,
   /** Wall-clock ms since 1970 that is HOST time 0; a whole second. Constant. */
@@ -140,6 +142,8 @@ export interface ClockLimits {
   /** Four lists to a group. */
   readonly maxLists: number;
 }
+/** 4 million: 256 MB, and 16 MB for each list. */
+const MOST_TIMERS = 2 ** 22;
 export const DEFAULT_LIMITS: ClockLimits = { maxTimers: 512, maxLists: 128 };
 
 /** Byte offsets, from the start of the clock system's area, of its tables. */
@@ -148,7 +152,7 @@ export interface ClockLayout {
   readonly maxGroups: number;
   readonly groups: number;
   readonly timers: number;
-  /** Heap arrays of u16 timer indices, `maxTimers` for each list. */
+  /** Heap arrays of u32 timer indices, `maxTimers` for each list. */
   readonly heaps: number;
   readonly size: number;
 }
@@ -156,8 +160,8 @@ export interface ClockLayout {
 /** Computes the layout for `limits`. Throws RangeError when they are out of range. */
 export function clockLayout(limits: ClockLimits): ClockLayout {
   const { maxTimers, maxLists } = limits;
-  if (!Number.isInteger(maxTimers) || maxTimers < 1 || maxTimers > 65_535) {
-    throw new RangeError(`maxTimers ${maxTimers} is not in 1..65535`);
+  if (!Number.isInteger(maxTimers) || maxTimers < 1 || maxTimers > MOST_TIMERS) {
+    throw new RangeError(`maxTimers ${maxTimers} is not in 1..${MOST_TIMERS}`);
   }
   if (!Number.isInteger(maxLists) || maxLists < CLOCK_COUNT || maxLists > 4096) {
     throw new RangeError(`maxLists ${maxLists} is not in ${CLOCK_COUNT}..4096`);
@@ -166,7 +170,7 @@ export function clockLayout(limits: ClockLimits): ClockLayout {
   const groups = ClockState.size;
   const timers = groups + maxGroups * TimerGroupState.size;
   const heaps = timers + maxTimers * TimerState.size;
-  const size = Math.ceil((heaps + maxGroups * CLOCK_COUNT * maxTimers * 2) / 64) * 64;
+  const size = Math.ceil((heaps + maxGroups * CLOCK_COUNT * maxTimers * 4) / 64) * 64;
   return { maxTimers, maxGroups, groups, timers, heaps, size };
 }
 

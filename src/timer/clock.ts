@@ -72,7 +72,7 @@ export class ClockSystem implements ListClock {
   static init(buffer: SharedArrayBuffer, offset: number, options: ClockOptions = {}): ClockSystem {
     const layout = ClockSystem.layout(limitsOf(options));
     const state = ClockState.at(buffer, offset);
-    new Uint8Array(buffer, offset, layout.size).fill(0);
+    new Uint8Array(buffer, offset, layout.timers).fill(0);
     state.maxTimers = layout.maxTimers;
     state.maxGroups = layout.maxGroups;
     const source = options.source ?? new SystemTime((state.startSecond = chooseStartSecond()));
@@ -81,12 +81,7 @@ export class ClockSystem implements ListClock {
     state.virtualMode.store(options.virtualMode ?? VIRTUAL_MODE.HOST);
     state.tscHz.store(options.tscHz ?? 1e9);
     for (let type = 0; type < CLOCK_COUNT; type++) state.enabled[type].store(type === CLOCK.VIRTUAL ? 0 : 1);
-    for (let i = 0; i < layout.maxTimers; i++) {
-      const timer = TimerState.at(buffer, offset + layout.timers + i * TimerState.size);
-      timer.expire.store(-1);
-      timer.list = -1;
-      timer.nextFree = i + 1 < layout.maxTimers ? i + 1 : -1;
-    }
+    state.freeTimer = -1;
     for (let g = 0; g < layout.maxGroups; g++) {
       const group = TimerGroupState.at(buffer, offset + layout.groups + g * TimerGroupState.size);
       for (const list of group.lists) {
@@ -465,10 +460,10 @@ export class ClockSystem implements ListClock {
         : this.callbacks.add(options.callback, options.name);
     const state = this.#state;
     state.tableLock.lock();
-    const index = state.freeTimer;
+    const index = this.#takeTimer();
     if (index >= 0) {
       const timer = this.timerState(index);
-      state.freeTimer = timer.nextFree;
+      timer.expire.store(-1);
       timer.callback = callback;
       timer.arg = options.arg ?? 0;
       timer.scale = scale;
@@ -482,9 +477,23 @@ export class ClockSystem implements ListClock {
     return this.timer(index);
   }
 
+  /** A timer that is in no use, or -1. Lock: tableLock. */
+  #takeTimer(): number {
+    const state = this.#state;
+    const index = state.freeTimer;
+    if (index >= 0) {
+      state.freeTimer = this.timerState(index).nextFree;
+      return index;
+    }
+    const fresh = state.freshTimer.load();
+    if (fresh === this.layout.maxTimers) return -1;
+    state.freshTimer.store(fresh + 1);
+    return fresh;
+  }
+
   /** A view of timer `index`, made by any thread. Throws `no-timer`. */
   timer(index: number): SharedTimer {
-    const exists = index >= 0 && index < this.layout.maxTimers;
+    const exists = index >= 0 && index < this.#state.freshTimer.load();
     const list = exists ? this.timerState(index).list : -1;
     if (list < 0) throw new ClockError('no-timer', `there is no timer ${index}`);
     return new SharedTimer(this.timerState(index), index, this.group(list >> 2).lists[list & 3]);

@@ -54,7 +54,7 @@ export class TimerList {
   readonly #notifier: Notifier;
   readonly #i32: Int32Array<SharedArrayBuffer>;
   readonly #f64: Float64Array<SharedArrayBuffer>;
-  readonly #heap: Uint16Array<SharedArrayBuffer>;
+  readonly #heap: Uint32Array<SharedArrayBuffer>;
   /** Index of timer 0's first word in the views. */
   readonly #word: number;
   readonly #double: number;
@@ -78,9 +78,9 @@ export class TimerList {
     this.#notifier = notifier;
     this.#i32 = views.i32;
     this.#f64 = views.f64;
-    this.#heap = new Uint16Array(
+    this.#heap = new Uint32Array(
       buffer,
-      base + layout.heaps + index * layout.maxTimers * 2,
+      base + layout.heaps + index * layout.maxTimers * 4,
       layout.maxTimers,
     );
     this.#word = (base + layout.timers) >>> 2;

@@ -89,6 +89,31 @@ describe('a bottom half', () => {
     expect(log).toEqual([0, 1, 2]);
   });
 
+  it('the owner never runs out of one-shots: what has no number is called after those that have one', () => {
+    const { clocks, context, log } = setup(2);
+    clocks.callbacks.register(5, (arg) => {
+      if (log.push(arg) === 1) for (let i = 10; i < 15; i++) context.scheduleOneshot(5, i);
+    });
+    context.scheduleOneshot(5, 1);
+    context.poll(false);
+    expect(log).toEqual([1]);
+    expect(context.timeout()).toBe(0);
+    expect(context.poll(true)).toBe(true);
+    expect(log).toEqual([1, 10, 11, 12, 13, 14]);
+    expect(context.timeout()).toBe(Infinity);
+  });
+
+  it('a one-shot for which there is no number is refused when the loop ends, or waits for the lock that the caller holds', () => {
+    const { clocks, context, size } = setup(1);
+    const held = AioContext.attach(clocks, size, { lock() {}, unlock() {}, held: true });
+    context.scheduleOneshot(5);
+    expect(() => held.scheduleOneshot(5)).toThrow(
+      /in use, and the caller holds the lock that its loop needs/,
+    );
+    context.requestStop();
+    expect(() => context.scheduleOneshot(5)).toThrow(/in use, and its loop ends/);
+  });
+
   it('an idle one is no progress and lets the owner sleep for 10 ms', () => {
     const { context, log } = setup();
     const half = context.createBottomHalf(() => {

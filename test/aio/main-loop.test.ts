@@ -38,6 +38,7 @@ describe('the main loop', () => {
     const watched = MainLoop.attach(clocks, size, {
       lock: () => states.push('lock'),
       unlock: () => states.push('unlock'),
+      held: false,
     });
     clocks.createTimer({ clock: CLOCK.HOST, callback: () => log.push(1) }).mod(4e6);
     const start = performance.now();

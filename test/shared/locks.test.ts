@@ -69,12 +69,12 @@ describe('Mutex', () => {
     mutex.lock();
     mutex.assertHeld();
     setOwnerId(2);
-    expect(mutex.held()).toBe(false);
+    expect(mutex.held).toBe(false);
     expect(codeOf(() => mutex.assertHeld())).toBe('not-held');
     expect(codeOf(() => mutex.unlock())).toBe('not-held');
     setOwnerId(1);
     mutex.unlock();
-    expect(mutex.held()).toBe(false);
+    expect(mutex.held).toBe(false);
   });
 
   test('a named thread that would wait for itself is told so', () => {

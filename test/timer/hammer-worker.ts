@@ -11,7 +11,6 @@ import {
   setOwnerId,
   struct,
 } from '@smp86/atomics-sync';
-import { AioError } from '../../src/aio/errors.ts';
 import { AioContext } from '../../src/aio/aio-context.ts';
 import { MainLoop } from '../../src/aio/main-loop.ts';
 import { CallbackRegistry } from '../../src/timer/callback-registry.ts';
@@ -144,21 +143,11 @@ async function work({ memory, id, role, clocksAt, loopAt, sharedAt, count }: Ham
         const i = random(count);
         shared.produced[i].add(1);
         halves[i].schedule();
-        if (random(4) === 0) oneshot(context, i);
+        if (random(4) === 0) context.scheduleOneshot(BH_CALLBACK, i);
         if (n % 8 === 0) sleep(random(60));
       }
       break;
     }
   }
   parentPort!.postMessage('done');
-}
-
-/** A starved loop may leave the table full, as it is documented to: the producer then waits for it. */
-function oneshot(context: AioContext, arg: number): void {
-  try {
-    context.scheduleOneshot(BH_CALLBACK, arg);
-  } catch (error) {
-    if (!(error instanceof AioError) || error.code !== 'no-bottom-half-left') throw error;
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
-  }
 }

@@ -108,7 +108,7 @@ it('disabling under the BQL neither deadlocks with the main loop nor lets its ca
 it('every scheduling of a bottom half is followed by a call that sees what was stored before it', async () => {
   const world = setup();
   const { clocks, shared, base } = world;
-  const context = AioContext.init(clocks, base.loopAt, { maxBottomHalves: 512 });
+  const context = AioContext.init(clocks, base.loopAt, { maxBottomHalves: 48 });
   for (let i = 0; i < HALVES; i++) context.createBottomHalf(BH_CALLBACK, i);
   const { loopEnded } = await hammer(
     world,

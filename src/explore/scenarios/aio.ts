@@ -171,6 +171,55 @@ const oneshot: Scenario = {
   },
 };
 
+/** More one-shots than numbers: who finds none waits until the owner gives one back. */
+const full: Scenario = {
+  ...SETTINGS,
+  name: 'bh-full',
+  title: 'two threads schedule one-shot bottom halves where there is one number',
+  threads: ['owner', 'scheduler 1', 'scheduler 2'],
+  setup: (model: Model) => setup(model),
+  thread(model: Model, index: number) {
+    const { ghost } = model;
+    const context = attach(model, index);
+    if (index === 0) {
+      context.clocks.callbacks.register(CALL, () => {
+        ghost[CALLS]++;
+      });
+      return () => {
+        while (ghost[CALLS] < 2) context.poll(true);
+      };
+    }
+    return () => context.scheduleOneshot(CALL, index);
+  },
+};
+
+/** Nobody waits for a number of a loop that has ended. */
+const fullStop: Scenario = {
+  ...SETTINGS,
+  name: 'bh-full-stop',
+  title:
+    'two threads schedule one-shot bottom halves where there is one number, and the loop is told to stop',
+  threads: ['owner', 'scheduler', 'scheduler and stopper'],
+  reaches: ['called', 'refused'],
+  setup: (model: Model) => setup(model),
+  thread(model: Model, index: number) {
+    const context = attach(model, index);
+    if (index === 0) {
+      context.clocks.callbacks.register(CALL, () => model.reached('called'));
+      return () => void context.run();
+    }
+    return () => {
+      try {
+        context.scheduleOneshot(CALL, index);
+      } catch {
+        model.reached('refused');
+        model.assert(context.stopRequested, 'refused while the loop runs');
+      }
+      if (index === 2) context.requestStop();
+    };
+  },
+};
+
 /** A deleted one is not called any more, and its number comes back once. */
 const remove: Scenario = {
   ...SETTINGS,
@@ -323,6 +372,8 @@ export const scenarios: readonly Scenario[] = [
   scheduling('bh-schedule-two', 'two threads schedule a bottom half each', 2),
   cancel,
   oneshot,
+  full,
+  fullStop,
   remove,
   arm,
   stop,

@@ -58,13 +58,7 @@ function schedule(stage: Stage, half: BottomHalf, ticket: TicketView): void {
 
 function oneshot(stage: Stage, context: AioContext): void {
   const since = stage.begin('bh oneshot');
-  try {
-    context.scheduleOneshot(CALLBACK.ONESHOT);
-  } catch (error) {
-    stage.raw.store(stage.self.operation.address, -1);
-    if (error instanceof AioError && error.code === 'no-bottom-half-left') return stage.sleep(200);
-    throw error;
-  }
+  context.scheduleOneshot(CALLBACK.ONESHOT);
   stage.state.oneshotsScheduled.add(1);
   stage.end('bh oneshot', since);
 }
@@ -171,26 +165,11 @@ export function runUser(stage: Stage): void {
     }
     for (let n = random.below(3); n > 0; n--) oneshot(stage, context);
     const left = stage.begin('timer release');
-    if (leave(stage, context, index)) {
-      for (ticket.done.reset(); ticket.index.load() >= 0; ticket.done.reset()) ticket.done.wait();
-      stage.end('timer release', left);
-    }
+    context.scheduleOneshot(CALLBACK.RELEASE, index);
+    for (ticket.done.reset(); ticket.index.load() >= 0; ticket.done.reset()) ticket.done.wait();
+    stage.end('timer release', left);
     // no callback of the timer is in progress any more, which would take it for its own
     ticket.awaited.store(1);
     stage.nap();
   }
-}
-
-function leave(stage: Stage, context: AioContext, index: number): boolean {
-  for (let attempt = 0; attempt < 1000; attempt++) {
-    try {
-      context.scheduleOneshot(CALLBACK.RELEASE, index);
-      return true;
-    } catch (error) {
-      if (!(error instanceof AioError) || error.code !== 'no-bottom-half-left') throw error;
-      stage.sleep(200);
-    }
-  }
-  stage.fail('oneshot-called', `a context's table of bottom halves stays full`);
-  return false;
 }
