@@ -47,6 +47,7 @@ import {
 } from './layout.ts';
 import { Log } from './log.ts';
 import { VcpuSignals } from './signals.ts';
+import { Throttle, ThrottleState } from './throttle.ts';
 
 /** Kinds of requests to the main loop. */
 export const REQUEST = {
@@ -66,6 +67,8 @@ export const REQUEST = {
   PANIC: 10,
   /** A break condition on a serial port; arg: the port. */
   SERIAL_BREAK: 11,
+  /** The throttle's percentage was set. */
+  THROTTLE: 12,
 } as const;
 
 /** What the host thread has done and is told the end of. */
@@ -100,6 +103,7 @@ export class Board {
   readonly exclusive: Exclusive;
   /** Work for vCPU threads. */
   readonly cpuWork: CpuWork;
+  readonly throttle: Throttle;
   readonly lapics: readonly Lapic[];
   readonly mem: PhysMemory;
   readonly ports: IoBus;
@@ -233,6 +237,15 @@ export class Board {
     this.turnTimer = this.timer('round-robin', () => {
       this.turnTimer.mod(virtual.now() + TURN);
       this.signals[0].kick();
+    });
+
+    this.throttle = new Throttle(ThrottleState.at(buffer, layout.throttle), {
+      timer: this.timer('cpu-throttle', () => this.throttle.onTimer(), CLOCK.VIRTUAL_RT),
+      virtualRt: this.clocks.clock(CLOCK.VIRTUAL_RT),
+      realtime: this.clocks.clock(CLOCK.REALTIME),
+      cpuWork: this.cpuWork,
+      bql: this.bql,
+      signals: this.signals,
     });
 
     // --- character devices ---

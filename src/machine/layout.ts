@@ -27,6 +27,7 @@ import { PcSpeakerState } from '../hw/timer/pcspk.ts';
 import { ClockSystem } from '../timer/clock.ts';
 import { CpuWork } from './cpu-work.ts';
 import { ExclusiveState } from './exclusive.ts';
+import { ThrottleState } from './throttle.ts';
 
 /** What the layout depends on. */
 export interface MemoryConfig {
@@ -119,6 +120,7 @@ export interface MachineLayout {
   readonly bql: number;
   readonly exclusive: number;
   readonly cpuWork: number;
+  readonly throttle: number;
   readonly clocks: number;
   readonly mainLoop: number;
   readonly physMap: number;
@@ -155,6 +157,7 @@ export function machineLayout(config: MemoryConfig): MachineLayout {
   const bql = place(Mutex.BYTES);
   const exclusive = place(ExclusiveState.size);
   const cpuWork = place(CpuWork.size(config.cpus));
+  const throttle = place(ThrottleState.size);
   const clocks = place(ClockSystem.layout({}).size);
   const mainLoop = place(MainLoop.size({}));
   const physMap = place(PhysMap.size);
@@ -177,6 +180,7 @@ export function machineLayout(config: MemoryConfig): MachineLayout {
     bql,
     exclusive,
     cpuWork,
+    throttle,
     clocks,
     mainLoop,
     physMap,

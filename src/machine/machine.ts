@@ -194,6 +194,20 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   nmi(): void {
     this.#parts?.board.mainLoop.post(REQUEST.NMI);
   }
+  /** Percentage of the time for which each vCPU is made to sleep; 0: none. */
+  get throttle(): number {
+    return this.#parts?.board.throttle.percent ?? 0;
+  }
+  /**
+   * Slows the guest down: each vCPU sleeps for `percent` of the time, brought to 1 … 99; 0 ends it. It takes effect
+   * within one period, 10 ms to 1 s. *Errors:* RangeError for what is no number.
+   */
+  setThrottle(percent: number): void {
+    if (!Number.isFinite(percent)) throw new RangeError(`throttle ${percent}`);
+    const { board } = this.#running();
+    board.throttle.set(percent);
+    board.mainLoop.post(REQUEST.THROTTLE);
+  }
   /** Ends the machine, whatever the guest does. Resolves when its threads are gone. */
   async quit(): Promise<void> {
     await this.#close({ reason: 'quit', status: 0 });

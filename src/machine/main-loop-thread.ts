@@ -28,6 +28,7 @@ export class MainLoopThread {
     mainLoop.onRequest(REQUEST.DEBUG_EXIT, () => this.stop(RUN_STATE.SHUTDOWN));
     mainLoop.onRequest(REQUEST.COMMAND, (arg) => this.command(arg));
     mainLoop.onRequest(REQUEST.PANIC, () => this.panic());
+    mainLoop.onRequest(REQUEST.THROTTLE, () => this.board.throttle.start());
     mainLoop.onRequest(REQUEST.SERIAL_BREAK, (port) => this.board.uarts[port]?.receiveBreak());
   }
 

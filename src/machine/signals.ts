@@ -47,9 +47,12 @@ export class VcpuSignals implements CpuSignals {
   get sequence(): number {
     return Atomics.load(this.words, this.together[0] + OFF.kickSeq);
   }
-  /** Sleeps until a kick after `sequence` was read. *Thread:* the vCPU's own. *Lock:* none. *May block:* yes. */
-  sleep(sequence: number): void {
-    Atomics.wait(this.words, this.together[0] + OFF.kickSeq, sequence);
+  /**
+   * Sleeps until a kick after `sequence` was read, at most `timeoutNs`.
+   * *Thread:* the vCPU's own. *Lock:* none. *May block:* yes.
+   */
+  sleep(sequence: number, timeoutNs = Infinity): void {
+    Atomics.wait(this.words, this.together[0] + OFF.kickSeq, sequence, timeoutNs / 1e6);
   }
   clearInterrupt(bits: number): void {
     Atomics.and(this.words, this.at + OFF.interruptRequest, ~bits);

@@ -9,6 +9,7 @@ import { RegionClient, regionImports } from '../jit/client.ts';
 import { Board, REQUEST } from './board.ts';
 import { applyBootState, readBootState } from './boot-state.ts';
 import { modelSpec } from './config.ts';
+import { CPU_WORK } from './cpu-work.ts';
 import { describeDelivery, dumpCpu } from './cpu-dump.ts';
 import { HELPER_TRAITS, helperTable, YIELDING_TRAITS } from './helpers.ts';
 import { Log } from './log.ts';
@@ -54,6 +55,10 @@ export class VcpuThread {
           exclusive: (begin) => (begin ? exclusive.start(index) : exclusive.end(index)),
         }),
     );
+    board.cpuWork.callbacks.register(CPU_WORK.THROTTLE, (index) => {
+      const vcpu = this.vcpus.find((v) => v.index === index)!;
+      board.throttle.sleep(index, () => vcpu.stopRequested || board.control.quit.load() !== 0);
+    });
     if (this.log.has('int')) for (const { cpu } of this.vcpus) this.logDeliveries(cpu);
     const imports = worker.imports();
     const instance = new WebAssembly.Instance(data.module, { env: { memory: data.memory, ...imports } });
