@@ -31,6 +31,11 @@ export interface IrqLine {
 export interface IoHandler {
   read(offset: number, size: number): number;
   write(offset: number, size: number, value: number): void;
+  /**
+   * A write of a register that needs no lock: does it and returns true. False: it has to go through `write`.
+   * *Thread:* any. *Lock:* none.
+   */
+  doorbell?(offset: number, size: number, value: number): boolean;
 }
 
 /** Raises an edge: high, then low. */

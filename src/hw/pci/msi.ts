@@ -8,7 +8,7 @@ import type { PciFunction } from './pci.ts';
 const CAP_MSI = 0x05;
 const CAP_MSIX = 0x11;
 
-/** Takes the memory write that a message is: on a PC, the LAPICs at FEExxxxx. *Lock:* BQL. */
+/** Takes the memory write that a message is: on a PC, the LAPICs at FEExxxxx. *Lock:* BQL, or that of an `Msix`. */
 export interface MsiTarget {
   /** `address` is 64 bits as a number (below 2^53), `data` 32 bits. */
   send(address: number, data: number): void;
@@ -107,9 +107,19 @@ export interface MsixLayout {
   readonly pbaOffset: number;
 }
 
+/** Held while messages are sent, by a device whose interrupts come from a thread without the BQL. */
+export interface MsixLock {
+  lock(): void;
+  unlock(): void;
+}
+
 /**
  * MSI-X. The table and the pending bits lie in the device's state; the device routes accesses to its BAR at
- * `tableOffset` and `pbaOffset` to `table` and `pba`. *Lock:* BQL.
+ * `tableOffset` and `pbaOffset` to `table` and `pba`. *Lock:* BQL; with an `MsixLock`, `notify` needs none.
+ *
+ * With the lock: a sender sets its pending bit and looks at the masks inside one section; who changes a mask stores
+ * first and then looks at the pending bits inside a section. If the sender's section is the later one it sees the
+ * new mask, else its pending bit is seen. So no message is lost, and when a masking write has returned none is sent.
  */
 export class Msix {
   readonly table: IoHandler;
@@ -120,6 +130,7 @@ export class Msix {
   readonly #entries: Uint8Array;
   readonly #pending: Uint8Array;
   readonly #target: MsiTarget;
+  readonly #lock: MsixLock | undefined;
 
   /** `entries` and `pending` are `msixTableSize` and `msixPbaSize` bytes of shared state. */
   constructor(
@@ -128,12 +139,14 @@ export class Msix {
     entries: Uint8Array,
     pending: Uint8Array,
     target: MsiTarget,
+    lock?: MsixLock,
   ) {
     this.#fn = fn;
     this.#layout = layout;
     this.#entries = entries;
     this.#pending = pending;
     this.#target = target;
+    this.#lock = lock;
     const at = fn.addCapability(CAP_MSIX, MSIX_LENGTH);
     this.#at = at;
     fn.setDefault(at + MSIX_CONTROL, 2, layout.vectors - 1);
@@ -142,14 +155,19 @@ export class Msix {
     fn.setDefault(at + MSIX_PBA, 4, layout.pbaOffset | layout.bar);
     fn.addHooks({
       configWritten: (offset, size) => {
-        if (offset < at + MSIX_CONTROL + 2 && offset + size > at + MSIX_CONTROL) this.#deliverAll();
+        if (offset < at + MSIX_CONTROL + 2 && offset + size > at + MSIX_CONTROL) {
+          this.#locked(() => this.#deliverAll());
+        }
       },
     });
     this.table = {
       read: (offset, size) => readBytes(entries, offset, size),
       write: (offset, size, value) => {
-        for (let i = 0; i < size && offset + i < entries.length; i++) entries[offset + i] = value >>> (8 * i);
-        this.#deliverIfReady(Math.floor(offset / ENTRY_SIZE));
+        this.#locked(() => {
+          for (let i = 0; i < size && offset + i < entries.length; i++)
+            entries[offset + i] = value >>> (8 * i);
+          this.#deliverIfReady(Math.floor(offset / ENTRY_SIZE));
+        });
       },
     };
     this.pba = { read: (offset, size) => readBytes(pending, offset, size), write: () => {} };
@@ -171,11 +189,22 @@ export class Msix {
     return this.#fn.get(this.#at + MSIX_CONTROL, 2);
   }
 
-  /** Sends the message of `vector`, or keeps it pending while masked. Nothing when MSI-X is off. */
+  /** Sends the message of `vector`, or keeps it pending while masked. Nothing when MSI-X is off. *Thread:* any. */
   notify(vector: number): void {
     if (!this.enabled || vector >= this.#layout.vectors) return;
-    this.#pending[vector >> 3] |= 1 << (vector & 7);
-    this.#deliverIfReady(vector);
+    this.#locked(() => {
+      this.#pending[vector >> 3] |= 1 << (vector & 7);
+      this.#deliverIfReady(vector);
+    });
+  }
+
+  #locked(body: () => void): void {
+    this.#lock?.lock();
+    try {
+      body();
+    } finally {
+      this.#lock?.unlock();
+    }
   }
 
   #deliverAll(): void {

@@ -86,6 +86,8 @@ export interface PciBar {
 export interface PciHooks {
   /** After a write that changed bytes in [offset, offset+size). */
   configWritten?(offset: number, size: number): void;
+  /** Before the bus reads bytes in [offset, offset+size). */
+  configRead?(offset: number, size: number): void;
   /** Port ranges beyond the BARs (the PM base). */
   mapPorts?(mapper: RegionMapper): void;
 }
@@ -230,6 +232,7 @@ export class PciFunction {
 
   /** Configuration read as from the bus. */
   readConfig(offset: number, size: number): number {
+    for (const hook of this.#hooks) hook.configRead?.(offset, size);
     return this.get(offset, size);
   }
 

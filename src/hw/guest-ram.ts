@@ -1,0 +1,45 @@
+/** Guest RAM as devices see it that read and write memory by themselves (DMA). */
+import { viewsOf, type Views } from '@smp86/atomics-sync';
+
+/** *Thread:* any (each makes its own). *Lock:* none. RAM begins at guest-physical address 0 and has no holes. */
+export class GuestRam {
+  readonly views: Views;
+  /** Byte offset of guest-physical address 0 in the machine's memory. */
+  readonly base: number;
+  readonly size: number;
+  readonly #written: (host: number, length: number) => void;
+
+  /** `written` is told of what a device has stored: code may have been decoded from there. */
+  constructor(
+    buffer: SharedArrayBuffer,
+    base: number,
+    size: number,
+    written: (host: number, length: number) => void,
+  ) {
+    this.views = viewsOf(buffer);
+    this.base = base;
+    this.size = size;
+    this.#written = written;
+  }
+
+  /** True when [address, address + length) is RAM. Any numbers may be given. */
+  contains(address: number, length: number): boolean {
+    return address >= 0 && length >= 0 && address + length <= this.size;
+  }
+
+  /** The bytes themselves, not a copy; undefined when they are not all RAM. */
+  bytes(address: number, length: number): Uint8Array<SharedArrayBuffer> | undefined {
+    if (!this.contains(address, length)) return undefined;
+    return new Uint8Array(this.views.buffer, this.base + address, length);
+  }
+
+  /** To be called after bytes that came from `bytes` were stored. */
+  written(stored: Uint8Array): void {
+    this.#written(stored.byteOffset, stored.length);
+  }
+
+  /** As `written`, for each. */
+  allWritten(stored: readonly Uint8Array[]): void {
+    for (const piece of stored) this.#written(piece.byteOffset, piece.length);
+  }
+}
