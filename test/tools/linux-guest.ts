@@ -21,6 +21,8 @@ export interface GuestOptions extends Pick<PrepareOptions, 'files' | 'modules' |
   readonly smp?: number;
   /** Default multi. */
   readonly thread?: 'multi' | 'single';
+  /** Of smp86; default: its own. */
+  readonly jit?: boolean;
   /** Default 512M. */
   readonly memory?: string;
   /** Added to the kernel command line. */
@@ -85,8 +87,9 @@ export class LinuxGuest {
         log: () => {},
       }));
     const smp = options.smp ?? 2;
+    const jit = options.jit === undefined ? '' : `,jit=${options.jit ? 'on' : 'off'}`;
     const args = [
-      ...['-accel', `tcg,thread=${options.thread ?? 'multi'}`],
+      ...['-accel', `tcg,thread=${options.thread ?? 'multi'}${options.emulator === 'qemu' ? '' : jit}`],
       ...['-smp', String(smp), '-m', options.memory ?? '512M', '-nographic'],
       ...['-kernel', prepared.kernel, '-initrd', prepared.initrd],
       ...['-append', `${prepared.append} ${options.append ?? ''}`.trim()],

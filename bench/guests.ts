@@ -1,0 +1,162 @@
+/**
+ * Workloads in a Linux guest (`bench/guest/*.c`): time under native QEMU (TCG, thread=multi) by time under smp86, the
+ * same kernel and initramfs, workload by workload in turn. Above 1 smp86 is faster.
+ *
+ *   node bench/guests.ts [--runs N] [--only NAME,…] [--jit on|off] [--smp N] [--json FILE] [--no-qemu]
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, loadavg } from 'node:os';
+import { parseArgs } from 'node:util';
+import { LinuxGuest } from '../test/tools/linux-guest.ts';
+import { guestProgram, workloadNames } from './guest-program.ts';
+import { median, qemuVersion } from './qemu.ts';
+
+/** What both emulators have, so that the C library chooses the same code. */
+const CPU = 'qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt';
+/** Ms for a workload's two rounds. */
+const TIMEOUT = 240_000;
+
+/** ms. */
+interface Sample {
+  readonly checksum: string;
+  readonly warmUp: number;
+  readonly time: number;
+}
+/** A guest of one emulator, booted when it is needed. */
+class Column {
+  readonly name: string;
+  readonly samples = new Map<string, Sample[]>();
+  /** Why a workload gave no sample. */
+  readonly failures = new Map<string, string>();
+  private readonly start: () => Promise<LinuxGuest>;
+  private guest: LinuxGuest | undefined;
+
+  constructor(name: string, start: () => Promise<LinuxGuest>) {
+    this.name = name;
+    this.start = start;
+  }
+
+  async measure(workload: string): Promise<void> {
+    try {
+      this.guest ??= await this.start();
+      const output = await this.guest.run(`bench ${workload}`, TIMEOUT);
+      const match = /^bench \S+ ([0-9a-f]{16}) (\d+) (\d+)$/m.exec(output);
+      if (match === null) throw new Error(output);
+      const [, checksum, warmUp, time] = match;
+      const list = this.samples.get(workload) ?? [];
+      this.samples.set(workload, list);
+      list.push({ checksum, warmUp: Number(warmUp) / 1e6, time: Number(time) / 1e6 });
+    } catch (error) {
+      this.failures.set(workload, (error as Error).message);
+      await this.close();
+    }
+  }
+  async close(): Promise<void> {
+    await this.guest?.close();
+    this.guest = undefined;
+  }
+  value(workload: string, of: 'warmUp' | 'time'): number {
+    return median((this.samples.get(workload) ?? []).map((s) => s[of]));
+  }
+}
+
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '3' },
+    only: { type: 'string' },
+    jit: { type: 'string', default: 'on' },
+    smp: { type: 'string', default: '2' },
+    json: { type: 'string' },
+    qemu: { type: 'boolean', default: true },
+  },
+  allowNegative: true,
+});
+const all = workloadNames();
+const only = values.only?.split(',');
+const unknown = only?.find((name) => !all.includes(name));
+if (unknown !== undefined) throw new RangeError(`no workload '${unknown}': ${all.join(' ')}`);
+const names = only ?? all;
+
+const program = readFileSync(await guestProgram());
+const files = [{ path: 'bin/bench', data: program, mode: 0o755 }];
+const common = { files, smp: Number(values.smp), extra: ['-cpu', CPU] };
+const smp86 = new Column('smp86', () => LinuxGuest.boot({ ...common, jit: values.jit === 'on' }));
+const qemu = new Column('qemu', () => LinuxGuest.boot({ ...common, emulator: 'qemu' }));
+const version = values.qemu ? qemuVersion() : undefined;
+if (version === undefined) console.log('without qemu-system-x86_64: no comparison');
+const columns = version === undefined ? [smp86] : [qemu, smp86];
+for (let i = 0; i < Number(values.runs); i++) {
+  for (const name of names) for (const column of columns) await column.measure(name);
+  for (const column of columns) await column.close();
+}
+
+/** What a workload came to; times in ms, ratios QEMU's time by smp86's. */
+interface Row {
+  readonly name: string;
+  readonly smp86: number;
+  readonly qemu: number;
+  readonly ratio: number;
+  readonly warmUpRatio: number;
+  readonly trouble?: string;
+}
+function rowOf(name: string): Row {
+  const sums = new Set(columns.flatMap((c) => (c.samples.get(name) ?? []).map((s) => s.checksum)));
+  const failed = columns.find((c) => c.failures.has(name));
+  const own = smp86.value(name, 'time');
+  const other = qemu.value(name, 'time');
+  return {
+    name,
+    smp86: own,
+    qemu: other,
+    ratio: other / own,
+    warmUpRatio: qemu.value(name, 'warmUp') / smp86.value(name, 'warmUp'),
+    ...(failed !== undefined
+      ? { trouble: `${failed.name}: ${failed.failures.get(name)?.slice(0, 2000)}` }
+      : sums.size > 1
+        ? { trouble: `results differ: ${[...sums].join(' ')}` }
+        : {}),
+  };
+}
+
+const rows = names.map(rowOf);
+console.log(
+  `ms of a round after a warm-up round; medians of ${values.runs}; jit=${values.jit}, -smp ${values.smp}`,
+);
+if (version !== undefined) console.log(version);
+console.log(`load average at the end ${loadavg()[0].toFixed(1)}, ${availableParallelism()} cores`);
+console.log(
+  ['workload'.padEnd(14), ...['qemu', 'smp86', 'ratio', 'warm-up'].map((t) => t.padStart(9))].join(''),
+);
+for (const row of rows) {
+  const cells = [row.qemu.toFixed(0), row.smp86.toFixed(0), row.ratio.toFixed(2), row.warmUpRatio.toFixed(2)];
+  console.log([row.name.padEnd(14), ...cells.map((c) => c.padStart(9))].join(''));
+  if (row.trouble !== undefined) {
+    console.log(`  ${row.trouble}`);
+    process.exitCode = 1;
+  }
+}
+const ratios = rows.map((r) => r.ratio).filter((r) => r > 0);
+const mean = Math.exp(ratios.reduce((sum, r) => sum + Math.log(r), 0) / ratios.length);
+const least = rows.reduce((a, b) => (b.ratio < a.ratio ? b : a));
+if (ratios.length > 0) {
+  console.log(
+    `geometric mean of ${ratios.length}: ${mean.toFixed(2)}, least ${least.ratio.toFixed(2)} (${least.name})`,
+  );
+}
+if (values.json !== undefined) {
+  const about = {
+    date: new Date().toISOString(),
+    cpu: `${availableParallelism()} x ${cpus()[0]?.model}`,
+    node: process.version,
+    qemu: version,
+    jit: values.jit,
+    smp: common.smp,
+    runs: Number(values.runs),
+  };
+  const samples = Object.fromEntries(columns.map((c) => [c.name, Object.fromEntries(c.samples)]));
+  writeFileSync(
+    values.json,
+    JSON.stringify({ about, rows, geometricMean: mean, least: least.ratio, samples }, undefined, 2),
+  );
+}
+process.exit();
