@@ -246,12 +246,12 @@ static uint64_t sieve(uint64_t n) {
 }
 
 const struct workload code_workloads[] = {
-    {"calls", calls, 40},
-    {"indirect", indirect, 40000000},
-    {"branches", branches, 20000000},
+    {"calls", calls, 200},
+    {"indirect", indirect, 20000000},
+    {"branches", branches, 12000000},
     {"sort", sort, 90},
-    {"interpreter", interpreter, 180000},
-    {"compression", compression, 60},
+    {"interpreter", interpreter, 18000},
+    {"compression", compression, 180},
     {"sieve", sieve, 40},
     {0},
 };

@@ -103,6 +103,6 @@ static uint64_t functions(uint64_t n) {
 }
 
 const struct workload float_workloads[] = {
-    {"nbody", nbody, 50000},           {"mandelbrot", mandelbrot, 160},   {"matrix", matrix, 30},
+    {"nbody", nbody, 200000},           {"mandelbrot", mandelbrot, 520},   {"matrix", matrix, 120},
     {"long-double", long_double, 600000}, {"functions", functions, 100000}, {0},
 };

@@ -122,6 +122,6 @@ static uint64_t bignum(uint64_t n) {
 }
 
 const struct workload integer_workloads[] = {
-    {"int-mix", int_mix, 60000000}, {"div64", div64, 6000000}, {"sha256", sha256, 70000}, {"hash64", hash64, 4000},
+    {"int-mix", int_mix, 80000000}, {"div64", div64, 24000000}, {"sha256", sha256, 200000}, {"hash64", hash64, 12000},
     {"crc32", crc32, 2500},         {"bignum", bignum, 100000}, {0},
 };

@@ -128,6 +128,6 @@ static uint64_t strings(uint64_t n) {
 }
 
 const struct workload memory_workloads[] = {
-    {"copies", copies, 400000}, {"copy-loop", copy_loop, 3000}, {"rep-movs", rep_movs, 20000}, {"chase", chase, 2500000},
+    {"copies", copies, 160000}, {"copy-loop", copy_loop, 3000}, {"rep-movs", rep_movs, 100000}, {"chase", chase, 1500000},
     {"tree", tree, 150000},     {"strings", strings, 60000},    {0},
 };

@@ -72,5 +72,5 @@ static uint64_t sse42(uint64_t n) {
 }
 
 const struct workload simd_workloads[] = {
-    {"sse-integer", sse_integer, 2000}, {"sse-float", sse_float, 1200}, {"sse4.2", sse42, 500}, {0},
+    {"sse-integer", sse_integer, 5000}, {"sse-float", sse_float, 3500}, {"sse4.2", sse42, 1200}, {0},
 };

@@ -128,6 +128,6 @@ static uint64_t files(uint64_t n) {
 }
 
 const struct workload system_workloads[] = {
-    {"syscall", system_calls, 1500000}, {"page-faults", page_faults, 300}, {"fork", fork_wait, 500}, {"exec", exec, 200},
-    {"switches", context_switches, 25000}, {"signals", signals, 150000},  {"files", files, 1500},  {0},
+    {"syscall", system_calls, 700000}, {"page-faults", page_faults, 120}, {"fork", fork_wait, 250}, {"exec", exec, 100},
+    {"switches", context_switches, 6000}, {"signals", signals, 50000},  {"files", files, 500},  {0},
 };

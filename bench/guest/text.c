@@ -65,5 +65,5 @@ static uint64_t words(uint64_t n) {
 }
 
 const struct workload text_workloads[] = {
-    {"format", format, 90000}, {"parse", parse, 150000}, {"words", words, 1500000}, {0},
+    {"format", format, 40000}, {"parse", parse, 120000}, {"words", words, 3000000}, {0},
 };

@@ -133,7 +133,7 @@ static void unmap_body(struct job *job) {
 static uint64_t unmap(uint64_t n) { return together(unmap_body, n); }
 
 const struct workload thread_workloads[] = {
-    {"independent", independent, 60000000}, {"atomics", atomics, 2000000}, {"spin-lock", spin_lock, 1000000},
-    {"mutex", mutex, 1000000},              {"futex", futex, 15000},       {"unmap", unmap, 4000},
+    {"independent", independent, 100000000}, {"atomics", atomics, 8000000}, {"spin-lock", spin_lock, 1000000},
+    {"mutex", mutex, 2000000},              {"futex", futex, 6000},       {"unmap", unmap, 250},
     {0},
 };
