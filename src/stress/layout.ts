@@ -133,6 +133,8 @@ export interface Cast {
   readonly readers: number;
   readonly tickers: number;
   readonly stoppers: number;
+  /** How often at most a callback arms its own timer for the past, one call after the other. */
+  readonly burst: number;
 }
 
 export const TICKETS_PER_ARMER = 12;

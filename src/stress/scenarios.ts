@@ -19,8 +19,10 @@ const NOBODY: Cast = {
   readers: 0,
   tickers: 0,
   stoppers: 0,
+  burst: 64,
 };
 const half = (n: number): number => Math.ceil(n / 2);
+const quarter = (n: number): number => Math.ceil(n / 4);
 
 export const SCENARIOS: readonly StressScenario[] = [
   {
@@ -33,6 +35,18 @@ export const SCENARIOS: readonly StressScenario[] = [
     title:
       'the main loop under the BQL; n switch clocks, half of it under the BQL, n arm, n/2 take the BQL and post requests',
     cast: (n) => ({ ...NOBODY, mainLoop: true, togglers: n, armers: n, holders: half(n) }),
+  },
+  {
+    name: 'passes',
+    title:
+      'n/4 threads switch clocks while n/4 contexts are in passes of up to thousands of callbacks, n/4 arm',
+    cast: (n) => ({
+      ...NOBODY,
+      contexts: quarter(n),
+      togglers: quarter(n),
+      armers: quarter(n),
+      burst: 20_000,
+    }),
   },
   {
     name: 'arm',
@@ -69,6 +83,7 @@ export const SCENARIOS: readonly StressScenario[] = [
       readers: 1,
       tickers: 0,
       stoppers: 1,
+      burst: 64,
     }),
   },
 ];

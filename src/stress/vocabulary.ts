@@ -33,7 +33,8 @@ export const OPERATION = numbers(OPERATION_NAMES);
 /** Invariants, as reports call them, and what is counted for each. */
 export const CHECKS = {
   /** Callbacks that found their clock enabled, at their begin and end. */
-  'disabled-callback': 'callbacks: their clock was not disabled',
+  'virtual-callback': 'VIRTUAL callbacks: their clock was not disabled',
+  'disabled-callback': 'callbacks of other clocks: their clock was not disabled',
   /** Windows between a disabling call's return and the enabling one. */
   'disabled-window': 'windows of a disabled clock: no callback ran',
   'misuse-refused': 'callbacks that disabled their own clock: refused',

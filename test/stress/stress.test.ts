@@ -20,8 +20,9 @@ function options(...args: string[]): StressOptions {
 
 /** What each scenario has to have checked, so that none passes by doing nothing. */
 const EXPECTED: Readonly<Record<string, readonly CheckName[]>> = {
-  toggle: ['disabled-callback', 'disabled-window', 'timer-fired', 'timer-early'],
+  toggle: ['virtual-callback', 'disabled-callback', 'disabled-window', 'timer-fired', 'timer-early'],
   'main-loop': ['disabled-window', 'bql-excludes', 'request-arrived'],
+  passes: ['virtual-callback', 'disabled-window', 'misuse-refused'],
   arm: ['timer-fired', 'timer-early'],
   'bottom-half': ['bh-called', 'bh-cancelled', 'oneshot-called'],
   iothread: ['timer-fired', 'disabled-window', 'oneshot-called'],

@@ -8,9 +8,6 @@ import { SLOT, SLOT_BOTTOM_HALVES, TICKETS_PER_ARMER, type TicketView } from '..
 import { clockName, type Stage } from '../stage.ts';
 import { CALLBACK } from '../vocabulary.ts';
 
-/** How often at most a callback arms its own timer for the past, one call after the other. */
-const LONGEST_BURST = 64;
-
 /** Registers what timers and bottom halves call. */
 export function registerCallbacks(stage: Stage): void {
   const timers: (SharedTimer | undefined)[] = [];
@@ -26,7 +23,7 @@ export function registerCallbacks(stage: Stage): void {
     const other = stage.random.oneIn(2) ? arg : stage.random.below(tickets);
     if (timerTicket(other).awaited.load() !== 0) return;
     const timer = (timers[other] ??= stage.clocks.timer(timerTicket(other).index.load()));
-    if (other === arg && stage.random.oneIn(4)) bursts[arg] = stage.random.below(LONGEST_BURST);
+    if (other === arg && stage.random.oneIn(4)) bursts[arg] = stage.random.below(stage.plan.cast.burst);
     timer.mod(
       stage.clocks.now(timer.list.type) + stage.random.below(stage.random.oneIn(2) ? 20_000 : 300_000),
     );
@@ -51,7 +48,7 @@ export function registerCallbacks(stage: Stage): void {
       if (arg < tickets && !stage.stopping && stage.random.oneIn(2)) rearm(arg);
     }
     checkEnabled(stage, type, home, arg);
-    stage.held('disabled-callback');
+    stage.held(type === CLOCK.VIRTUAL ? 'virtual-callback' : 'disabled-callback');
     if (ticket.awaited.load() !== 0) ticket.done.set();
   });
   stage.callbacks.register(CALLBACK.BOTTOM_HALF, (arg) => {
