@@ -4,20 +4,29 @@
  */
 import v8 from 'node:v8';
 
-let force: ((f: unknown) => void) | undefined;
-let optimised: ((f: unknown) => boolean) | undefined;
+interface Natives {
+  readonly force: (f: unknown) => void;
+  readonly optimised: (f: unknown) => boolean;
+}
+let natives: Natives | undefined;
+
+function getNatives(): Natives {
+  if (natives === undefined) {
+    v8.setFlagsFromString('--allow-natives-syntax');
+    natives = {
+      force: new Function('f', '%WasmTierUpFunction(f)') as Natives['force'],
+      optimised: new Function('f', 'return %IsTurboFanFunction(f)') as Natives['optimised'],
+    };
+  }
+  return natives;
+}
 
 /** *May block:* for the compilation (about a second for the interpreter's main loop, once per module and process). */
 export function tierUp(f: unknown): void {
-  if (force === undefined) {
-    v8.setFlagsFromString('--allow-natives-syntax');
-    force = new Function('f', '%WasmTierUpFunction(f)') as (f: unknown) => void;
-    optimised = new Function('f', 'return %IsTurboFanFunction(f)') as (f: unknown) => boolean;
-  }
-  force(f);
+  getNatives().force(f);
 }
 
-/** True when V8's optimising compiler made the code of a function that `tierUp` was called for. */
+/** True when V8's optimising compiler has made the code of an exported wasm function, whichever thread asked for it. */
 export function isOptimised(f: unknown): boolean {
-  return optimised?.(f) ?? false;
+  return getNatives().optimised(f);
 }
