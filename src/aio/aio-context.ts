@@ -8,6 +8,7 @@ import type { ClockSystem } from '../timer/clock.ts';
 import type { TimerGroup } from '../timer/timer-group.ts';
 import { reduceTimerSlack } from '../timer/timer-slack.ts';
 import { BottomHalves, BottomHalvesState } from './bottom-half.ts';
+import { BusyPolling, type PollParameters } from './busy-polling.ts';
 import { AioError } from './errors.ts';
 
 export const AioState = struct({
@@ -82,6 +83,7 @@ export class AioContext {
   readonly #state: ViewOf<typeof AioState>;
   readonly #bottomHalves: BottomHalves;
   readonly #pollers: Poller[] = [];
+  #polling: BusyPolling | undefined;
 
   /** Bytes of a context; place it at a multiple of 64. */
   static size(options: AioOptions = {}): number {
@@ -154,6 +156,16 @@ export class AioContext {
     this.#bottomHalves.scheduleOneshot(callback, arg);
   }
 
+  /** Has a coroutine (`Coroutine`, by its number) go on in its context. More than once is once. *Thread:* any. */
+  coSchedule(coroutine: number): void {
+    this.#bottomHalves.schedule(coroutine);
+  }
+
+  /** Whether, and how long, `wait` looks at the pollers before it sleeps; at first not. *Thread:* owner. */
+  setPolling(parameters: PollParameters): void {
+    this.#polling = parameters.maxNs === 0 ? undefined : new BusyPolling(parameters);
+  }
+
   /** *Thread:* owner. */
   addPoller(poller: Poller): void {
     this.#pollers.push(poller);
@@ -175,16 +187,27 @@ export class AioContext {
   /** Sleeps until there may be something to do. *Thread:* owner. *Lock:* not the BQL. *May block:* yes. */
   wait(): void {
     // a notification after the timeout was computed is still there and ends the wait at once
-    this.group.notifier.wait(this.timeout());
+    if (this.#polling === undefined || this.#pollers.length === 0) this.group.notifier.wait(this.timeout());
+    else this.#pollAndWait(this.#polling);
   }
 
-  /** Does what there is to do: events, bottom halves, timers; returns whether there was something. *Thread:* owner. */
+  #pollAndWait(polling: BusyPolling): void {
+    const start = this.clocks.hostNow();
+    const left = polling.poll(
+      this.timeout(),
+      () => this.group.notifier.notified || this.#pollers.some((poller) => poller.ready()),
+      () => this.clocks.hostNow(),
+    );
+    this.group.notifier.wait(left);
+    polling.adapt(this.clocks.hostNow() - start);
+  }
+
+  /** Does what there is to do: bottom halves, events, timers; returns whether there was something. *Thread:* owner. */
   dispatch(): boolean {
     // accept first: who adds work after we looked notifies again
     this.group.notifier.accept();
-    let progress = false;
+    let progress = this.#bottomHalves.run(this.clocks.callbacks);
     for (const poller of this.#pollers) if (poller.poll()) progress = true;
-    if (this.#bottomHalves.run(this.clocks.callbacks)) progress = true;
     if (this.group.run()) progress = true;
     return progress;
   }

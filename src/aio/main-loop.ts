@@ -90,7 +90,7 @@ export class MainLoop {
 
   /**
    * One turn: sleeps with the BQL released until the soonest deadline or a notification (not when
-   * `nonblocking`), then requests, pollers, bottom halves and timers with the BQL held.
+   * `nonblocking`), then bottom halves, requests and pollers, and timers with the BQL held.
    * *Thread:* main loop. *Lock:* BQL on entry and return. *May block:* yes. Throws `unknown-request`.
    */
   mainLoopWait(nonblocking = false): boolean {

@@ -67,11 +67,14 @@ export class ClockSystem implements ListClock {
 
   /**
    * Makes a clock system at `offset`: ticks disabled, VIRTUAL disabled, the other clocks enabled, and
-   * the main loop's group (number 0). *Thread:* the creating one, before any attaches.
+   * the main loop's group (number 0). *Thread:* the creating one, before any attaches. Throws `already-initialised`.
    */
   static init(buffer: SharedArrayBuffer, offset: number, options: ClockOptions = {}): ClockSystem {
     const layout = ClockSystem.layout(limitsOf(options));
     const state = ClockState.at(buffer, offset);
+    if (state.magic === CLOCK_MAGIC) {
+      throw new ClockError('already-initialised', `there is a clock system at offset ${offset}`);
+    }
     new Uint8Array(buffer, offset, layout.timers).fill(0);
     state.maxTimers = layout.maxTimers;
     state.maxGroups = layout.maxGroups;

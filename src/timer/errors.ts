@@ -2,6 +2,8 @@
 export type ClockErrorCode =
   /** No clock system was made at that offset. */
   | 'not-initialised'
+  /** A clock system is made where there is one. */
+  | 'already-initialised'
   /** VIRTUAL is to be set, but the host drives it. */
   | 'not-manual'
   /** A callback disables the clock of its own timer, and would wait for itself. */

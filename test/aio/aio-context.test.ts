@@ -157,7 +157,114 @@ describe('a bottom half', () => {
   });
 });
 
+describe('bottom halves and their owner', () => {
+  it('every schedule notifies, also of one that is scheduled already', () => {
+    const { context } = setup();
+    const half = context.createBottomHalf(() => {});
+    for (let i = 0; i < 3; i++) {
+      context.group.notifier.accept();
+      half.schedule();
+      expect(context.group.notifier.notified).toBe(true);
+    }
+  });
+
+  it('one that is scheduled already is not linked again, nor one that was cancelled meanwhile', () => {
+    const { context, log } = setup();
+    const [a, b] = [1, 2].map((n) => context.createBottomHalf((arg) => log.push(arg), n));
+    a.schedule();
+    b.schedule();
+    a.schedule();
+    b.cancel();
+    b.schedule();
+    context.dispatch();
+    context.dispatch();
+    expect(log).toEqual([1, 2]);
+  });
+
+  it('its flags are clear before its call, so that a schedule during it is called in the next turn', () => {
+    const { context, log } = setup();
+    const half = context.createBottomHalf(() => {
+      if (log.push(context.timeout()) === 1) {
+        half.schedule();
+        log.push(context.timeout());
+      }
+    });
+    half.schedule();
+    context.dispatch();
+    expect(log).toEqual([Infinity, 0]);
+    context.dispatch();
+    expect(log).toEqual([Infinity, 0, Infinity]);
+  });
+
+  it('a scheduled one makes the timeout 0, an idle one 10 ms at most, a cancelled one does not count', () => {
+    const { clocks, context } = setup();
+    const half = context.createBottomHalf(() => {});
+    half.scheduleIdle();
+    expect(context.timeout()).toBe(10e6);
+    clocks.createTimer({ clock: CLOCK.REALTIME, callback: 0, group: context.group.index }).mod(3e6);
+    expect(context.timeout()).toBe(3e6);
+    const urgent = context.createBottomHalf(() => {});
+    urgent.schedule();
+    expect(context.timeout()).toBe(0);
+    urgent.cancel();
+    expect(context.timeout()).toBe(3e6);
+  });
+});
+
 describe('a context', () => {
+  it('accepts, then runs bottom halves, then pollers, then timers', () => {
+    const { clocks, context } = setup();
+    const order: string[] = [];
+    const { notifier } = context.group;
+    context.addPoller({
+      ready: () => false,
+      poll: () => {
+        order.push(`poller ${notifier.notified}`);
+        return false;
+      },
+    });
+    const half = context.createBottomHalf(() => order.push(`bottom half ${notifier.notified}`));
+    clocks
+      .createTimer({
+        clock: CLOCK.REALTIME,
+        callback: () => order.push('timer'),
+        group: context.group.index,
+      })
+      .mod(0);
+    half.schedule();
+    context.dispatch();
+    expect(order).toEqual(['bottom half false', 'poller false', 'timer']);
+  });
+
+  it('work that is added after its turn has looked for it keeps it from sleeping', () => {
+    const { context } = setup();
+    let work = 0;
+    context.addPoller({
+      ready: () => work > 0,
+      poll: () => {
+        const had = work > 0;
+        work = 0;
+        return had;
+      },
+    });
+    context.createBottomHalf(() => {}).schedule();
+    context.dispatch();
+    work = 1; // by another thread, after the pollers were asked
+    context.notify();
+    context.wait(); // returns at once
+    expect(context.dispatch()).toBe(true);
+  });
+
+  it('its group runs all four clocks', () => {
+    const { clocks, context, log } = setup();
+    clocks.clockEnable(CLOCK.VIRTUAL, true);
+    for (const clock of [0, 1, 2, 3] as const) {
+      clocks.createTimer({ clock, callback: () => log.push(clock), group: context.group.index }).mod(0);
+    }
+    context.dispatch();
+    expect(log).toEqual([0, 1, 2, 3]);
+  });
+
   it('sleeps until its soonest timer, and runs it', () => {
     const { context, clocks, source, log } = setup();
     const timer = clocks.createTimer({

@@ -15,7 +15,7 @@ function setup() {
 }
 
 describe('the main loop', () => {
-  it('runs requests, then bottom halves, then timers, all with the BQL held', () => {
+  it('runs bottom halves, then requests, then timers, all with the BQL held', () => {
     const { clocks, loop, bql, log } = setup();
     clocks.clockEnable(CLOCK.VIRTUAL, true);
     const note = (what: string) => (): void => {
@@ -28,7 +28,7 @@ describe('the main loop', () => {
     bql.lock();
     expect(loop.mainLoopWait()).toBe(true);
     expect(loop.mainLoopWait(true)).toBe(false);
-    expect(log).toEqual(['request', true, 'half', true, 'timer', true]);
+    expect(log).toEqual(['half', true, 'request', true, 'timer', true]);
     bql.unlock();
   });
 
@@ -46,6 +46,36 @@ describe('the main loop', () => {
     watched.mainLoopWait();
     expect(performance.now() - start).toBeGreaterThan(3.9);
     expect(states).toEqual(['unlock', 'lock', 'unlock', 'lock']);
+  });
+
+  it('does not sleep when nonblocking', () => {
+    const { loop, bql } = setup();
+    const wait = (): never => {
+      throw new Error('slept');
+    };
+    loop.context.group.notifier.wait = wait;
+    bql.lock();
+    expect(loop.mainLoopWait(true)).toBe(false);
+    expect(() => loop.mainLoopWait()).toThrow('slept');
+  });
+
+  it('notify ends its current or next sleep, and nothing else', () => {
+    const { loop, bql } = setup();
+    bql.lock();
+    loop.notify();
+    expect(loop.mainLoopWait()).toBe(false); // returns at all
+    expect(loop.context.timeout()).toBe(Infinity);
+  });
+
+  it('runs the timers of all four clocks in one pass', () => {
+    const { clocks, loop, bql, log } = setup();
+    clocks.clockEnable(CLOCK.VIRTUAL, true);
+    for (const clock of [3, 0, 2, 1] as const) {
+      clocks.createTimer({ clock, callback: () => log.push(clock) }).mod(0);
+    }
+    bql.lock();
+    loop.mainLoopWait(true);
+    expect(log).toEqual([0, 1, 2, 3]);
   });
 
   it('merges requests of one kind that wait, with the last argument', () => {

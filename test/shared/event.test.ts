@@ -1,5 +1,14 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { Event, EventCount, keepAlive, WAIT_NOT_EQUAL, WAIT_OK, WAIT_TIMED_OUT } from '@smp86/atomics-sync';
+import {
+  Event,
+  EventCount,
+  jsSyncOps,
+  keepAlive,
+  type SyncOps,
+  WAIT_NOT_EQUAL,
+  WAIT_OK,
+  WAIT_TIMED_OUT,
+} from '@smp86/atomics-sync';
 
 const settle = () => new Promise((resolve) => setTimeout(resolve, 5));
 
@@ -72,6 +81,87 @@ describe('Event', () => {
     event.set();
     await settle();
     expect(await event.waitAsync()).toBe(true);
+  });
+});
+
+/** What each call does to the word, as a list of operations (docs/clocks-rules.md, section 5). */
+describe("Event's operations", () => {
+  const [SET, FREE, BUSY] = [0, 1, -1];
+
+  /** An event that is `state`, and its operations so far; a wait ends at once with `waitResult`. */
+  function recorded(state: number) {
+    const buffer = new SharedArrayBuffer(8);
+    const real = jsSyncOps(buffer);
+    const log: string[] = [];
+    const ops: SyncOps = {
+      ...real,
+      load: (at) => (log.push('load'), real.load(at)),
+      exchange: (at, value) => (log.push(`exchange ${value}`), real.exchange(at, value)),
+      or: (at, value) => (log.push(`or ${value}`), real.or(at, value)),
+      compareExchange: (at, expected, value) => (
+        log.push(`compareExchange ${expected} ${value}`),
+        real.compareExchange(at, expected, value)
+      ),
+      wait: (_at, expected) => (log.push(`wait ${expected}`), WAIT_OK),
+      notify: (_at, count) => (log.push(`notify ${count}`), 0),
+    };
+    real.store(0, state);
+    return { event: new Event(buffer, 0, ops), log, state: () => real.load(0) };
+  }
+
+  test('set exchanges whatever the state is, a full barrier after the store of the condition', () => {
+    for (const state of [SET, FREE]) {
+      const { event, log, state: after } = recorded(state);
+      event.set();
+      expect(log).toEqual(['exchange 0']);
+      expect(after()).toBe(SET);
+    }
+  });
+
+  test('set wakes all, if anybody may sleep', () => {
+    const { event, log } = recorded(BUSY);
+    event.set();
+    expect(log).toEqual(['exchange 0', 'notify Infinity']);
+  });
+
+  test('reset ORs with FREE, and only if it is set', () => {
+    const set = recorded(SET);
+    set.event.reset();
+    expect([set.log, set.state()]).toEqual([['load', 'or 1'], FREE]);
+    for (const state of [FREE, BUSY]) {
+      const { event, log, state: after } = recorded(state);
+      event.reset();
+      expect([log, after()]).toEqual([['load'], state]);
+    }
+  });
+
+  test('an OR that comes too late leaves FREE and BUSY as they are', () => {
+    expect([FREE | FREE, BUSY | FREE]).toEqual([FREE, BUSY]);
+  });
+
+  test('wait returns when it is set, else makes FREE BUSY, and sleeps only while it is BUSY', () => {
+    const set = recorded(SET);
+    set.event.wait();
+    expect(set.log).toEqual(['load']);
+    const free = recorded(FREE);
+    free.event.wait();
+    expect([free.log, free.state()]).toEqual([['load', 'compareExchange 1 -1', 'wait -1'], BUSY]);
+    const busy = recorded(BUSY);
+    busy.event.wait();
+    expect(busy.log).toEqual(['load', 'wait -1']);
+  });
+
+  test('wait does not sleep when it is set between its look and its mark', () => {
+    const { event, log } = recorded(FREE);
+    const { ops } = event;
+    const load = ops.load;
+    ops.load = (at) => {
+      const seen = load(at);
+      event.set();
+      return seen;
+    };
+    event.wait();
+    expect(log).toEqual(['load', 'exchange 0', 'compareExchange 1 -1']);
   });
 });
 
