@@ -12,6 +12,9 @@ import {
   type RtcOptions,
   type SmpOptions,
 } from '../machine/machine-options.ts';
+import type { DiskDevice, NodeOptions, ObjectOptions } from '../machine/drive-options.ts';
+import { assembleDisks, type PendingDisk } from './option-disks.ts';
+import type { ParsedDrive } from './option-drives.ts';
 import { Argument, OptionError } from './option-values.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -21,6 +24,7 @@ export type BackendReference =
   { readonly backend: CharBackend | null } | { readonly chardev: string; readonly argument: Argument };
 
 type PendingDevice =
+  | { driver: 'disk'; argument: Argument; device: PendingDisk }
   | Extract<DeviceOptions, { driver: 'isa-debug-exit' | 'pvpanic' }>
   | { driver: 'isa-debugcon'; iobase: number; readback: number; reference: BackendReference };
 
@@ -48,6 +52,10 @@ export class OptionBuilder {
   noDefaults = false;
   readonly serial: BackendReference[] = [];
   readonly devices: PendingDevice[] = [];
+  readonly drives: ParsedDrive[] = [];
+  readonly blockdevs: { argument: Argument; node: NodeOptions }[] = [];
+  readonly objects: ObjectOptions[] = [];
+  snapshot = false;
   readonly chardevs = new Map<string, CharBackend>();
   rtc: RtcOptions = { base: { type: 'utc' }, clock: 'host', driftfix: 'none' };
   readonly actions: Mutable<ActionOptions> = { reboot: 'reset', shutdown: 'poweroff', panic: 'shutdown' };
@@ -59,7 +67,15 @@ export class OptionBuilder {
   finish(): MachineOptions {
     const accel = this.#accel();
     const serial = this.#serial();
-    const devices = this.devices.map((device): DeviceOptions => {
+    const disks = assembleDisks({
+      drives: this.drives,
+      blockdevs: this.blockdevs,
+      devices: this.devices.flatMap((device) => (device.driver === 'disk' ? [device] : [])),
+      iothreads: this.objects.map(({ id }) => id),
+      snapshot: this.snapshot,
+    });
+    const others = this.devices.flatMap((device) => (device.driver === 'disk' ? [] : [device]));
+    const devices = others.map((device): Exclude<DeviceOptions, DiskDevice> => {
       if (device.driver !== 'isa-debugcon') return device;
       const { driver, iobase, readback, reference } = device;
       return { driver, iobase, readback, backend: this.#resolve(reference) ?? { type: 'null' } };
@@ -85,7 +101,10 @@ export class OptionBuilder {
       ...(this.initrd === undefined ? {} : { initrd: this.initrd }),
       ...(this.append === undefined ? {} : { append: this.append }),
       serial,
-      devices,
+      objects: this.objects,
+      blockdevs: disks.blockdevs,
+      drives: disks.drives,
+      devices: [...devices, ...disks.devices],
       rtc: this.rtc,
       actions: { ...this.actions },
       ...(this.bootOrder === undefined ? {} : { bootOrder: this.bootOrder }),

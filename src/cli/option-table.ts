@@ -8,6 +8,7 @@ import {
 } from '../machine/machine-options.ts';
 import { LOG_ITEMS } from '../machine/log.ts';
 import { type BackendReference, type OptionBuilder, SMP_KEYS } from './option-builder.ts';
+import { DRIVE_OPTIONS, parseIde, parseVirtioBlk } from './option-drives.ts';
 import { type Argument, parseDate, splitCommas } from './option-values.ts';
 
 /** Text to print instead of starting a machine: the answer to `-version`, `-cpu help` … */
@@ -37,6 +38,10 @@ const DEVICES = {
   'isa-debug-exit': 'a write of N ends smp86 with exit status 2*N+1 (iobase=0x501, iosize=2)',
   pvpanic: 'a port by which a guest tells that it panicked (ioport=0x505); see -action panic=',
   'isa-debugcon': 'a port that prints what is written to it (iobase=0xe9, chardev=ID, readback=0xe9)',
+  'virtio-blk-pci':
+    'virtio disk (drive=NAME, iothread=NAME, num-queues=N, queue-size=256, serial=TEXT, addr=SLOT)',
+  'ide-hd': 'IDE disk (drive=NAME, bus=ide.0|ide.1, unit=0|1, serial=TEXT, model=TEXT)',
+  'ide-cd': 'ATAPI CD-ROM drive (as ide-hd)',
 };
 
 /** The host side in the short form of -serial and -debugcon. */
@@ -227,6 +232,13 @@ function applyDevice(builder: OptionBuilder, argument: Argument): Printed | void
       builder.devices.push({ driver, iobase: port('iobase', 0xe9), readback, reference });
       return;
     }
+    case 'virtio-blk-pci':
+      builder.devices.push({ driver: 'disk', argument, device: parseVirtioBlk(argument, list) });
+      return;
+    case 'ide-hd':
+    case 'ide-cd':
+      builder.devices.push({ driver: 'disk', argument, device: parseIde(argument, list) });
+      return;
     case 'pvpanic':
       argument.refuseOthers(list, ['driver', 'id', 'ioport']);
       builder.devices.push({ driver, ioport: port('ioport', 0x505) });
@@ -397,6 +409,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       builder.devices.push({ driver: 'isa-debugcon', iobase: 0xe9, readback: 0xe9, reference });
     },
   },
+  ...DRIVE_OPTIONS,
   {
     name: 'device',
     argument: 'DRIVER[,PROPERTY=VALUE]',
@@ -492,9 +505,9 @@ export const OPTIONS: readonly OptionSpec[] = [
 export const UNSUPPORTED: Readonly<Record<string, boolean>> = {
   ...Object.fromEntries(
     (
-      'add-fd audio audiodev acpitable blockdev cdrom chroot compat device_add drive dtb echr fda fdb fsdev ' +
-      'fw_cfg g gdb global hda hdb hdc hdd icount incoming iscsi k L loadvm mem-path mon msg mtdblock netdev ' +
-      'numa object option-rom overcommit pflash pidfile plugin prom-env qmp qmp-pretty readconfig rtc-td-hack ' +
+      'add-fd audio audiodev acpitable chroot compat device_add dtb echr fda fdb fsdev ' +
+      'fw_cfg g gdb global icount incoming iscsi k L loadvm mem-path mon msg mtdblock netdev ' +
+      'numa option-rom overcommit pflash pidfile plugin prom-env qmp qmp-pretty readconfig rtc-td-hack ' +
       'run-with runas sandbox sd seed semihosting-config set smbios spice tb-size tpmdev trace usbdevice uuid ' +
       'virtfs vnc watchdog watchdog-action writeconfig xen-domid bios dfilter'
     )
@@ -505,7 +518,7 @@ export const UNSUPPORTED: Readonly<Record<string, boolean>> = {
     (
       'S s alt-grab ctrl-grab curses daemonize enable-fips enable-kvm enable-sync-profile full-screen ' +
       'mem-prealloc no-fd-bootchk no-quit only-migratable portrait preconfig rotate sdl semihosting show-cursor ' +
-      'singlestep snapshot usb win2k-hack xen-attach xen-domid-restrict'
+      'singlestep usb win2k-hack xen-attach xen-domid-restrict'
     )
       .split(' ')
       .map((name) => [name, false]),

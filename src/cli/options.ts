@@ -33,12 +33,8 @@ export function parseCommandLine(args: readonly string[]): Command {
   for (let i = 0; i < args.length; i++) {
     const word = args[i];
     if (!word.startsWith('-') || word === '-') {
-      throw new OptionError(
-        'ERR_OPTION_UNSUPPORTED',
-        'hda',
-        word,
-        'a disk image as argument is not yet supported (use -kernel)',
-      );
+      byName.get('hda')?.apply(builder, new Argument('hda', word));
+      continue;
     }
     const name = word.replace(/^--?/, '');
     const printing = Object.hasOwn(PRINTING, name) ? PRINTING[name] : undefined;

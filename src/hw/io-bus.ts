@@ -118,6 +118,17 @@ export class IoBus {
     this.#write(port & 0xffff, size, value);
   }
 
+  /**
+   * Does a write that needs no lock (`IoHandler.doorbell`); false: it is none. A region that another thread moves
+   * meanwhile may take it still, as a write does that was under way. *Lock:* none.
+   */
+  doorbell(port: number, size: number, value: number): boolean {
+    if (this.#state !== undefined && this.#state.generation !== this.#seen) return false;
+    const region = this.#regions[this.#table[port]];
+    if (region.handler.doorbell === undefined || !this.#whole(region, port, size)) return false;
+    return region.handler.doorbell(port - region.base, size, value);
+  }
+
   #read(port: number, size: number): number {
     const region = this.#regions[this.#table[port]];
     const offset = port - region.base;
@@ -269,8 +280,21 @@ export class MmioBus {
     }
   }
 
+  /** As `IoBus.doorbell`. *Lock:* none. */
+  doorbell(address: number, size: number, value: number): boolean {
+    if (this.#state !== undefined && this.#state.generation !== this.#seen) return false;
+    const r = this.#located(address);
+    if (r.handler.doorbell === undefined || size > r.width || address + size > r.end) return false;
+    return r.handler.doorbell(address - r.base, size, value);
+  }
+
   #find(address: number): MmioRegion {
     if (this.#state !== undefined && this.#state.generation !== this.#seen) this.#derive();
+    return this.#located(address);
+  }
+
+  /** Among the regions as they were last derived. */
+  #located(address: number): MmioRegion {
     const page = Math.floor(address / (1 << PAGE_SHIFT));
     const slot = page & (CACHE_SLOTS - 1);
     const cached = this.#cache[slot];

@@ -13,6 +13,7 @@ import { Debugcon } from '../hw/char/debugcon.ts';
 import { Uart16550, UART_PORTS } from '../hw/char/uart-16550.ts';
 import type { IoHandler, IrqLine, Timer } from '../hw/device.ts';
 import { FW_CFG, FW_CFG_DMA_PORT, FW_CFG_DMA_PORTS, FW_CFG_PORT, FW_CFG_PORTS, FwCfg } from '../hw/fw-cfg.ts';
+import { GuestRam } from '../hw/guest-ram.ts';
 import { I8042, I8042_COMMAND, I8042_DATA } from '../hw/input/i8042.ts';
 import { ApicBus } from '../hw/intc/apic-bus.ts';
 import { Gsis } from '../hw/intc/gsi.ts';
@@ -47,6 +48,7 @@ import {
 } from './layout.ts';
 import { Log } from './log.ts';
 import { VcpuSignals } from './signals.ts';
+import { Storage } from './storage.ts';
 import { Throttle, ThrottleState } from './throttle.ts';
 
 /** Kinds of requests to the main loop. */
@@ -69,13 +71,17 @@ export const REQUEST = {
   SERIAL_BREAK: 11,
   /** The throttle's percentage was set. */
   THROTTLE: 12,
+  /** Disk devices have interrupt lines to move. */
+  DISK_IRQS: 13,
+  /** A disk's error stops the machine. */
+  IO_ERROR: 14,
 } as const;
 
 /** What the host thread has done and is told the end of. */
 export const COMMAND = { PAUSE: 0, RESUME: 1, RESET: 2 } as const;
 export const COMMAND_BITS = 2;
 
-export type BoardRole = 'create' | 'main-loop' | 'vcpu';
+export type BoardRole = 'create' | 'main-loop' | 'vcpu' | 'iothread';
 
 const STOP_REQUESTED = CpuEnv.offsetOf('stopRequested') >>> 2;
 const COM_PORTS = [0x3f8, 0x2f8, 0x3e8, 0x2e8] as const;
@@ -90,6 +96,9 @@ const RTC_PORT = 0x70;
 const TURN = 1e8;
 const PIIX_SLOT = 1;
 const RTC_IRQ = 8;
+/** Where a memory write is an interrupt message. */
+const MSI_BASE = 0xfee0_0000;
+const MSI_END = 0xfef0_0000;
 
 export class Board {
   readonly buffer: SharedArrayBuffer;
@@ -127,6 +136,7 @@ export class Board {
   readonly i8042: I8042;
   readonly port92: Port92;
   readonly fwCfg: FwCfg;
+  readonly storage: Storage;
   private readonly turnTimer: Timer;
   /** The vCPU whose access is being handled: its LAPIC answers at the LAPIC's address. Set by the vCPU loop. */
   currentCpu = 0;
@@ -136,6 +146,7 @@ export class Board {
   /** Looks at each access outside RAM, for the log. */
   private readonly noteAccess: ((what: 'read' | 'write', address: number, size: number) => void) | undefined;
   private timerCount = 0;
+  private readonly fence = new Int32Array(new SharedArrayBuffer(4));
 
   /** `own`: the vCPUs that the calling thread runs. */
   constructor(
@@ -280,12 +291,14 @@ export class Board {
             this.noteAccess?.('read', address, size);
             return this.mmio.read(address, size);
           }),
-        write: (lo, hi, size, value) =>
+        write: (lo, hi, size, value) => {
+          const address = hi * 2 ** 32 + lo;
+          if (this.mmio.doorbell(address, size, value)) return;
           this.bql.with(() => {
-            const address = hi * 2 ** 32 + lo;
             this.noteAccess?.('write', address, size);
             this.mmio.write(address, size, value);
-          }),
+          });
+        },
       },
     });
     const a20: IrqLine = { set: (level) => this.setA20(level) };
@@ -313,6 +326,16 @@ export class Board {
     this.fwCfg = new FwCfg(states.fwCfg, arena, {
       read: (address, into) => this.dma(address, into, false),
       write: (address, from) => this.dma(address, from, true),
+    });
+
+    // --- disks ---
+    this.storage = new Storage(config.storage, layout.storage, {
+      clocks: this.clocks,
+      pci: this.pci,
+      ram: new GuestRam(buffer, layout.ram, config.ram, (host, length) => this.stored(host, length)),
+      msi: { send: (address, data) => this.sendMessage(address, data) },
+      postIrqs: () => this.mainLoop.post(REQUEST.DISK_IRQS),
+      create: role === 'create',
     });
 
     // --- buses ---
@@ -461,6 +484,19 @@ export class Board {
     return true;
   }
 
+  /** A device has stored in RAM. *Thread:* any that has `memoryWritten`. *Lock:* none. */
+  private stored(host: number, length: number): void {
+    // Before the look at the code map: a page that becomes code now is decoded with what was stored, or else the
+    // map says so. A store followed by a load needs a fence, and an exchange is one.
+    Atomics.exchange(this.fence, 0, 0);
+    this.memoryWritten(host, length);
+  }
+
+  /** A message-signalled interrupt. *Lock:* none. */
+  private sendMessage(address: number, data: number): void {
+    if (address >= MSI_BASE && address < MSI_END) this.apicBus.msi(address, data);
+  }
+
   /** Power-on: contents that outlive a reset. *Thread:* the creating one. */
   powerOn(rtcSeconds: number, rtcNanoseconds: number): void {
     this.mem.initMap();
@@ -491,6 +527,7 @@ export class Board {
     this.i8042.reset();
     this.port92.reset();
     this.fwCfg.reset();
+    this.storage.reset();
     setUpPci(this.pci, this.ports);
     this.pm.setUp();
     this.i8042.setUp();

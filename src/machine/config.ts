@@ -1,5 +1,6 @@
 import type { MemoryConfig } from './layout.ts';
 import type { LogConfig } from './log.ts';
+import type { StorageConfig } from './storage-config.ts';
 
 /** What the worker threads need to know of a machine. Plain data: it travels in `workerData`. */
 export interface MachineConfig {
@@ -32,12 +33,13 @@ export interface MachineConfig {
   readonly pvpanic?: number;
   /** What a panic that the guest reports does. */
   readonly panic: 'pause' | 'end' | 'none';
+  readonly storage: StorageConfig;
   readonly log: LogConfig;
 }
 
 /** The part of the configuration that the memory layout depends on. */
 export function memoryConfigOf(config: MachineConfig): MemoryConfig {
-  return { cpus: config.cpus, ram: config.ram, debugCons: config.debugCons.length };
+  return { cpus: config.cpus, ram: config.ram, debugCons: config.debugCons.length, storage: config.storage };
 }
 
 /** The CPU model in `-cpu` syntax. */

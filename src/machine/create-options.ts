@@ -6,7 +6,10 @@ import type {
   ActionOptions,
   CharBackend,
   DeviceOptions,
+  DriveOptions,
   MachineOptions,
+  NodeOptions,
+  ObjectOptions,
   RtcBase,
   RtcOptions,
   SmpOptions,
@@ -42,6 +45,12 @@ export interface MachineCreateOptions {
   readonly serial?: readonly SerialOption[];
   /** `-device` syntax (`'isa-debug-exit,iobase=0xf4'`), or in full. */
   readonly devices?: readonly (string | DeviceOptions)[];
+  /** `-drive` syntax (`'file=disk.qcow2,if=virtio'`); or in full, for `devices` in full. */
+  readonly drives?: readonly (string | DriveOptions)[];
+  /** `-blockdev` syntax, or its JSON as an object. */
+  readonly blockdevs?: readonly (string | NodeOptions)[];
+  /** `-object` syntax (`'iothread,id=io0'`), or in full. */
+  readonly objects?: readonly (string | ObjectOptions)[];
   /** `-rtc` syntax (`'base=2030-01-01,clock=vm'`), or in full; the base may be a Date. */
   readonly rtc?: string | (Partial<Omit<RtcOptions, 'base'>> & { readonly base?: RtcBase | Date });
   /** What to do when the guest reboots, powers off or panics; as `-action`. */
@@ -133,11 +142,36 @@ function serialOf(serial: readonly SerialOption[]): MachineOptions['serial'] {
   return serial.map((port) => (typeof port === 'string' ? parsed('serial', 'serial', port)[0] : port));
 }
 
-function devicesOf(devices: readonly (string | DeviceOptions)[]): DeviceOptions[] {
-  return devices.map((device) =>
-    typeof device === 'string' ? parsed('devices', 'device', device)[0] : device,
-  );
+/** Devices and what disks are made of name each other, so what is text is read together. */
+function disksOf(create: MachineCreateOptions): Pick<MachineOptions, DiskField> {
+  const args: string[] = [];
+  const full: { -readonly [K in DiskField]: MachineOptions[K][number][] } = {
+    drives: [],
+    blockdevs: [],
+    objects: [],
+    devices: [],
+  };
+  for (const [field, option] of DISK_FIELDS) {
+    for (const entry of create[field] ?? []) {
+      if (typeof entry === 'string') args.push(`-${option}`, entry);
+      else (full[field] as (typeof entry)[]).push(entry);
+    }
+  }
+  const text = parseOptions(args);
+  return {
+    drives: [...text.drives, ...full.drives],
+    blockdevs: [...text.blockdevs, ...full.blockdevs],
+    objects: [...text.objects, ...full.objects],
+    devices: [...text.devices, ...full.devices],
+  };
 }
+type DiskField = 'drives' | 'blockdevs' | 'objects' | 'devices';
+const DISK_FIELDS = [
+  ['objects', 'object'],
+  ['blockdevs', 'blockdev'],
+  ['drives', 'drive'],
+  ['devices', 'device'],
+] as const;
 
 /** Fills in what was left out. The options of the command are taken as they are. *Errors:* OptionError. */
 export function resolveOptions(create: MachineCreateOptions): ResolvedOptions {
@@ -167,7 +201,7 @@ export function resolveOptions(create: MachineCreateOptions): ResolvedOptions {
     ...(initrd === undefined ? {} : { initrd }),
     ...(append === undefined ? {} : { append }),
     serial: create.serial === undefined ? defaults.serial : serialOf(create.serial),
-    devices: devicesOf(create.devices ?? []),
+    ...disksOf(create),
     rtc: rtcOf(create.rtc),
     actions:
       create.actions === undefined ? defaults.actions : parsed('actions', 'action', keyText(create.actions)),

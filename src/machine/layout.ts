@@ -27,6 +27,8 @@ import { PcSpeakerState } from '../hw/timer/pcspk.ts';
 import { ClockSystem } from '../timer/clock.ts';
 import { CpuWork } from './cpu-work.ts';
 import { ExclusiveState } from './exclusive.ts';
+import { type StorageLayout, storageLayout } from './storage.ts';
+import { NO_STORAGE, type StorageConfig } from './storage-config.ts';
 import { ThrottleState } from './throttle.ts';
 
 /** What the layout depends on. */
@@ -36,6 +38,8 @@ export interface MemoryConfig {
   readonly ram: number;
   /** Number of debug consoles; default 0. */
   readonly debugCons?: number;
+  /** Default: none. */
+  readonly storage?: StorageConfig;
 }
 
 export const SERIAL_PORTS = 4;
@@ -137,6 +141,7 @@ export interface MachineLayout {
   /** Guest to host, per debug console. */
   readonly debugConOut: readonly number[];
   readonly serialRing: number;
+  readonly storage: StorageLayout;
   readonly vcpus: number;
   readonly codeCache: number;
   readonly codeCacheSize: number;
@@ -169,6 +174,7 @@ export function machineLayout(config: MemoryConfig): MachineLayout {
   const serialOut = Array.from({ length: SERIAL_PORTS }, () => place(ring));
   const serialIn = Array.from({ length: SERIAL_PORTS }, () => place(ring));
   const debugConOut = Array.from({ length: config.debugCons ?? 0 }, () => place(ring));
+  const storage = storageLayout(config.storage ?? NO_STORAGE, place);
   const codeMap = place(65536 * 16, 4096);
   const vcpus = place(VCPU_BLOCK_SIZE * config.cpus, PAGE);
   const codeCacheSize = 192 << 20;
@@ -194,6 +200,7 @@ export function machineLayout(config: MemoryConfig): MachineLayout {
     serialIn,
     debugConOut,
     serialRing: SERIAL_RING,
+    storage,
     vcpus,
     codeCache,
     codeCacheSize,

@@ -1,6 +1,8 @@
 /** What a machine is made of, complete and checked, as plain data: what the command line comes to. */
+import type { DiskDevice, DriveOptions, NodeOptions, ObjectOptions } from './drive-options.ts';
 import type { LogItem } from './log.ts';
 
+export type * from './drive-options.ts';
 export type { LogItem } from './log.ts';
 
 /** vCPUs and how CPUID presents them: sockets x cores x threads == maxcpus. */
@@ -32,7 +34,8 @@ export type DeviceOptions =
       readonly readback: number;
       readonly backend: CharBackend;
     }
-  | { readonly driver: 'pvpanic'; readonly ioport: number };
+  | { readonly driver: 'pvpanic'; readonly ioport: number }
+  | DiskDevice;
 
 export type RtcBase =
   | { readonly type: 'utc' }
@@ -72,6 +75,10 @@ export interface MachineOptions {
   readonly append?: string;
   /** COM1 … COM4; `undefined` entries (JSON null) are ports that do not exist. */
   readonly serial: readonly (CharBackend | null)[];
+  readonly objects: readonly ObjectOptions[];
+  /** Block nodes for drives to name. */
+  readonly blockdevs: readonly NodeOptions[];
+  readonly drives: readonly DriveOptions[];
   readonly devices: readonly DeviceOptions[];
   readonly rtc: RtcOptions;
   readonly actions: ActionOptions;

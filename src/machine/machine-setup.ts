@@ -16,6 +16,7 @@ import type { MachineCreateOptions, ResolvedOptions } from './create-options.ts'
 import { resolveOptions } from './create-options.ts';
 import { loadGuest } from './guest-image.ts';
 import { machineLayout } from './layout.ts';
+import { storageConfigOf } from './storage-setup.ts';
 import { type CharBackend, MAX_DEBUGCON, type MachineOptions } from './machine-options.ts';
 import type { BootFiles } from './messages.ts';
 
@@ -108,6 +109,7 @@ function configOf(options: MachineOptions, logFd: number): MachineConfig {
     accel: options.accel.thread,
     jit: options.accel.jit,
     noReboot: actions.reboot === 'shutdown',
+    storage: storageConfigOf(options),
     log: { items: options.log.items, fd: logFd },
   };
 }

@@ -138,6 +138,9 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     const { memory, config, boot } = setup;
     const { module, table, firstRegion } = interpreterModule(setup.board.layout.pages);
     workers.start('main-loop', { memory, config, boot });
+    for (let index = 0; index < config.storage.iothreads; index++) {
+      workers.start('iothread', { memory, config, index });
+    }
     const all = Array.from({ length: config.cpus }, (_, i) => i);
     const groups = config.accel === 'single' ? [all] : all.map((i) => [i]);
     const channels = config.jit ? groups.map(() => new MessageChannel()) : [];

@@ -4,6 +4,7 @@ import { CLOCK } from '../timer/clock-state.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { Board, COMMAND, COMMAND_BITS, REQUEST } from './board.ts';
 import { loadGuest } from './guest-image.ts';
+import { IOTHREAD_COMMAND } from './iothread.ts';
 import { EVENT, RUN_STATE, SERIAL_PORTS, SHUTDOWN_CAUSE } from './layout.ts';
 import type { BootFiles, MainLoopData } from './messages.ts';
 
@@ -29,6 +30,10 @@ export class MainLoopThread {
     mainLoop.onRequest(REQUEST.COMMAND, (arg) => this.command(arg));
     mainLoop.onRequest(REQUEST.PANIC, () => this.panic());
     mainLoop.onRequest(REQUEST.THROTTLE, () => this.board.throttle.start());
+    mainLoop.onRequest(REQUEST.DISK_IRQS, () => this.board.storage.updateIrqs());
+    mainLoop.onRequest(REQUEST.IO_ERROR, () => {
+      if (this.board.control.runState.load() === RUN_STATE.RUNNING) this.stop(RUN_STATE.PAUSED);
+    });
     mainLoop.onRequest(REQUEST.SERIAL_BREAK, (port) => this.board.uarts[port]?.receiveBreak());
   }
 
@@ -44,10 +49,18 @@ export class MainLoopThread {
     board.clocks.enableTicks();
     board.control.runState.store(RUN_STATE.RUNNING);
     board.clocks.clockEnable(CLOCK.VIRTUAL, true);
+    for (const iothread of board.storage.iothreads) iothread.command(IOTHREAD_COMMAND.RESUME);
     board.startVcpus();
   }
 
-  /** Stops clocks and vCPUs. When it returns no vCPU executes guest code. */
+  /** Tells every iothread, and waits until all have done it. */
+  private commandIothreads(kind: number): void {
+    const { iothreads } = this.board.storage;
+    for (const iothread of iothreads) iothread.command(kind);
+    for (const iothread of iothreads) iothread.waitDone();
+  }
+
+  /** Stops clocks, vCPUs and disks. When it returns no vCPU executes guest code, and what was written is stable. */
   private stop(state: number): void {
     const { board } = this;
     if (board.control.runState.load() !== RUN_STATE.RUNNING) {
@@ -68,6 +81,8 @@ export class MainLoopThread {
       stoppedCpus.wait(stopped, Infinity);
     }
     board.bql.lock();
+    // no vCPU can ask for more
+    this.commandIothreads(IOTHREAD_COMMAND.QUIESCE);
     board.raiseEvent(0);
   }
 
@@ -121,6 +136,7 @@ export class MainLoopThread {
   private quit(): void {
     const { board } = this;
     this.stop(RUN_STATE.SHUTDOWN);
+    this.commandIothreads(IOTHREAD_COMMAND.QUIT);
     board.control.quit.store(1);
     for (const s of board.signals) s.kick();
     board.mainLoop.requestStop();

@@ -29,6 +29,13 @@ export interface VcpuData {
   readonly jit?: { readonly port: MessagePort; readonly firstRegion: number };
 }
 
+export interface IothreadData {
+  readonly memory: WebAssembly.Memory;
+  readonly config: MachineConfig;
+  /** Which of the machine's iothreads it is. */
+  readonly index: number;
+}
+
 export interface JitData {
   readonly memory: WebAssembly.Memory;
   readonly config: MachineConfig;

@@ -46,7 +46,10 @@ export class VcpuThread {
           mem: board.mem,
           ports: {
             read: (port, size) => board.bql.with(() => board.ports.read(port, size)),
-            write: (port, size, value) => board.bql.with(() => board.ports.write(port, size, value)),
+            write: (port, size, value) => {
+              if (board.ports.doorbell(port, size, value)) return;
+              board.bql.with(() => board.ports.write(port, size, value));
+            },
           },
           apic: apicHooks(board, board.lapics[index], () => this.cpu(index)),
           clock: { readTsc: (out) => board.clocks.readTsc(out) },

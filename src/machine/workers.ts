@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import { workerEnvironment } from './compile-cache.ts';
 import { MachineError } from './errors.ts';
-import type { JitData, MainLoopData, VcpuData, WorkerMessage } from './messages.ts';
+import type { IothreadData, JitData, MainLoopData, VcpuData, WorkerMessage } from './messages.ts';
 
 /** How long threads may take to end by themselves, ms. */
 const END_TIMEOUT = 2000;
@@ -31,7 +31,8 @@ export class MachineWorkers {
   start(name: 'main-loop', data: MainLoopData): void;
   start(name: 'vcpu', data: VcpuData): void;
   start(name: 'jit', data: JitData): void;
-  start(name: string, workerData: MainLoopData | VcpuData | JitData): void {
+  start(name: 'iothread', data: IothreadData): void;
+  start(name: string, workerData: MainLoopData | VcpuData | JitData | IothreadData): void {
     const transferList =
       'ports' in workerData
         ? [...workerData.ports]

@@ -124,6 +124,7 @@ export class VirtioRig {
       guestError: (message) => this.errors.push(message),
     });
     this.device.reset();
+    this.server.resume();
     this.device.pci.writeConfig(PCI.COMMAND, 2, PCI_COMMAND.MASTER | PCI_COMMAND.MEMORY | PCI_COMMAND.IO);
   }
 

@@ -57,7 +57,10 @@ export interface CodeCacheHooks {
   exclusively(body: () => void): void;
 }
 
-/** *Thread:* vCPU (each makes its own over the same memory); `written` from any thread. */
+/**
+ * *Thread:* vCPU (each makes its own over the same memory); `written` from any thread. A thread that only calls that
+ * needs no translator.
+ */
 export class CodeCache {
   private readonly views: Views;
   private readonly u32: Uint32Array<SharedArrayBuffer>;
@@ -70,12 +73,12 @@ export class CodeCache {
   private readonly codeMap: number;
   private readonly lock: Mutex;
   private readonly hooks: CodeCacheHooks;
-  private readonly translator: Translator;
+  private readonly translator: Translator | undefined;
 
   constructor(
     buffer: SharedArrayBuffer,
     layout: CodeCacheLayout,
-    translator: Translator,
+    translator: Translator | undefined,
     hooks: CodeCacheHooks,
   ) {
     this.views = viewsOf(buffer);
@@ -200,6 +203,7 @@ export class CodeCache {
     const { translator, u32 } = this;
     const table = desc >>> 2;
     const offset = host & 4095;
+    if (translator === undefined) throw new Error('this thread decodes nothing');
     if (!translator.run(this.u8, host, offset, codeSize, (o) => u32[table + o])) return 0;
     const bytes = translator.count * RECORD_SIZE;
     const chunk = this.allocate(CHUNK_HEADER + bytes);

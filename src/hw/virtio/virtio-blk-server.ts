@@ -56,8 +56,8 @@ export class VirtioBlkServer implements Poller {
   #queues: (Served | undefined)[] = [];
   #epoch = 0;
   #broken = false;
-  /** No requests are taken: the machine is stopped, or about to. */
-  #quiesced = false;
+  /** No requests are taken: the machine is stopped, as it is at first. */
+  #quiesced = true;
   #inFlight = 0;
   #parked: Parked[] = [];
   #idle: (() => void)[] = [];

@@ -1,0 +1,121 @@
+/** What an iothread does: opens its drives, serves their devices' queues, and carries out the main loop's commands. */
+import { registerMemory, setOwnerId } from '@smp86/atomics-sync';
+import type { AioContext } from '../aio/aio-context.ts';
+import type { BlockError } from '../block/errors.ts';
+import { CodeCache } from '../cpu/tier0/code-cache.ts';
+import { type ErrorAction, VirtioBlkServer } from '../hw/virtio/virtio-blk-server.ts';
+import { Board, REQUEST } from './board.ts';
+import { type Drive, openDrive } from './drive.ts';
+import { commandKind, type Iothread, IOTHREAD_COMMAND } from './iothread.ts';
+import { Log } from './log.ts';
+import type { IothreadData } from './messages.ts';
+
+/** Owner ids of iothreads begin here. */
+const IOTHREAD_OWNER = 2000;
+
+export class IothreadThread {
+  private readonly board: Board;
+  private readonly iothread: Iothread;
+  private readonly context: AioContext;
+  private readonly drives: readonly Drive[];
+  private readonly servers: readonly VirtioBlkServer[];
+  private readonly log: Log;
+  /** The command that is being carried out. */
+  private current: number | undefined;
+
+  /** Opens the drives of iothread `data.index`. *Errors:* BlockError. */
+  static async open(data: IothreadData): Promise<IothreadThread> {
+    registerMemory(data.memory);
+    setOwnerId(IOTHREAD_OWNER + data.index);
+    const board = new Board(data.memory, data.config, 'iothread');
+    const { context } = board.storage.iothreads[data.index];
+    const drives = new Map<number, Drive>();
+    for (const [i, { options, iothread }] of data.config.storage.drives.entries()) {
+      if (iothread === data.index) drives.set(i, await openDrive(options, context, board.storage.drives[i]));
+    }
+    return new IothreadThread(data, board, drives);
+  }
+
+  private constructor(data: IothreadData, board: Board, drives: ReadonlyMap<number, Drive>) {
+    this.board = board;
+    this.log = new Log(data.config.log);
+    this.iothread = board.storage.iothreads[data.index];
+    this.context = this.iothread.context;
+    this.drives = [...drives.values()];
+    const { layout, storage } = board;
+    const code = new CodeCache(
+      board.buffer,
+      { base: layout.codeCache, size: layout.codeCacheSize, codeMap: layout.codeMap },
+      undefined,
+      {
+        pageBecomesCode: notHere,
+        exclusively: notHere,
+        regionsDropped: () => {
+          for (const signals of board.signals) signals.kick();
+        },
+      },
+    );
+    board.memoryWritten = (host, length) => code.written(host, length);
+    this.servers = storage.virtioDisks.flatMap(({ device, model, drive: index }) => {
+      const drive = drives.get(index);
+      if (drive === undefined) return [];
+      const server = new VirtioBlkServer({
+        device,
+        model,
+        drive: drive.backend,
+        ram: storage.ram,
+        failed: (error, write) => this.failed(drive, error, write),
+        guestError: (message) => {
+          if (this.log.has('guest_errors')) this.log.write(`virtio-blk (${drive.options.id}): ${message}\n`);
+        },
+      });
+      return [server];
+    });
+    for (const server of this.servers) this.context.addPoller(server);
+    this.context.addPoller({
+      poll: () => this.takeCommand(),
+      ready: () => this.iothread.pending !== this.current,
+    });
+  }
+
+  /** *May block:* yes, the thread. */
+  async run(): Promise<void> {
+    await this.context.run();
+  }
+
+  private failed(drive: Drive, error: BlockError, write: boolean): ErrorAction {
+    const action = drive.errorAction(error, write);
+    if (action === 'stop') this.board.mainLoop.post(REQUEST.IO_ERROR);
+    return action;
+  }
+
+  private takeCommand(): boolean {
+    const command = this.iothread.pending;
+    if (command === this.current) return false;
+    this.current = command;
+    if (command !== undefined) void this.carryOut(command);
+    return true;
+  }
+
+  private async carryOut(command: number): Promise<void> {
+    switch (commandKind(command)) {
+      case IOTHREAD_COMMAND.QUIESCE:
+        await Promise.all(this.servers.map((server) => server.quiesce()));
+        for (const drive of this.drives) await drive.settle();
+        break;
+      case IOTHREAD_COMMAND.RESUME:
+        for (const server of this.servers) server.resume();
+        break;
+      case IOTHREAD_COMMAND.QUIT:
+        for (const drive of this.drives) await drive.close();
+        this.context.requestStop();
+        break;
+    }
+    this.iothread.finish(command);
+    if (this.current === command) this.current = undefined;
+  }
+}
+
+function notHere(): never {
+  throw new Error('an iothread decodes no code');
+}
