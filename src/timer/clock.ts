@@ -221,7 +221,7 @@ export class ClockSystem implements ListClock {
   }
 
   /**
-   * The wall clock has a grain of 1 ms; monotonic time plus an offset has none but does not follow
+   * The wall clock has a grain; monotonic time plus an offset has none but does not follow
    * jumps. So the offset is moved whenever the two cannot both be right.
    */
   #wallClock(): number {
@@ -229,11 +229,12 @@ export class ClockSystem implements ListClock {
     const offset = state.hostOffset.load();
     const before = this.#source.monotonic();
     const wall = (this.#source.wallMs() - state.wallBaseMs) * 1e6;
+    const { wallGrain } = this.#source;
     const after = this.#source.monotonic();
-    // the wall clock was read between the two, and it means some moment in [wall, wall + 1 ms)
+    // the wall clock was read between the two, and it means some moment in [wall, wall + grain)
     let right = offset;
     if (after + offset < wall) right = wall - after;
-    else if (before + offset >= wall + 1e6) right = wall + 999_999 - before;
+    else if (before + offset >= wall + wallGrain) right = wall + wallGrain - 1 - before;
     if (right !== offset) state.hostOffset.store(right);
     return after + right;
   }

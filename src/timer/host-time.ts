@@ -8,8 +8,10 @@
 export interface HostSource {
   /** Monotonic ns, integer, since the machine's start second; never decreases across threads. */
   monotonic(): number;
-  /** Wall clock in whole milliseconds since 1970 (UTC); may jump. */
+  /** Wall clock in milliseconds since 1970 (UTC); may jump. */
   wallMs(): number;
+  /** Ns by which the wall clock may be later than `wallMs` says: what it counts in. */
+  readonly wallGrain: number;
 }
 
 /** Monotonic ns since `startSecond`. *Thread:* any. *Lock:* none. *May block:* no. */
@@ -23,9 +25,14 @@ export function chooseStartSecond(): number {
   return process.hrtime()[0] - 1;
 }
 
+/** Engines since 2026 have it; it counts microseconds. */
+const now = typeof Temporal === 'undefined' ? undefined : Temporal.Now.instant;
+
 /** The real host clocks. */
 export class SystemTime implements HostSource {
   readonly startSecond: number;
+  /** A microsecond and what the conversions to and from float64 may lose of it; or that of `Date`. */
+  readonly wallGrain = now === undefined ? 1e6 : 2000;
 
   constructor(startSecond: number) {
     this.startSecond = startSecond;
@@ -34,7 +41,7 @@ export class SystemTime implements HostSource {
     return hostNow(this.startSecond);
   }
   wallMs(): number {
-    return Date.now();
+    return now === undefined ? Date.now() : Number(now().epochNanoseconds) / 1e6;
   }
 }
 
@@ -42,6 +49,7 @@ export class SystemTime implements HostSource {
 export class ManualTime implements HostSource {
   ns = 0;
   wall = 0;
+  wallGrain = 1e6;
 
   monotonic(): number {
     return this.ns;

@@ -82,6 +82,7 @@ describe('a context', () => {
   /** A host clock that goes on by 1 µs with each look. */
   class Ticking implements HostSource {
     ns = 0;
+    wallGrain = 1e6;
     monotonic(): number {
       return (this.ns += 1000);
     }

@@ -14,6 +14,7 @@ function setup(options: ClockOptions = {}) {
 /** A host whose clock calls back whenever it is read. */
 class WatchedTime implements HostSource {
   ns = 0;
+  wallGrain = 1e6;
   onRead: () => void = () => {};
 
   monotonic(): number {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { CLOCK, VIRTUAL_MODE, ATTRIBUTE } from '../../src/timer/clock-state.ts';
 import { type ClockOptions, ClockSystem } from '../../src/timer/clock.ts';
-import { ManualTime } from '../../src/timer/host-time.ts';
+import { ManualTime, SystemTime } from '../../src/timer/host-time.ts';
 
 function setup(options: ClockOptions = {}) {
   const buffer = new SharedArrayBuffer(ClockSystem.layout(options).size + 64);
@@ -62,6 +62,24 @@ describe('clocks', () => {
     expect(clocks.now(CLOCK.HOST)).toBe(5251e6);
     source.wall -= 10_000;
     expect(clocks.now(CLOCK.HOST)).toBeCloseTo(-4749e6 + 999_999, 0);
+  });
+
+  it("HOST is right to the grain of the host's clock, and does not go back when that does not", () => {
+    const { clocks } = setup({ source: undefined });
+    const { wallGrain } = new SystemTime(0);
+    let wall = 0;
+    let last = 0;
+    for (let i = 0; i < 20_000; i++) {
+      const before = Number(Temporal.Now.instant().epochNanoseconds - BigInt(clocks.wallBaseMs) * 1_000_000n);
+      const host = clocks.now(CLOCK.HOST);
+      const after = Number(Temporal.Now.instant().epochNanoseconds - BigInt(clocks.wallBaseMs) * 1_000_000n);
+      // somebody set the host's clock back
+      if (before < wall) last = 0;
+      wall = before;
+      expect(host).toBeGreaterThanOrEqual(Math.max(last, before - wallGrain));
+      expect(host).toBeLessThan(after + 2 * wallGrain);
+      last = host;
+    }
   });
 
   it('the TSC is VIRTUAL at its frequency, in two halves', () => {

@@ -9,8 +9,8 @@ import type { Model, Scenario } from '../scenario.ts';
 import { ONE_PAUSE } from './mutex.ts';
 
 /** A host that stands still; the clocks started at 0 and stand at 1000 ns: what is due stays due. */
-export const STILL: HostSource = { monotonic: () => 1000, wallMs: () => 0 };
-const START: HostSource = { monotonic: () => 0, wallMs: () => 0 };
+export const STILL: HostSource = { monotonic: () => 1000, wallMs: () => 0, wallGrain: 1e6 };
+const START: HostSource = { monotonic: () => 0, wallMs: () => 0, wallGrain: 1e6 };
 const TIMERS = 2;
 const CALLBACK = 1;
 
@@ -262,6 +262,7 @@ const ticks: Scenario = {
         return 1000 + ghost[HOST_TIME];
       },
       wallMs: () => 0,
+      wallGrain: 1e6,
     };
     const clocks = ClockSystem.attach(model.buffer, placeClocks(model, 1), { source });
     if (index === 0) {
