@@ -1,10 +1,13 @@
 /** From the command line to a running machine, and from its end to an exit status. */
+import { writeSync } from 'node:fs';
 import type { Machine } from '../machine/machine.ts';
 import type { MachineOptions } from '../machine/machine-options.ts';
 import { OptionError } from './option-values.ts';
 import { parseCommandLine } from './options.ts';
 import { EndSignals, signalNumber, type EndSignal } from './signals.ts';
 import { Terminal, type TerminalDevice } from './terminal.ts';
+
+const STDERR = 2;
 
 /** Runs the command with QEMU's options; returns its exit status. Mistakes are one line on standard error. */
 export async function runCommand(args: readonly string[]): Promise<number> {
@@ -42,7 +45,6 @@ export async function runMachine(options: MachineOptions): Promise<number> {
   terminal?.open();
   try {
     const machine = await createMachine(options, controller.signal);
-    for (const warning of machine.warnings) process.stderr.write(`smp86: ${warning}\n`);
     const device = deviceOf(machine, options);
     if (device !== undefined) terminal?.connect(device);
     return await machine.run();
@@ -59,7 +61,9 @@ export async function runMachine(options: MachineOptions): Promise<number> {
 /** Loaded late, so that -help and mistakes are quick. */
 async function createMachine(options: MachineOptions, signal: AbortSignal): Promise<Machine> {
   const { Machine } = await import('../machine/machine.ts');
-  return await Machine.create({ ...options, signal });
+  // before any thread exists: what a thread logs comes after
+  const onWarning = (warning: string): void => void writeSync(STDERR, `smp86: ${warning}\n`);
+  return await Machine.create({ ...options, signal, onWarning });
 }
 
 type Actions = ConstructorParameters<typeof Terminal>[1];

@@ -62,6 +62,8 @@ export interface MachineCreateOptions {
   readonly paused?: boolean;
   /** Ends the machine when it is aborted, during its creation too. */
   readonly signal?: AbortSignal;
+  /** Called with each of the machine's `warnings` before a thread of it is started. */
+  readonly onWarning?: (warning: string) => void;
 }
 
 /** The options in full, and files that were given by their contents. */

@@ -116,9 +116,10 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
    * *Errors:* OptionError, BootError; what `signal` was aborted with.
    */
   static async create(options: MachineCreateOptions = {}): Promise<Machine> {
-    const { signal, paused = false } = options;
+    const { signal, paused = false, onWarning } = options;
     signal?.throwIfAborted();
     const machine = new Machine(await setUpMachine(options));
+    if (onWarning !== undefined) machine.warnings.forEach((warning) => onWarning(warning));
     const abort = (): void => void machine.quit();
     signal?.addEventListener('abort', abort);
     void machine.exit.catch(() => {}).then(() => signal?.removeEventListener('abort', abort));

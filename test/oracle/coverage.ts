@@ -1,4 +1,5 @@
 /** Prints what an oracle run covered. */
+import { formName } from './encode.ts';
 import type { OracleResult, RowCoverage } from './oracle.ts';
 import { classOf, rowText } from './rows.ts';
 
@@ -38,6 +39,12 @@ export function printCoverage(result: OracleResult, list: boolean, log: (line: s
       distinct.length > 12 && !list ? [...distinct.slice(0, 12), `… ${distinct.length - 12} more`] : distinct;
     log(`not run (${names.length} rows): ${reason}: ${shown.join(' ')}`);
   }
+  const lacking = new Map<string, string[]>();
+  for (const { form, reason } of result.lacking)
+    lacking.set(reason, [...(lacking.get(reason) ?? []), `${form.row.name} ${formName(form)}`]);
+  for (const [reason, forms] of lacking)
+    log(`not run (${forms.length} forms): ${reason}: ${forms.join(', ')}`);
+  log(`host CPU: ${result.vendor}`);
   if (result.missing.length > 0) log(`without semantics: ${result.missing.join(' ')}`);
   for (const f of result.failures) log(`DIFFERS: ${f.where}: ${f.count}`);
 }

@@ -70,6 +70,26 @@ export const FX = {
 } as const;
 export const FX_SIZE = 512;
 
+/** Bytes of equal content that do not end a run. */
+const GAP = 8;
+/** Where `now` differs from `was`, page by page; `offset`: of the first byte. */
+export function differences(now: Uint8Array, was: Uint8Array, offset = 0): Patch[] {
+  const out: Patch[] = [];
+  for (let page = 0; page < now.length; page += PAGE) {
+    for (let i = page; i < page + PAGE;) {
+      if (now[i] === was[i]) {
+        i++;
+        continue;
+      }
+      let end = i + 1;
+      for (let j = end; j < page + PAGE && j < end + GAP; j++) if (now[j] !== was[j]) end = j + 1;
+      out.push({ offset: offset + i, bytes: Uint8Array.from(now.subarray(i, end)) });
+      i = end;
+    }
+  }
+  return out;
+}
+
 export interface Case {
   /** Where it comes from, for reports: row and number, or sequence. */
   readonly name: string;

@@ -28,6 +28,7 @@ import {
   AREAS,
   type Case,
   defaultFx,
+  differences,
   FX,
   IMAGE_SIZE,
   newOutcome,
@@ -399,16 +400,7 @@ export class Guest {
       const now = Buffer.from(image.buffer, image.byteOffset + page, PAGE);
       const was = Buffer.from(base.buffer, base.byteOffset + page, PAGE);
       if (now.compare(was) === 0) continue;
-      for (let i = 0; i < PAGE;) {
-        if (now[i] === was[i]) {
-          i++;
-          continue;
-        }
-        let end = i + 1;
-        for (let j = end; j < PAGE && j < end + 8; j++) if (now[j] !== was[j]) end = j + 1;
-        out.runs.push({ offset: page + i, bytes: Uint8Array.from(now.subarray(i, end)) });
-        i = end;
-      }
+      out.runs.push(...differences(now, was, page));
       image.set(base.subarray(page, page + PAGE), page);
       this.worker.codeCache.written(this.ram + IMAGE + page, PAGE);
     }

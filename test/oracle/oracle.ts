@@ -7,6 +7,7 @@ import type { Case } from './format.ts';
 import { baseImage, singleCase } from './generate.ts';
 import { sequenceCase, sequenceForms } from './sequences.ts';
 import { Guest } from './guest.ts';
+import { asIfGiven, expectedOutcome, hostCase, hostCpu } from './host-cpu.ts';
 import { NativeRunner } from './native.ts';
 import { Rng } from './rng.ts';
 import { classOf, offered, ROWS, type RowClass, rowSelector, rowText } from './rows.ts';
@@ -44,6 +45,10 @@ export interface Failure {
 export interface OracleResult {
   readonly rows: readonly RowCoverage[];
   readonly notRun: readonly { row: Row; reason: string }[];
+  /** Forms that the host's CPU has not, with the reason. */
+  readonly lacking: readonly { form: Form; reason: string }[];
+  /** The host's maker. */
+  readonly vendor: string;
   /** Cases of rows that the CPU model does not offer: all must be #UD in the emulator. */
   readonly refused: number;
   /** Forms that no encoding reaches: other rows have taken them. */
@@ -69,6 +74,8 @@ export class Oracle {
   private readonly base: Uint8Array;
   private readonly guest: Guest;
   private readonly native: NativeRunner;
+  private readonly hostCpu = hostCpu();
+  private readonly lacking: { form: Form; reason: string }[] = [];
   private inconclusive = 0;
   private crossingFaults = 0;
   private readonly failures: Failure[] = [];
@@ -106,6 +113,8 @@ export class Oracle {
     return {
       rows: coverage,
       notRun,
+      lacking: this.lacking,
+      vendor: this.hostCpu.vendor,
       refused,
       unreachable,
       ...sequences,
@@ -180,6 +189,11 @@ export class Oracle {
 
   private reachableForms(row: Row, unreachable: string[]): Form[] {
     return formsOf(row).filter((form, i) => {
+      const reason = this.hostCpu.lacks(form);
+      if (reason !== undefined) {
+        this.lacking.push({ form, reason });
+        return false;
+      }
       for (let attempt = 0; attempt < 4; attempt++) {
         if (singleCase(new Rng(this.options.seed, row.id, i, attempt, 77), form, '') !== undefined)
           return true;
@@ -193,7 +207,7 @@ export class Oracle {
     rows: readonly Row[],
   ): Pick<OracleResult, 'sequences' | 'sequenceFaults' | 'sequenceDifferences'> {
     const { options } = this;
-    const forms = [sequenceForms(rows, false), sequenceForms(rows, true)];
+    const forms = [false, true].map((mode32) => sequenceForms(rows, mode32).filter(this.hostCpu.inSequences));
     let differing = 0;
     let faults = 0;
     let done = 0;
@@ -222,17 +236,20 @@ export class Oracle {
     seen: (i: number, faulted: boolean, skipped: boolean, differences: boolean) => boolean,
   ): void {
     if (cases.length === 0) return;
-    const host = this.native.run(this.base, cases);
+    const given = cases.map((c) => hostCase(this.hostCpu, c));
+    const outcomes = this.native.run(this.base, given);
     cases.forEach((c, i) => {
-      if (inconclusive(host[i])) {
+      const host = asIfGiven(this.base, c, given[i], outcomes[i]);
+      if (inconclusive(host)) {
         this.inconclusive++;
         seen(i, false, true, false);
         return;
       }
-      if (host[i].trap === PAGE_FAULT && (host[i].cr2 & 4095n) === 0n) this.crossingFaults++;
-      const differences: Difference[] = compare(c, host[i], this.guest.run(c));
-      const show = seen(i, host[i].trap !== INT3, false, differences.length > 0);
-      if (differences.length > 0 && show) this.options.log(report(c, differences, host[i]));
+      if (host.trap === PAGE_FAULT && (host.cr2 & 4095n) === 0n) this.crossingFaults++;
+      const expected = expectedOutcome(this.hostCpu, this.base, c, host, this.guest.run(c));
+      const differences: Difference[] = compare(c, host, expected);
+      const show = seen(i, host.trap !== INT3, false, differences.length > 0);
+      if (differences.length > 0 && show) this.options.log(report(c, differences, host));
     });
   }
 }

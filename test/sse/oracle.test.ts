@@ -1,5 +1,7 @@
 /** Every MMX and SSE instruction form against the host CPU: results, flags, MXCSR, exceptions. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { amdDotProduct } from '../oracle/dot-product.ts';
+import { hostCpu } from '../oracle/host-cpu.ts';
 import { CASES, type TestCase } from './cases.ts';
 import { Machine } from './machine.ts';
 import { missing, Native, STATE } from './native.ts';
@@ -41,6 +43,21 @@ function closeEnough(a: number, b: number, tolerance: number): boolean {
   // results near the smallest normal number may be flushed to zero or not
   if (Math.abs(x) < 2 ** -124 && Math.abs(y) < 2 ** -124) return a >>> 31 === b >>> 31;
   return Math.abs(x - y) <= 2 * tolerance * Math.abs(y);
+}
+
+const host = hostCpu();
+
+/** What the host must leave where smp86 leaves `got`: of several NaNs a dot product gives the one that the maker chose. */
+function expectedOf(c: TestCase, before: Buffer, got: Buffer): Buffer {
+  if (!/^dpp[sd]$/.test(c.name) || host.vendor !== 'AuthenticAMD') return got;
+  const out = Buffer.from(got);
+  const at = STATE.XMM + 16;
+  const operand = c.form[1] === 'm' ? STATE.MEMORY : STATE.XMM + 32;
+  const a = before.subarray(at, at + 16);
+  const b = before.subarray(operand, operand + 16);
+  const mxcsr = before.readUInt32LE(STATE.MXCSR);
+  out.set(amdDotProduct(c.name, a, b, c.immediate ?? 0, mxcsr, got.subarray(at, at + 16)), at);
+  return out;
 }
 
 /** What differs, or undefined. `got` and `want` are states; `exception` is what the wasm function gave. */
@@ -118,7 +135,8 @@ describe.skipIf(reason !== undefined)('SIMD instructions against the host CPU', 
         for (const f of functions) {
           const got = Buffer.from(input);
           const exception = machine.run(f, got, c.immediate);
-          const what = difference(c, got, want, exception);
+          const expected = exception === DONE ? expectedOf(c, input, got) : got;
+          const what = difference(c, expected, want, exception);
           if (what === undefined) {
             const x87 = machine.x87();
             const enters = c.mmx && exception === DONE;
