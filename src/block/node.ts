@@ -4,6 +4,7 @@
  * functions), any number of which may be under way. Offsets and lengths are bytes, below 2^53.
  */
 import type { Timer } from '../hw/device.ts';
+import type { HostFile } from './host-file.ts';
 
 /** Pieces of memory, in order; usually parts of the shared memory that is the guest's RAM. */
 export type IoVector = readonly Uint8Array[];
@@ -93,6 +94,10 @@ export interface BlockContext {
   createTimer?(callback: () => void, name: string): Timer & { now(): number };
   /** CPU-heavy work: inline, or in a block helper. */
   readonly codec: Codec;
+  /** Locks and holes; without it images are not locked. */
+  readonly host?: HostFile;
+  /** A message for the user, without a newline (`src/block` prints nothing itself). */
+  warn(text: string): void;
 }
 
 /** Compression of one cluster. */

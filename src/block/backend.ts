@@ -1,0 +1,326 @@
+/**
+ * BlockBackend: what a device (or a job) holds of a block graph. It checks bounds, aligns requests, puts overlapping
+ * writes in order, counts what is under way, and decides what becomes of an error.
+ */
+import { BlockError } from './errors.ts';
+import { iovGather, iovIsZero, iovLength, iovWrite } from './iov.ts';
+import type { BlockNode, BlockStatus, IoVector, WriteFlags, ZeroFlags } from './node.ts';
+
+/** `detect-zeroes=`. */
+export type DetectZeroes = 'off' | 'on' | 'unmap';
+/** `werror=`, `rerror=`. */
+export type ErrorPolicy = 'report' | 'ignore' | 'enospc' | 'stop';
+/** What the device does about a failed request. */
+export type ErrorAction = 'report' | 'ignore' | 'stop';
+
+export interface BackendOptions {
+  /** `cache=writethrough`, `directsync`: a write is stable when it is done. */
+  readonly writethrough?: boolean;
+  /** `discard=unmap`; otherwise discards are ignored. */
+  readonly unmap?: boolean;
+  readonly detectZeroes?: DetectZeroes;
+  /** Default: `enospc` for writes, `report` for reads. */
+  readonly werror?: ErrorPolicy;
+  readonly rerror?: ErrorPolicy;
+  /** Waits until a request may go (a throttle group). Undefined: at once. */
+  throttle?(isWrite: boolean, bytes: number): Promise<void> | undefined;
+}
+
+/** A write under way. */
+interface Tracked {
+  readonly start: number;
+  readonly end: number;
+  /** Made when somebody waits for it. */
+  waiters: (() => void)[] | undefined;
+}
+
+/** *Thread:* the context's. Requests reject with BlockError. */
+export class BlockBackend {
+  #root: BlockNode | undefined;
+  readonly #options: BackendOptions;
+  readonly #writes: Tracked[] = [];
+  #inFlight = 0;
+  #quiesced = 0;
+  #idle: (() => void)[] = [];
+  #resumed: (() => void)[] = [];
+
+  constructor(root: BlockNode | undefined, options: BackendOptions = {}) {
+    this.#root = root;
+    this.#options = options;
+  }
+
+  /** The node under it; throws ENOMEDIUM when there is none. */
+  get root(): BlockNode {
+    if (!this.#root) throw new BlockError('ENOMEDIUM', 'No medium found');
+    return this.#root;
+  }
+  get hasMedium(): boolean {
+    return this.#root !== undefined;
+  }
+  /** Bytes; 0 without a medium. */
+  get size(): number {
+    return this.#root?.size ?? 0;
+  }
+  get readOnly(): boolean {
+    return this.#root?.readOnly ?? false;
+  }
+  get unmap(): boolean {
+    return this.#options.unmap ?? false;
+  }
+  /** Requests that have begun and not ended. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** Another medium, or none; returns the one that was there, to be closed. Drained. */
+  replaceRoot(root: BlockNode | undefined): BlockNode | undefined {
+    const old = this.#root;
+    this.#root = root;
+    return old;
+  }
+
+  /** What to do about `error`, by `werror` or `rerror`. */
+  errorAction(error: BlockError, isWrite: boolean): ErrorAction {
+    const policy = isWrite ? (this.#options.werror ?? 'enospc') : (this.#options.rerror ?? 'report');
+    if (policy === 'enospc') return error.code === 'ENOSPC' ? 'stop' : 'report';
+    return policy;
+  }
+
+  /** Fills `to` from `offset`, bytes. */
+  async read(offset: number, to: IoVector): Promise<void> {
+    const length = iovLength(to);
+    await this.#begin(false, length);
+    try {
+      const root = this.#check(offset, length);
+      const align = root.limits.requestAlignment;
+      if ((offset % align === 0 && length % align === 0) || length === 0) await root.read(offset, to);
+      else await readUnaligned(root, offset, to, length, align);
+    } finally {
+      this.#end();
+    }
+  }
+
+  async write(offset: number, from: IoVector, flags?: WriteFlags): Promise<void> {
+    const length = iovLength(from);
+    await this.#begin(true, length);
+    let tracked: Tracked | undefined;
+    try {
+      const root = this.#checkWrite(offset, length);
+      if (length === 0) return;
+      const align = root.limits.requestAlignment;
+      const start = offset - (offset % align);
+      const end = Math.ceil((offset + length) / align) * align;
+      const order = this.#track(start, end);
+      tracked = order instanceof Promise ? await order : order;
+      if (start === offset && end === offset + length)
+        await this.#writeAligned(root, offset, from, length, flags);
+      else await writeUnaligned(root, offset, from, start, end);
+      if (this.#options.writethrough && flags?.fua !== true) await root.flush();
+    } finally {
+      if (tracked) this.#untrack(tracked);
+      this.#end();
+    }
+  }
+
+  async #writeAligned(
+    root: BlockNode,
+    offset: number,
+    from: IoVector,
+    length: number,
+    flags: WriteFlags | undefined,
+  ): Promise<void> {
+    const { detectZeroes } = this.#options;
+    if (detectZeroes !== undefined && detectZeroes !== 'off' && iovIsZero(from)) {
+      // a copy, if the guest changed it meanwhile, is what it asked for too: zeroes were there
+      const mayUnmap = detectZeroes === 'unmap' && this.unmap;
+      await root.writeZeroes(offset, length, { ...flags, mayUnmap });
+    } else {
+      await root.write(offset, from, flags);
+    }
+  }
+
+  async writeZeroes(offset: number, length: number, flags?: ZeroFlags): Promise<void> {
+    await this.#begin(true, length);
+    let tracked: Tracked | undefined;
+    try {
+      const root = this.#checkWrite(offset, length);
+      if (length === 0) return;
+      const order = this.#track(offset, offset + length);
+      tracked = order instanceof Promise ? await order : order;
+      const mayUnmap = flags?.mayUnmap === true && this.unmap;
+      const step = root.limits.maxWriteZeroes;
+      for (let at = offset; at < offset + length; at += step) {
+        await root.writeZeroes(at, Math.min(step, offset + length - at), { ...flags, mayUnmap });
+      }
+      if (this.#options.writethrough && flags?.fua !== true) await root.flush();
+    } finally {
+      if (tracked) this.#untrack(tracked);
+      this.#end();
+    }
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    await this.#begin(true, length);
+    let tracked: Tracked | undefined;
+    try {
+      const root = this.#checkWrite(offset, length);
+      if (length === 0 || !this.unmap) return;
+      const order = this.#track(offset, offset + length);
+      tracked = order instanceof Promise ? await order : order;
+      const step = root.limits.maxDiscard;
+      for (let at = offset; at < offset + length; at += step) {
+        await root.discard(at, Math.min(step, offset + length - at));
+      }
+    } finally {
+      if (tracked) this.#untrack(tracked);
+      this.#end();
+    }
+  }
+
+  /** Whole clusters, compressed, where the format can. */
+  async writeCompressed(offset: number, from: IoVector): Promise<void> {
+    const length = iovLength(from);
+    await this.#begin(true, length);
+    try {
+      const root = this.#checkWrite(offset, length);
+      await root.writeCompressed(offset, from);
+    } finally {
+      this.#end();
+    }
+  }
+
+  /** What was written before the call is on stable storage. Without a medium there is nothing to do. */
+  async flush(): Promise<void> {
+    await this.#begin(true, 0);
+    try {
+      if (this.#root && !this.#root.readOnly) await this.#root.flush();
+    } finally {
+      this.#end();
+    }
+  }
+
+  async blockStatus(offset: number, length: number): Promise<BlockStatus> {
+    return this.#check(offset, length).blockStatus(offset, length);
+  }
+
+  /** Resolves when no request is under way. */
+  async drain(): Promise<void> {
+    while (this.#inFlight > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  /** New requests wait from here on; resolves when none is under way. Pair with `drainEnd`. */
+  async drainBegin(): Promise<void> {
+    this.#quiesced++;
+    await this.drain();
+  }
+  drainEnd(): void {
+    if (--this.#quiesced > 0) return;
+    for (const resume of this.#resumed.splice(0)) resume();
+  }
+
+  /** Waits for what is under way, writes back, and closes the nodes. */
+  async close(): Promise<void> {
+    await this.drainBegin();
+    const root = this.replaceRoot(undefined);
+    try {
+      await root?.close();
+    } finally {
+      this.drainEnd();
+    }
+  }
+
+  #begin(isWrite: boolean, bytes: number): Promise<void> | undefined {
+    const throttled = this.#options.throttle?.(isWrite, bytes);
+    if (this.#quiesced === 0 && !throttled) {
+      this.#inFlight++;
+      return undefined;
+    }
+    return this.#beginLater(throttled);
+  }
+
+  async #beginLater(throttled: Promise<void> | undefined): Promise<void> {
+    if (throttled) await throttled;
+    while (this.#quiesced > 0) await new Promise<void>((resolve) => this.#resumed.push(resolve));
+    this.#inFlight++;
+  }
+
+  #end(): void {
+    if (--this.#inFlight === 0 && this.#idle.length > 0) {
+      for (const resolve of this.#idle.splice(0)) resolve();
+    }
+  }
+
+  #check(offset: number, length: number): BlockNode {
+    const { root } = this;
+    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0) {
+      throw new BlockError('EINVAL', 'Invalid argument');
+    }
+    if (offset + length > root.size) throw new BlockError('EIO', 'Input/output error');
+    return root;
+  }
+
+  #checkWrite(offset: number, length: number): BlockNode {
+    const root = this.#check(offset, length);
+    if (root.readOnly) throw new BlockError('EPERM', 'Operation not permitted');
+    return root;
+  }
+
+  /** Waits for writes under way that touch [start, end), then counts as one itself. */
+  #track(start: number, end: number): Tracked | Promise<Tracked> {
+    const writes = this.#writes;
+    for (let i = 0; i < writes.length; i++) {
+      const other = writes[i];
+      if (other.start < end && start < other.end) return this.#trackLater(start, end);
+    }
+    const tracked: Tracked = { start, end, waiters: undefined };
+    writes.push(tracked);
+    return tracked;
+  }
+
+  async #trackLater(start: number, end: number): Promise<Tracked> {
+    const tracked: Tracked = { start, end, waiters: undefined };
+    // it is in the list at once: who comes later waits for it in turn
+    const before = this.#writes.filter((other) => other.start < end && start < other.end);
+    this.#writes.push(tracked);
+    for (const other of before) {
+      if (!this.#writes.includes(other)) continue;
+      await new Promise<void>((resolve) => (other.waiters ??= []).push(resolve));
+    }
+    return tracked;
+  }
+
+  #untrack(tracked: Tracked): void {
+    const index = this.#writes.indexOf(tracked);
+    const last = this.#writes.pop();
+    if (last && last !== tracked) this.#writes[index] = last;
+    if (tracked.waiters) for (const resume of tracked.waiters) resume();
+  }
+}
+
+async function readUnaligned(
+  root: BlockNode,
+  offset: number,
+  to: IoVector,
+  length: number,
+  align: number,
+): Promise<void> {
+  const start = offset - (offset % align);
+  const end = Math.ceil((offset + length) / align) * align;
+  const bounce = new Uint8Array(end - start);
+  await root.read(start, [bounce]);
+  iovWrite(to, 0, bounce.subarray(offset - start, offset - start + length));
+}
+
+/** Reads what is around, puts the data in, writes all of [start, end). */
+async function writeUnaligned(
+  root: BlockNode,
+  offset: number,
+  from: IoVector,
+  start: number,
+  end: number,
+): Promise<void> {
+  const bounce = new Uint8Array(end - start);
+  await root.read(start, [bounce]);
+  bounce.set(iovGather(from), offset - start);
+  await root.write(start, [bounce]);
+}

@@ -1,0 +1,333 @@
+/**
+ * A node over one host file: a regular file or a block device. Reads and writes go straight from and to the
+ * caller's memory. `read` past the end of the file gives zeroes, `write` past it makes the file longer: formats
+ * rely on both.
+ */
+import {
+  closeSync,
+  constants,
+  fdatasyncSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readSync,
+  readvSync,
+  writeSync,
+  writevSync,
+} from 'node:fs';
+import { asBlockError, BlockError } from './errors.ts';
+import type { HostFile } from './host-file.ts';
+import { iovLength, iovSlice, zeroVector } from './iov.ts';
+import type {
+  BlockLimits,
+  BlockNode,
+  BlockStatus,
+  IoVector,
+  Preallocation,
+  WriteFlags,
+  ZeroFlags,
+} from './node.ts';
+
+/** Sizes are seen in these units: a last piece of one reads as zeroes. */
+const SECTOR = 512;
+/** Pieces of one readv or writev; more are split. */
+const MAX_PIECES = 1024;
+/** Bytes of zeroes written at a time where holes cannot be punched. */
+const ZERO_CHUNK = 1 << 20;
+
+/** How to open a host file. */
+export interface FileOptions {
+  readonly filename: string;
+  readonly readOnly: boolean;
+  /** Locks and holes. */
+  readonly host?: HostFile;
+  /** Take QEMU's image locks; default true where `host` is. */
+  readonly locking?: boolean;
+  /** Others may write the image too. */
+  readonly shareWrite?: boolean;
+  /** Ignore flushes (`cache=unsafe`). */
+  readonly noFlush?: boolean;
+  /** Make a file that does not exist (empty), or empty one that does. */
+  readonly create?: boolean;
+}
+
+/** *Thread:* the context's. *May block:* as the file system. */
+export class FileNode implements BlockNode {
+  readonly driver: string = 'file';
+  nodeName = '';
+  readonly filename: string;
+  readonly readOnly: boolean;
+  readonly children = {};
+  readonly limits: BlockLimits = {
+    requestAlignment: 1,
+    maxWriteZeroes: Infinity,
+    maxDiscard: Infinity,
+    writeZeroesAlignment: 0,
+    discardAlignment: 0,
+  };
+  readonly #fd: number;
+  readonly #host: HostFile | undefined;
+  readonly #noFlush: boolean;
+  readonly #isDevice: boolean;
+  #bytes: number;
+  /** Something was written since the last flush. */
+  #dirty = false;
+  /** A flush failed: what was written before is in doubt for ever, as the kernel reports it only once. */
+  #flushFailed = false;
+  #punch = true;
+
+  /** Opens a regular file or a block device. Throws BlockError with QEMU's texts. */
+  static open(options: FileOptions): FileNode {
+    const { filename, readOnly } = options;
+    let flags = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK;
+    if (options.create) flags |= constants.O_CREAT;
+    let fd: number;
+    try {
+      fd = openSync(filename, flags, 0o644);
+    } catch (error) {
+      const isDirectory = error instanceof Error && 'code' in error && error.code === 'EISDIR';
+      if (isDirectory) throw notAFile(filename);
+      throw asBlockError(error, `Could not ${options.create ? 'create' : 'open'} '${filename}'`);
+    }
+    try {
+      const stat = fstatSync(fd);
+      if (!stat.isFile() && !stat.isBlockDevice()) throw notAFile(filename);
+      if (options.host && options.locking !== false) {
+        options.host.lock(fd, { write: !readOnly, shareWrite: options.shareWrite ?? false });
+      }
+      if (options.create && stat.isFile()) ftruncateSync(fd, 0);
+      const bytes = stat.isBlockDevice() ? deviceSize(stat.rdev) : options.create ? 0 : stat.size;
+      return new FileNode(fd, bytes, stat.isBlockDevice(), options);
+    } catch (error) {
+      closeSync(fd);
+      throw asBlockError(error);
+    }
+  }
+
+  private constructor(fd: number, bytes: number, isDevice: boolean, options: FileOptions) {
+    this.#fd = fd;
+    this.#bytes = bytes;
+    this.#isDevice = isDevice;
+    this.filename = options.filename;
+    this.readOnly = options.readOnly;
+    this.#host = options.host;
+    this.#noFlush = options.noFlush ?? false;
+  }
+
+  /** A multiple of 512. */
+  get size(): number {
+    return Math.ceil(this.#bytes / SECTOR) * SECTOR;
+  }
+
+  async read(offset: number, to: IoVector): Promise<void> {
+    if (to.length === 1) {
+      const [piece] = to;
+      const got = this.#readOnce(offset, piece);
+      if (got === piece.length) return;
+      this.#readRest(offset + got, iovSlice(to, got, piece.length - got));
+      return;
+    }
+    this.#readRest(offset, to);
+  }
+
+  #readOnce(offset: number, piece: Uint8Array): number {
+    try {
+      return readSync(this.#fd, piece, 0, piece.length, offset);
+    } catch (error) {
+      throw asBlockError(error);
+    }
+  }
+
+  /** Reads until all is there or the file ends; the rest is zeroes. */
+  #readRest(offset: number, to: IoVector): void {
+    let at = offset;
+    let rest = to;
+    for (let left = iovLength(to); left > 0;) {
+      let got: number;
+      try {
+        got = readvSync(this.#fd, rest.slice(0, MAX_PIECES), at);
+      } catch (error) {
+        throw asBlockError(error);
+      }
+      if (got === 0) {
+        for (const piece of rest) piece.fill(0);
+        return;
+      }
+      left -= got;
+      at += got;
+      if (left > 0) rest = iovSlice(rest, got, left);
+    }
+  }
+
+  async write(offset: number, from: IoVector, flags?: WriteFlags): Promise<void> {
+    this.#checkWritable();
+    let at = offset;
+    let rest = from;
+    this.#dirty = true;
+    for (let left = iovLength(from); left > 0;) {
+      let done: number;
+      try {
+        done =
+          rest.length === 1
+            ? writeSync(this.#fd, rest[0], 0, left, at)
+            : writevSync(this.#fd, rest.slice(0, MAX_PIECES), at);
+      } catch (error) {
+        throw asBlockError(error);
+      }
+      if (done === 0) throw new BlockError('ENOSPC', 'No space left on device');
+      left -= done;
+      at += done;
+      if (at > this.#bytes) this.#bytes = at;
+      if (left > 0) rest = iovSlice(rest, done, left);
+    }
+    if (flags?.fua) await this.flush();
+  }
+
+  async writeZeroes(offset: number, length: number, flags?: ZeroFlags): Promise<void> {
+    this.#checkWritable();
+    let at = offset;
+    const end = offset + length;
+    if (!this.#isDevice && at >= this.#bytes) {
+      // what is past the end is a hole once the file is longer
+      this.#grow(end);
+    } else if (flags?.mayUnmap && this.#hole(at, length)) {
+      if (end > this.#bytes) this.#grow(end);
+    } else if (flags?.noFallback) {
+      throw new BlockError('ENOTSUP', 'Operation not supported');
+    } else {
+      for (; at < end; at += ZERO_CHUNK) await this.write(at, zeroVector(Math.min(ZERO_CHUNK, end - at)));
+    }
+    this.#dirty = true;
+    if (flags?.fua) await this.flush();
+  }
+
+  #grow(bytes: number): void {
+    try {
+      ftruncateSync(this.#fd, bytes);
+    } catch (error) {
+      throw asBlockError(error);
+    }
+    this.#bytes = bytes;
+  }
+
+  #hole(offset: number, length: number): boolean {
+    if (!this.#host || !this.#punch) return false;
+    this.#punch = this.#host.punchHole(this.#fd, offset, length);
+    return this.#punch;
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    this.#checkWritable();
+    const end = Math.min(offset + length, this.#bytes);
+    if (end > offset && this.#hole(offset, end - offset)) this.#dirty = true;
+  }
+
+  async writeCompressed(): Promise<void> {
+    throw new BlockError('ENOTSUP', 'Operation not supported');
+  }
+
+  async flush(): Promise<void> {
+    if (!this.#dirty || this.#noFlush) return;
+    if (this.#flushFailed) throw new BlockError('EIO', 'Input/output error');
+    // what is written while a flush is under way is not covered by it
+    this.#dirty = false;
+    try {
+      fdatasyncSync(this.#fd);
+    } catch (error) {
+      this.#flushFailed = true;
+      this.#dirty = true;
+      throw asBlockError(error);
+    }
+  }
+
+  async blockStatus(offset: number, length: number): Promise<BlockStatus> {
+    const known = { allocated: true, file: this, fileOffset: offset };
+    if (!this.#host) return { ...known, length, data: true, zero: false };
+    try {
+      const data = this.#host.nextData(this.#fd, offset);
+      if (data === undefined || data > offset) {
+        const end = data === undefined ? offset + length : Math.min(data, offset + length);
+        return { ...known, length: end - offset, data: false, zero: true };
+      }
+      const hole = this.#host.nextHole(this.#fd, offset, this.#bytes);
+      // a last piece of a sector belongs to the data before it
+      const end = hole >= this.#bytes ? this.size : hole;
+      return { ...known, length: Math.min(end - offset, length), data: true, zero: false };
+    } catch (error) {
+      throw asBlockError(error);
+    }
+  }
+
+  async truncate(size: number, preallocation: Preallocation = 'off'): Promise<void> {
+    this.#checkWritable();
+    if (this.#isDevice) {
+      if (size > this.#bytes) throw new BlockError('EINVAL', 'Cannot grow device files');
+      return;
+    }
+    const old = this.#bytes;
+    if (size < old && preallocation !== 'off') {
+      throw new BlockError('ENOTSUP', "Preallocation can't be used for shrinking files");
+    }
+    if (preallocation === 'metadata') {
+      throw new BlockError('ENOTSUP', "Unsupported preallocation mode 'metadata'");
+    }
+    try {
+      if (preallocation === 'falloc' && size > old) {
+        if (!this.#host?.allocate(this.#fd, old, size - old)) {
+          throw new BlockError(
+            'ENOTSUP',
+            'Could not preallocate data for the new file: Operation not supported',
+          );
+        }
+        this.#bytes = size;
+      } else if (preallocation === 'full' && size > old) {
+        for (let at = old; at < size; at += ZERO_CHUNK) {
+          await this.write(at, zeroVector(Math.min(ZERO_CHUNK, size - at)));
+        }
+      } else {
+        this.#grow(size);
+      }
+    } catch (error) {
+      if (size > old) ftruncateSync(this.#fd, old);
+      this.#bytes = Math.min(size, old);
+      throw asBlockError(error);
+    }
+    this.#dirty = true;
+  }
+
+  async allocatedSize(): Promise<number> {
+    try {
+      return fstatSync(this.#fd).blocks * 512;
+    } catch (error) {
+      throw asBlockError(error);
+    }
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.flush();
+    } finally {
+      closeSync(this.#fd);
+    }
+  }
+
+  #checkWritable(): void {
+    if (this.readOnly) throw new BlockError('EACCES', 'Permission denied');
+  }
+}
+
+function notAFile(filename: string): BlockError {
+  return new BlockError('EINVAL', `'file' driver requires '${filename}' to be a regular file`);
+}
+
+/** Bytes of the block device with number `rdev`. */
+function deviceSize(rdev: number): number {
+  const major = ((rdev >>> 8) & 0xfff) | 0;
+  const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
+  try {
+    return Number(readFileSync(`/sys/dev/block/${major}:${minor}/size`, 'latin1')) * 512;
+  } catch (error) {
+    throw asBlockError(error, 'Could not refresh total sector count');
+  }
+}
