@@ -142,6 +142,7 @@ export class Guest {
       currentCpu: 0,
       memoryWritten: () => {},
       signals: [new VcpuSignals(views.i32, vcpus)],
+      cpuWork: { pending: () => false, process: () => {} },
     } as unknown as Board;
     const exclusive = new Exclusive(buffer, exclusiveAt, vcpus, 1);
     const tier0 = buildTier0({ memoryPages: pages, semantics: allSemantics, helperId });
