@@ -39,6 +39,7 @@ export class BlockBackend {
   #root: BlockNode | undefined;
   readonly #options: BackendOptions;
   readonly #writes: Tracked[] = [];
+  #writeCache: boolean;
   #inFlight = 0;
   #quiesced = 0;
   #idle: (() => void)[] = [];
@@ -47,6 +48,7 @@ export class BlockBackend {
   constructor(root: BlockNode | undefined, options: BackendOptions = {}) {
     this.#root = root;
     this.#options = options;
+    this.#writeCache = !(options.writethrough ?? false);
   }
 
   /** The node under it; throws ENOMEDIUM when there is none. */
@@ -66,6 +68,13 @@ export class BlockBackend {
   }
   get unmap(): boolean {
     return this.#options.unmap ?? false;
+  }
+  /** Whether a write may be done before it is on stable storage; a device's register may change it. */
+  get writeCache(): boolean {
+    return this.#writeCache;
+  }
+  set writeCache(on: boolean) {
+    this.#writeCache = on;
   }
   /** Requests that have begun and not ended. */
   get inFlight(): number {
@@ -115,7 +124,7 @@ export class BlockBackend {
       if (start === offset && end === offset + length)
         await this.#writeAligned(root, offset, from, length, flags);
       else await writeUnaligned(root, offset, from, start, end);
-      if (this.#options.writethrough && flags?.fua !== true) await root.flush();
+      if (!this.#writeCache && flags?.fua !== true) await root.flush();
     } finally {
       if (tracked) this.#untrack(tracked);
       this.#end();
@@ -152,7 +161,7 @@ export class BlockBackend {
       for (let at = offset; at < offset + length; at += step) {
         await root.writeZeroes(at, Math.min(step, offset + length - at), { ...flags, mayUnmap });
       }
-      if (this.#options.writethrough && flags?.fua !== true) await root.flush();
+      if (!this.#writeCache && flags?.fua !== true) await root.flush();
     } finally {
       if (tracked) this.#untrack(tracked);
       this.#end();

@@ -3,7 +3,7 @@
  * All functions that suspend are called with the image's lock held.
  */
 import { BlockError } from '../errors.ts';
-import { hex, type CachedTable } from './cache.ts';
+import { hex } from './cache.ts';
 import { MAX_REFCOUNT_TABLE_BYTES, readU64, writeU64 } from './format.ts';
 import { METADATA } from './overlap.ts';
 import type { Qcow2State } from './state.ts';
@@ -127,29 +127,41 @@ export class Refcounts {
     const last = Math.floor((offset + length - 1) / clusterSize);
     let cluster = first;
     try {
-      for (; cluster <= last; cluster++) await this.#add(cluster, addend);
+      for (; cluster <= last; cluster++) {
+        if (!this.#addNow(cluster, addend)) await this.#addLater(cluster, addend);
+      }
     } catch (error) {
-      for (let undo = first; undo < cluster; undo++) await this.#add(undo, -addend);
+      for (let undo = first; undo < cluster; undo++) {
+        if (!this.#addNow(undo, -addend)) await this.#addLater(undo, -addend);
+      }
       throw error;
     }
   }
 
-  async #add(cluster: number, addend: number): Promise<void> {
-    const state = this.#state;
-    const cache = state.refcountCache;
+  /** As `update`, for one cluster whose block is in memory. False: it is not. */
+  updateNow(cluster: number, addend: number): boolean {
+    return this.#addNow(cluster, addend);
+  }
+
+  async #addLater(cluster: number, addend: number): Promise<void> {
+    const cache = this.#state.refcountCache;
     let offset = this.#blockOffset(cluster);
+    if (offset === 0) offset = await this.#makeBlock(cluster, cluster + 1);
+    cache.release(await cache.get(offset));
+    if (!this.#addNow(cluster, addend)) throw new BlockError('EIO', 'Input/output error');
+  }
+
+  #addNow(cluster: number, addend: number): boolean {
+    const state = this.#state;
+    const offset = this.#blockOffset(cluster);
     if (offset === 0) {
       if (addend < 0) throw new BlockError('EINVAL', 'Refcount of a cluster falls below zero');
-      offset = await this.#makeBlock(cluster, cluster + 1);
+      return false;
     }
-    let block: CachedTable | undefined = cache.peek(offset);
-    if (!block) {
-      block = await cache.get(offset);
-      cache.release(block);
-    }
+    const block = state.refcountCache.peek(offset);
+    if (!block) return false;
     const index = cluster % this.perBlock;
-    const old = readRefcount(block.view, this.order, index);
-    const value = old + addend;
+    const value = readRefcount(block.view, this.order, index) + addend;
     if (value < 0 || value > this.max) {
       throw new BlockError(
         'EINVAL',
@@ -157,14 +169,16 @@ export class Refcounts {
       );
     }
     writeRefcount(block.view, this.order, index, value);
-    cache.markDirty(block);
+    state.refcountCache.markDirty(block);
     if (value === 0) {
       if (cluster < this.freeHint) this.freeHint = cluster;
       this.#pending.add(cluster);
-      if (this.compressedAt !== 0 && Math.floor(this.compressedAt / state.clusterSize) === cluster)
+      if (this.compressedAt !== 0 && Math.floor(this.compressedAt / state.clusterSize) === cluster) {
         this.compressedAt = 0;
+      }
       state.clusterFreed(cluster * state.clusterSize);
     }
+    return true;
   }
 
   /** The structure was made anew elsewhere. */
