@@ -184,6 +184,8 @@ export const CpuEnv = struct({
   microcodeRev: u64,
   debugCtl: u64,
   hwcr: u64,
+  /** By MMU index: the code size that the code entries of its TLB set were decoded for; the entries do not tell. */
+  setCodeSizes: array(u32, MMU.COUNT),
   /** Nonzero for one instruction after STI / MOV SS: interrupts are held off. */
   inhibit: u32,
   /** NMI blocked until IRET. */

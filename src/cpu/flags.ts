@@ -23,6 +23,8 @@ export const FLAG = {
   VIP: 1 << 20,
   ID: 1 << 21,
 } as const;
+/** All flags that can be set. */
+export const SETTABLE = 0x3f7fd7;
 /** The six flags that are lazy. */
 export const ARITHMETIC = FLAG.CF | FLAG.PF | FLAG.AF | FLAG.ZF | FLAG.SF | FLAG.OF;
 

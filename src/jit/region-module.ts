@@ -22,7 +22,7 @@ export const REGION_IMPORTS = {
 } as const satisfies Record<string, readonly [readonly ValType[], readonly ValType[]]>;
 
 /** Instructions that have semantics but are better left to tier 0: they change what a region relies on. */
-const NOT_COMPILED = new Set(['popf', 'pushf', 'cli', 'sti', 'cmpxchg16b', 'pause']);
+const NOT_COMPILED = new Set(['popf', 'pushf', 'cli', 'sti', 'cmpxchg16b', 'pause', 'syscall', 'sysret']);
 
 const INTEGER = new SemanticsIndex(INTEGER_SEMANTICS);
 const SIMD_NAMES = new SemanticsIndex(

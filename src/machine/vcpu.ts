@@ -399,8 +399,8 @@ export class Vcpu {
     if (debugging && instructionBreakpoint(cpu)) return this.raised();
     const record = this.oneShot(PSEUDO.STOP);
     if (record < 0) return this.raised();
-    // a repeated string instruction does one element
-    if (debugging) cpu.mmu.kickSelf();
+    // leave after it, also when it jumps; a repeated string instruction does one element
+    cpu.mmu.kickSelf();
     const ip = cpu.get(W_IP);
     switch (worker.run(cpu.base, record)) {
       case REASON.EXCEPTION:

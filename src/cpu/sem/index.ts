@@ -10,6 +10,7 @@ import { MULDIV_SEMANTICS } from './muldiv.ts';
 import { SHIFT_SEMANTICS } from './shift.ts';
 import { STACK_SEMANTICS } from './stack.ts';
 import { STRING_SEMANTICS } from './string.ts';
+import { SYSTEM_SEMANTICS } from './system.ts';
 import { makeSimdSemantics } from './sse.ts';
 import { makeX87Semantics } from './x87.ts';
 
@@ -22,6 +23,7 @@ export const INTEGER_SEMANTICS: readonly Semantics[] = [
   ...CONTROL_SEMANTICS,
   ...STRING_SEMANTICS,
   ...MISC_SEMANTICS,
+  ...SYSTEM_SEMANTICS,
 ];
 
 const INTEGER_NAMES = new Set(INTEGER_SEMANTICS.map((s) => s.name));

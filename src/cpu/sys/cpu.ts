@@ -33,6 +33,7 @@ import {
   W_SEGS,
   W_SLOW_ADDR,
   W_STACK_SIZE,
+  W_SET_CODE_SIZES,
   W_TLB_SET,
 } from './words.ts';
 
@@ -282,12 +283,10 @@ export class Cpu {
           : MMU.KERNEL;
     u32[w + W_TLB_SET] = tlbSetOffset(index);
     const codeSize = u32[w + W_CODE_SIZE];
-    if (this.#codeSizes[index] === codeSize) return;
-    this.#codeSizes[index] = codeSize;
+    if (u32[w + W_SET_CODE_SIZES + index] === codeSize) return;
+    u32[w + W_SET_CODE_SIZES + index] = codeSize;
     this.mmu.dropCode(index);
   }
-  /** By TLB set: the code size that its code entries were decoded for; the entries do not tell. */
-  readonly #codeSizes = new Uint8Array(MMU.COUNT);
 
   /**
    * To be called after EFLAGS was loaded: derives the MMU index, and leaves generated code where an interrupt

@@ -5,7 +5,7 @@
 import { SEG } from '../env.ts';
 import { FLAG } from '../flags.ts';
 import type { Cpu } from './cpu.ts';
-import { CR4, SEG_BASE, STATUS, VEC, W_CR4, W_DR, W_EFLAGS, W_IP } from './words.ts';
+import { CR4, DR7_ENABLES, SEG_BASE, STATUS, VEC, W_CR4, W_DR, W_EFLAGS, W_IP } from './words.ts';
 
 const DR6_FIXED = 0xffff0ff0;
 /** Bits that DR6 keeps: B0–B3, BD, BS, BT. */
@@ -15,7 +15,6 @@ const DR6_BS = 1 << 14;
 const DR7_FIXED = 0x400;
 const DR7_KNOWN = 0xffff23ff;
 const DR7_GD = 1 << 13;
-const DR7_ENABLES = 0xff;
 
 /** R/W field of a breakpoint in DR7. */
 const ON = { EXECUTE: 0, WRITE: 1, IO: 2, ACCESS: 3 } as const;

@@ -3,7 +3,7 @@
  * and deliveries that happen often.
  */
 import { CpuEnv } from '../env.ts';
-import { ARITHMETIC, FLAG } from '../flags.ts';
+import { ARITHMETIC, FLAG, SETTABLE } from '../flags.ts';
 import type { Cpu } from './cpu.ts';
 import { W_EFLAGS } from './words.ts';
 
@@ -39,7 +39,7 @@ export function getEflags(cpu: Cpu): number {
 export function setEflags(cpu: Cpu, value: number): void {
   const u32 = cpu.u32;
   const w = cpu.w;
-  u32[w + W_EFLAGS] = (value & ~ARITHMETIC & 0x3fffff & ~0x8028) | 2;
+  u32[w + W_EFLAGS] = (value & SETTABLE & ~ARITHMETIC) | 2;
   const res = (value & FLAG.ZF) !== 0 ? 0 : 1;
   u32[w + W_RES] = res;
   u32[w + W_RES + 1] = 0;

@@ -10,6 +10,7 @@ import { setSegmentRaw } from './descriptors.ts';
 import { getEflags, setEflags } from './eflags.ts';
 import { guestTsc } from './msr.ts';
 import {
+  FLAT,
   CR4,
   EFER,
   REG,
@@ -31,14 +32,6 @@ import {
   W_SYSENTER_ESP,
   W_TSC_AUX,
 } from './words.ts';
-
-/** Attributes of the flat segments these instructions load, without a descriptor table. */
-export const FLAT = {
-  CODE64: 0x00a09b00,
-  CODE32: 0x00c09b00,
-  DATA: 0x00c09300,
-  DPL3: 0x6000,
-} as const;
 
 function flatSegments(cpu: Cpu, cs: number, codeAttr: number, ss: number, cpl: number): void {
   const dpl = cpl === 3 ? FLAT.DPL3 : 0;

@@ -20,6 +20,7 @@ export const W_CODE_SIZE = word('codeSize');
 export const W_STACK_SIZE = word('stackSize');
 export const W_CPL = word('cpl');
 export const W_TLB_SET = word('tlbSet');
+export const W_SET_CODE_SIZES = word('setCodeSizes');
 export const W_EXC_VECTOR = word('excVector');
 export const W_EXC_ERROR = word('excError');
 export const W_EXIT_DETAIL = word('exitDetail');
@@ -157,3 +158,14 @@ export const ATTR = {
   G: 1 << 23,
   MASK: 0x00f0ff00,
 } as const;
+
+/** Attributes of the flat segments these instructions load, without a descriptor table. */
+export const FLAT = {
+  CODE64: 0x00a09b00,
+  CODE32: 0x00c09b00,
+  DATA: 0x00c09300,
+  DPL3: 0x6000,
+} as const;
+
+/** Enable bits of the breakpoints in DR7. */
+export const DR7_ENABLES = 0xff;
