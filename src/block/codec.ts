@@ -23,12 +23,34 @@ export function decompressSync(type: CompressionType, data: Uint8Array, length: 
             maxOutputLength: length,
             finishFlush: constants.Z_SYNC_FLUSH,
           })
-        : zstdDecompressSync(data, { maxOutputLength: length });
+        : zstdDecompressSync(data.subarray(0, zstdFrameLength(data)), { maxOutputLength: length });
   } catch (error) {
     throw new BlockError('EIO', 'Input/output error', { cause: error });
   }
   if (result.length !== length) throw new BlockError('EIO', 'Input/output error');
   return result;
+}
+
+/**
+ * Bytes of the frame that `data` begins with (RFC 8878, 3.1.1): what follows it may be another cluster's frame, which
+ * the decompressor would take for a part of this one. All of `data` when it is no whole frame.
+ */
+function zstdFrameLength(data: Uint8Array): number {
+  const { length } = data;
+  if (length < 6) return length;
+  const descriptor = data[4];
+  const singleSegment = (descriptor >>> 5) & 1;
+  const contentSize = [singleSegment, 2, 4, 8][descriptor >>> 6];
+  const dictionary = [0, 1, 2, 4][descriptor & 3];
+  let at = 5 + (1 - singleSegment) + dictionary + contentSize;
+  for (;;) {
+    if (at + 3 > length) return length;
+    const header = data[at] | (data[at + 1] << 8) | (data[at + 2] << 16);
+    // a run-length block has one byte, however long it is
+    at += 3 + (((header >>> 1) & 3) === 1 ? 1 : header >>> 3);
+    if (header & 1) break;
+  }
+  return Math.min(length, at + (descriptor & 4 ? 4 : 0));
 }
 
 /** A Codec without other threads. */

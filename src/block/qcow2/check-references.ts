@@ -31,6 +31,14 @@ export class ClusterCounts {
       if (this.#pages.has(page)) return true;
     return false;
   }
+  /** A cluster that more than `max` refer to. */
+  firstAbove(max: number): { cluster: number; count: number } | undefined {
+    for (const [index, page] of this.#pages) {
+      const at = page.findIndex((count) => count > max);
+      if (at >= 0) return { cluster: index * PAGE + at, count: page[at] };
+    }
+    return undefined;
+  }
   /** Counts a reference to each cluster of [offset, offset + length). False: that is not in the file. */
   add(offset: number, length: number): boolean {
     if (length <= 0) return true;

@@ -280,7 +280,6 @@ export function serializeHeader(header: Qcow2Header): Uint8Array {
   if ((header.incompatible & INCOMPATIBLE.dataFile) !== 0n && header.dataFile !== '') {
     extensions.push({ type: EXTENSION.dataFile, data: encode(header.dataFile) });
   }
-  if (isV3) extensions.push({ type: EXTENSION.featureNames, data: featureNames() });
   if (header.bitmaps) {
     const data = new Uint8Array(24);
     const view = new DataView(data.buffer);
@@ -290,6 +289,16 @@ export function serializeHeader(header: Qcow2Header): Uint8Array {
     extensions.push({ type: EXTENSION.bitmaps, data });
   }
   extensions.push(...header.unknownExtensions);
+  const encoded = (data: Uint8Array) => 8 + Math.ceil(data.length / 8) * 8;
+  const needed = extensions.reduce(
+    (sum, { data }) => sum + encoded(data),
+    headerLength + 8 + Buffer.byteLength(header.backingFile),
+  );
+  // the names are only there for messages: small clusters have no room for them
+  const names = featureNames();
+  if (isV3 && needed + encoded(names) <= clusterSize) {
+    extensions.push({ type: EXTENSION.featureNames, data: names });
+  }
   for (const { type, data } of extensions) {
     const bytes = new Uint8Array(8 + Math.ceil(data.length / 8) * 8);
     const view = new DataView(bytes.buffer);

@@ -2,16 +2,17 @@
 import { BlockError } from '../errors.ts';
 import type { Check } from './check.ts';
 import { MAX_REFCOUNT_TABLE_BYTES, writeU64 } from './format.ts';
-import { writeRefcount } from './refcount.ts';
+import { maxRefcount, writeRefcount } from './refcount.ts';
 
 /**
  * Writes blocks and table behind the end of the image, in one piece, and points the header there: what was before
- * stays until the header names the new. Clusters of the old structure become free.
+ * stays until the header names the new. Clusters of the old structure become free. `order`: another width.
  */
-export async function rebuildRefcounts(check: Check): Promise<void> {
+export async function rebuildRefcounts(check: Check, order = check.state.refcounts.order): Promise<void> {
   const { state, counts } = check;
   const { clusterSize, refcounts, header, file } = state;
-  const { perBlock, order, max } = refcounts;
+  const perBlock = (clusterSize * 8) >>> order;
+  const max = maxRefcount(order);
   const perTable = clusterSize / 8;
   await state.l2Cache.writeAll();
   const start = counts.clusters;
@@ -56,10 +57,13 @@ export async function rebuildRefcounts(check: Check): Promise<void> {
   await file.flush();
   header.refcountTableOffset = (start + blocks) * clusterSize;
   header.refcountTableClusters = tables;
+  header.refcountOrder = order;
   await state.writeHeader();
   await file.flush();
   state.refcountCache.invalidate();
-  refcounts.replaceTable(tables * perTable, (index) => (index < blocks ? (start + index) * clusterSize : 0));
+  refcounts.replaceTable(order, tables * perTable, (index) =>
+    index < blocks ? (start + index) * clusterSize : 0,
+  );
   state.overlap.invalidate();
   state.noteUsed(end * clusterSize);
 }

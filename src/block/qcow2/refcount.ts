@@ -65,10 +65,11 @@ export function maxRefcount(order: number): number {
 export class Refcounts {
   /** Offsets of the blocks; 0: none. */
   table: Float64Array;
-  readonly order: number;
-  readonly max: number;
+  order: number;
+  /** Largest refcount. */
+  max: number;
   /** Entries of a block, a power of two. */
-  readonly perBlock: number;
+  perBlock: number;
   readonly #state: Qcow2State;
   /** No free cluster is below it, but for those that wait. */
   freeHint = 0;
@@ -182,10 +183,17 @@ export class Refcounts {
   }
 
   /** The structure was made anew elsewhere. */
-  replaceTable(entries: number, offsetOf: (index: number) => number): void {
+  replaceTable(order: number, entries: number, offsetOf: (index: number) => number): void {
     this.table = Float64Array.from({ length: entries }, (_, index) => offsetOf(index));
+    this.#setOrder(order);
     this.freeHint = 0;
     this.compressedAt = 0;
+  }
+
+  #setOrder(order: number): void {
+    this.order = order;
+    this.max = maxRefcount(order);
+    this.perBlock = (this.#state.clusterSize * 8) >>> order;
   }
 
   /** What is freed up to now may be used again: nothing on the disk names it any more. */

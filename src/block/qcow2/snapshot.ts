@@ -133,15 +133,14 @@ export async function deleteSnapshot(node: Qcow2Node, idOrName: string): Promise
   });
 }
 
-/** Shows the disk as at the snapshot; the node has to be read-only. Throws ENOENT. */
+/** Shows the disk as at the snapshot, with the size that it has today (as QEMU does); the node has to be read-only. Throws ENOENT. */
 export async function showSnapshot(node: Qcow2Node, idOrName: string): Promise<void> {
   const { state } = node;
   if (!state.readOnly) throw new BlockError('EINVAL', 'Invalid argument');
   const snapshot = mustFind(state, idOrName);
-  const l1 = new Uint32Array(Math.max(snapshot.l1Size, l1EntriesFor(state.header, snapshot.diskSize)) * 2);
+  const l1 = new Uint32Array(Math.max(snapshot.l1Size, l1EntriesFor(state.header, state.header.size)) * 2);
   l1.set(await readSnapshotL1(state, snapshot));
   state.l1 = l1;
-  state.header.size = snapshot.diskSize;
   state.overlap.invalidate();
 }
 
