@@ -111,6 +111,9 @@ export const CpuEnv = struct({
   slowValue: u64,
   slowValueHigh: u64,
   scratch: array(u64, 8),
+  /** Operands of deferred flags; see sem/deferred-flags.ts. */
+  flagA: u64,
+  flagB: u64,
   xmm: bytes(16 * XMM_STRIDE),
   mxcsr: u32,
   /** 0..2: 16-, 32-, 64-bit code (CS.L, CS.D). */
@@ -132,6 +135,8 @@ export const CpuEnv = struct({
   excVector: u32,
   excError: i32,
   exitDetail: u32,
+  /** Deferred flags of a region: 0 when the three words are valid. Always 0 outside generated code. */
+  flagKind: u32,
   segs: array(Segment, 6),
   // --- x87: eight 80-bit registers, 16 bytes apart: mantissa u64, sign/exponent u16 ---
   fpRegs: bytes(8 * 16),

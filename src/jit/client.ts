@@ -11,7 +11,10 @@ export function regionImports(
   tier0: WebAssembly.Instance,
   imports: object,
 ): WebAssembly.Imports {
-  const env: Record<string, WebAssembly.ExportValue> = { memory };
+  const env: Record<string, WebAssembly.ExportValue> = {
+    memory,
+    table: tier0.exports.table as WebAssembly.Table,
+  };
   for (const name of Object.keys(REGION_IMPORTS)) {
     const generated = tier0.exports[name] as WebAssembly.ExportValue | undefined;
     env[name] = generated ?? (imports as Record<string, WebAssembly.ExportValue>)[name];

@@ -14,6 +14,7 @@ import { CODE_TLB_ENTRIES, TLB_SET } from '../cpu/env.ts';
 import type { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { RECORD } from '../cpu/tier0/record.ts';
 import { tierUp } from '../machine/tier-up.ts';
+import { entriesOf } from './emit.ts';
 import { REGION, REGION_SLOTS } from './layout.ts';
 import { findRegion, type Region } from './region.ts';
 import { buildRegionModule, isCompilable } from './region-module.ts';
@@ -90,7 +91,7 @@ export class RegionCompiler {
     if (found === undefined) return;
     const { region, descriptors, description } = found;
     const slot = this.nextSlot;
-    const place = { description, slot, descriptors };
+    const place = { description, slot, descriptors, firstHandler: this.firstHandler };
     const module = new WebAssembly.Module(buildRegionModule(region, place, this.memoryPages));
     const instance = new WebAssembly.Instance(module, this.imports);
     tierUp(instance.exports.region);
@@ -99,10 +100,10 @@ export class RegionCompiler {
       const record = cache.recordAt(request.desc, request.offset);
       if (record === 0 || this.isRegion(record)) return;
       this.nextSlot++;
-      this.describe(description, slot, record, request, region, descriptors);
+      this.describe(description, slot, region, descriptors);
       for (const port of this.ports)
         port.postMessage({ slot, module, generation: this.generation } satisfies RegionMail);
-      cache.publishRegion(description, record, this.firstHandler + slot, descriptors);
+      cache.publishRegion(description, this.firstHandler + slot, this.firstHandler, descriptors);
     });
   }
 
@@ -173,20 +174,20 @@ export class RegionCompiler {
     return cache.codeSizeOf(desc) === CODE_SIZE_64 ? desc : 0;
   }
 
-  private describe(
-    at: number,
-    slot: number,
-    record: number,
-    request: RegionRequest,
-    region: Region,
-    descriptors: readonly number[],
-  ): void {
-    const { u32 } = this;
+  private describe(at: number, slot: number, region: Region, descriptors: readonly number[]): void {
+    const { u32, cache } = this;
     const w = at >>> 2;
     u32[w + REGION.SLOT / 4] = slot;
-    u32[w + REGION.RECORD / 4] = record;
-    u32[w + REGION.HEAD / 4] = request.offset;
     u32[w + REGION.PAGES / 4] = descriptors.length;
+    const entries = entriesOf(region);
+    u32[w + REGION.ENTRY_COUNT / 4] = entries.length;
+    entries.forEach((block, i) => {
+      const { at: offset } = region.blocks[block];
+      const distance = Math.floor(offset / 4096);
+      const desc = descriptors[region.pages.indexOf(distance)];
+      u32[w + REGION.ENTRIES / 4 + i * 2] = cache.recordAt(desc, offset - distance * 4096);
+      u32[w + REGION.ENTRIES / 4 + i * 2 + 1] = block | (distance << 16);
+    });
     descriptors.forEach((d, i) => {
       u32[w + REGION.PAGE_LIST / 4 + i * 2] = region.pages[i];
       u32[w + REGION.PAGE_LIST / 4 + i * 2 + 1] = d;

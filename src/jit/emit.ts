@@ -3,6 +3,7 @@ import {
   atomicLoad32,
   type Expr,
   type FuncBuilder,
+  type FuncRef,
   i32,
   i64,
   type Label,
@@ -10,18 +11,22 @@ import {
   type Local,
 } from '../wasm/index.ts';
 import { CODE_TLB_ENTRIES, CpuEnv, REASON, TLB_SET } from '../cpu/env.ts';
+import { FLAG_WORDS } from '../cpu/sem/deferred-flags.ts';
 import type { Semantics } from '../cpu/sem/ins.ts';
 import type { Runtime } from '../cpu/sem/memory-access.ts';
 import { operandKinds, operandSize, semanticName, type SemanticsIndex } from '../cpu/sem/select.ts';
-import { FLAG_OFFSETS, STATUS } from '../cpu/tier0/context.ts';
-import { EXIT_JUMP, JitIns, type RegionFrame } from './jit-ins.ts';
-import { JitFlags } from './jit-flags.ts';
-import { EXIT_SAMPLE, REGION, RETURN_CACHE, RETURN_ENTRIES } from './layout.ts';
+import { STATUS } from '../cpu/tier0/context.ts';
+import { RECORD } from '../cpu/tier0/record.ts';
+import { entryBlocks, flagLiveness, stepInfo, type StepInfo, wayBetween } from './analysis.ts';
+import { EXIT_JUMP, EXIT_MISS, JitIns, type RegionFrame } from './jit-ins.ts';
+import { type FlagLocals, JitFlags } from './jit-flags.ts';
+import { EXIT_SAMPLE, MAX_ENTRIES, REGION, RETURN_CACHE, RETURN_ENTRIES } from './layout.ts';
 import type { Block, Region, Step } from './region.ts';
 import { childOf, type LoopNode, loopTree } from './structure.ts';
 
 const OFF = {
   codePage: CpuEnv.offsetOf('codePage'),
+  codeDesc: CpuEnv.offsetOf('codeDesc'),
   tlbSet: CpuEnv.offsetOf('tlbSet'),
   ip: CpuEnv.offsetOf('ip'),
   jumpTarget: CpuEnv.offsetOf('jumpTarget'),
@@ -42,6 +47,24 @@ export interface RegionPlace {
   readonly slot: number;
   /** Descriptor of each of the region's pages, in the order of `region.pages`. */
   readonly descriptors: readonly number[];
+  /** Number of the first region slot among the handlers. */
+  readonly firstHandler: number;
+}
+
+/** The blocks a region can be entered at, in the order of its description's entries: the head first. */
+export function entriesOf(region: Region): number[] {
+  const indexOf = new Map(region.blocks.map((b, i) => [b.at, i]));
+  const head = indexOf.get(region.head) as number;
+  const others = [...entryBlocks(region, indexOf)].filter((i) => i !== head);
+  return [head, ...others].slice(0, MAX_ENTRIES);
+}
+
+/** What generated code of a region calls besides its instructions' runtime. */
+export interface RegionRuntime extends Runtime {
+  /** (env): deferred flags in the env become words. */
+  readonly flagWords: FuncRef;
+  /** Type index of a handler. */
+  readonly handlerType: number;
 }
 
 export class RegionEmitter {
@@ -49,36 +72,55 @@ export class RegionEmitter {
   private readonly region: Region;
   private readonly place: RegionPlace;
   private readonly semantics: SemanticsIndex<Semantics>;
+  private readonly runtime: RegionRuntime;
   private readonly tree: LoopNode;
   private readonly indexOf = new Map<number, number>();
+  private readonly infos: readonly (readonly StepInfo[])[];
+  private readonly flagsLiveIn: readonly boolean[];
+  private readonly entries: ReadonlySet<number>;
+  /** Blocks that some loop's dispatch leads to. */
+  private readonly dispatched: ReadonlySet<number>;
+  /** Blocks that control reaches only by falling out of the one before. */
+  private readonly continues: ReadonlySet<number>;
   private readonly next: Local;
   private readonly frame: RegionFrame;
   private readonly ins: JitIns;
   private readonly flags: JitFlags;
-  private readonly flagLocals: { res: Local; carry: Local; aux: Local };
+  private readonly flagLocals: FlagLocals;
   /** Labels while a loop's body is being emitted: of the loop itself, and of the start of each child. */
   private readonly labels = new Map<LoopNode, { loop: Label; children: Label[] }>();
   private current = 0;
   private exitLabel!: Label;
-  private readonly written = new Set<number>();
-  private usesSimd = false;
+  private readonly usesSimd: boolean;
 
   constructor(
     f: FuncBuilder,
     region: Region,
     place: RegionPlace,
     semantics: SemanticsIndex<Semantics>,
-    runtime: Runtime,
+    runtime: RegionRuntime,
   ) {
     this.f = f;
     this.region = region;
     this.place = place;
     this.semantics = semantics;
+    this.runtime = runtime;
     region.blocks.forEach((b, i) => this.indexOf.set(b.at, i));
-    this.tree = loopTree(region.blocks.length, this.edges());
+    this.infos = region.blocks.map((b) => b.steps.map((step) => this.infoOf(step)));
+    this.flagsLiveIn = flagLiveness(region, this.indexOf, this.infos);
+    const edges = this.edges();
+    this.tree = loopTree(region.blocks.length, edges);
+    this.entries = new Set(entriesOf(region));
+    // an indirect jump, and a call that is remembered, come through the root's dispatch
+    const dispatched = new Set([...this.entries, ...entryBlocks(region, this.indexOf)]);
+    for (const [from, to] of [...edges, ...this.callEdges()]) {
+      if (wayBetween(this.tree, from, to).dispatches) dispatched.add(to);
+    }
+    this.dispatched = dispatched;
+    this.continues = this.continuations(edges);
     this.next = f.local('i32');
-    this.flagLocals = { res: f.local('i64'), carry: f.local('i64'), aux: f.local('i32') };
-    this.flags = new JitFlags(f, this.flagLocals);
+    this.flagLocals = { kind: f.local('i32'), a: f.local('i64'), b: f.local('i64') };
+    this.flags = new JitFlags(f, f.param(0), this.flagLocals, runtime.flagWords);
     const emitter = this;
     this.frame = {
       f,
@@ -86,7 +128,6 @@ export class RegionEmitter {
       tlb: f.local('i32'),
       base: f.local('i64'),
       regs: Array.from({ length: 16 }, () => f.local('i64')),
-      written: this.written,
       exitLinear: f.local('i64'),
       exitReason: f.local('i32'),
       get exitLabel() {
@@ -98,7 +139,7 @@ export class RegionEmitter {
       branchIndirect: (target) => this.branchIndirect(target),
     };
     this.ins = new JitIns(this.frame, runtime, this.flags);
-    this.usesSimd = region.blocks.some((b) => b.steps.some((s) => this.find(s).unit !== undefined));
+    this.usesSimd = this.infos.some((block) => block.some((info) => info.semantics.unit !== undefined));
   }
 
   /** Direct branches between blocks, calls not included. */
@@ -114,15 +155,36 @@ export class RegionEmitter {
     });
     return edges;
   }
+  private callEdges(): [number, number][] {
+    const edges: [number, number][] = [];
+    this.region.blocks.forEach((b, i) => {
+      const index = b.end === 'call' ? this.indexOf.get(b.target) : undefined;
+      if (index !== undefined) edges.push([i, index]);
+    });
+    return edges;
+  }
+  private continuations(edges: readonly (readonly [number, number])[]): Set<number> {
+    const { blocks } = this.region;
+    const from = new Map<number, number[]>();
+    for (const [a, b] of [...edges, ...this.callEdges()]) from.set(b, [...(from.get(b) ?? []), a]);
+    const found = new Set<number>();
+    blocks.forEach((block, i) => {
+      const before = from.get(i);
+      if (before?.length !== 1 || before[0] !== i - 1 || this.dispatched.has(i)) return;
+      if (blocks[i - 1].next === block.at) found.add(i);
+    });
+    return found;
+  }
 
-  private find(step: Step): Semantics {
-    const s = this.semantics.find(semanticName(step.insn), operandKinds(step.insn));
-    if (s === undefined) throw new Error('an instruction without semantics in a region');
-    return s;
+  private infoOf(step: Step): StepInfo {
+    const kinds = operandKinds(step.insn);
+    const semantics = this.semantics.find(semanticName(step.insn), kinds);
+    if (semantics === undefined) throw new Error('an instruction without semantics in a region');
+    return stepInfo(step.insn, kinds, semantics, operandSize(step.insn, semantics));
   }
 
   emit(): void {
-    const { f, frame } = this;
+    const { f } = this;
     this.entry();
     f.block((exit) => {
       this.exitLabel = exit;
@@ -130,40 +192,41 @@ export class RegionEmitter {
       f.unreachable();
     });
     this.exit();
-    void frame;
   }
 
   /** Checks that the region may run here, loads registers and flags. */
   private entry(): void {
     const { f, frame, place, region } = this;
     const { env } = frame;
-    f.set(frame.base, load('i64', env, OFF.codePage));
+    const record = f.param(1);
+    const { description } = place;
+    // which entry: block in the low half, distance of its page from the head's in the high half
+    const entry = f.copy(
+      load('i32', load('i32_16u', record, RECORD.SEQ).shl(3), description + REGION.ENTRIES + 4),
+    );
+    const distance = entry.shrS(16);
+    const page = load('i64', env, OFF.codePage);
+    f.set(frame.base, region.pages.length === 1 ? page : page.sub(distance.shl(12).i64s()));
     f.set(frame.tlb, env.add(load('i32', env, OFF.tlbSet)));
     const refuse = (reason: number): void => {
-      f.store(4, env, OFF.exitDetail, i32(place.description));
-      f.store(8, env, OFF.ip, frame.base.add(i64(region.head)));
+      f.store(4, env, OFF.exitDetail, i32(description));
+      f.store(8, env, OFF.jumpTarget, frame.base);
+      f.store(8, env, OFF.ip, page.or(load('i64_16u', record, RECORD.OFFSET)));
       f.ret(i32(STATUS.EXIT + reason));
     };
     f.if(
-      load('i32', i32(0), place.description + REGION.VALID).eqz(),
+      load('i32', i32(0), description + REGION.VALID).eqz(),
       () => refuse(REASON.REGION),
       undefined,
       false,
     );
-    region.pages.forEach((distance, i) => {
-      if (distance === 0) return;
-      const page = f.copy(frame.base.add(i64(distance * PAGE)));
-      const entry = f.copy(
-        frame.tlb.add(
-          page
-            .i32()
-            .shrU(8)
-            .and((CODE_TLB_ENTRIES - 1) << 4),
-        ),
-      );
-      const same = load('i64', entry, TLB_SET.CODE)
-        .eq(page)
-        .and(load('i32', entry, TLB_SET.CODE + 8).eq(i32(place.descriptors[i])));
+    region.pages.forEach((d, i) => {
+      if (region.pages.length === 1) return;
+      const at = f.copy(frame.base.add(i64(d * PAGE)));
+      const slot = f.copy(this.codeEntry(at));
+      const same = load('i64', slot, TLB_SET.CODE)
+        .eq(at)
+        .and(load('i32', slot, TLB_SET.CODE + 8).eq(i32(place.descriptors[i])));
       f.if(same.eqz(), () => refuse(REASON.REGION), undefined, false);
     });
     if (this.usesSimd) {
@@ -174,39 +237,79 @@ export class RegionEmitter {
       f.if(off, () => refuse(REASON.ALONE), undefined, false);
     }
     frame.regs.forEach((r, i) => f.set(r, load('i64', env, i * 8)));
-    f.set(this.flagLocals.res, load('i64', env, FLAG_OFFSETS.res));
-    f.set(this.flagLocals.carry, load('i64', env, FLAG_OFFSETS.carry));
-    f.set(this.flagLocals.aux, load('i32', env, FLAG_OFFSETS.aux));
+    f.set(this.flagLocals.kind, load('i32', env, FLAG_WORDS.kind));
+    f.set(this.flagLocals.a, load('i64', env, FLAG_WORDS.a));
+    f.set(this.flagLocals.b, load('i64', env, FLAG_WORDS.b));
     f.set(frame.stale, i32(0));
-    f.set(this.next, i32(this.indexOf.get(region.head) as number));
+    f.set(this.next, entry.and(0xffff));
   }
 
-  /** The one place where the region is left: state goes back to the env. */
+  /** i32: wasm address of the code TLB's entry, less TLB_SET.CODE, for a linear address. */
+  private codeEntry(linear: Expr): Expr {
+    const index = linear
+      .i32()
+      .shrU(8)
+      .and((CODE_TLB_ENTRIES - 1) << 4);
+    return this.frame.tlb.add(index);
+  }
+
+  /** The one place where the region is left: registers are in the env already. */
   private exit(): void {
     const { f, frame } = this;
-    const { env } = frame;
-    for (const r of this.written) f.store(8, env, r * 8, frame.regs[r]);
-    f.store(8, env, FLAG_OFFSETS.res, this.flagLocals.res);
-    f.store(8, env, FLAG_OFFSETS.carry, this.flagLocals.carry);
-    f.store(4, env, FLAG_OFFSETS.aux, this.flagLocals.aux);
-    f.if(frame.exitReason.eq(EXIT_JUMP), () => {
+    const { env, exitLinear, exitReason } = frame;
+    f.store(4, env, FLAG_WORDS.kind, this.flagLocals.kind);
+    f.store(8, env, FLAG_WORDS.a, this.flagLocals.a);
+    f.store(8, env, FLAG_WORDS.b, this.flagLocals.b);
+    const jump = (): void => {
+      f.store(8, env, OFF.jumpTarget, exitLinear);
+      f.ret(i32(STATUS.JUMP));
+    };
+    f.if(exitReason.eq(EXIT_JUMP), () => {
+      this.enterNext();
       const word = i32(this.place.description);
       const exits = f.copy(load('i32', word, REGION.EXITS).add(1));
       f.store(4, word, REGION.EXITS, exits);
       // what is often gone on with may be worth a region too
-      f.set(frame.exitReason, i32(REASON.HOT));
-      f.if(
-        exits.and(EXIT_SAMPLE - 1),
-        () => {
-          f.store(8, env, OFF.jumpTarget, frame.exitLinear);
-          f.ret(i32(STATUS.JUMP));
-        },
-        undefined,
-        true,
-      );
+      f.set(exitReason, i32(REASON.HOT));
+      f.if(exits.and(EXIT_SAMPLE - 1), jump, undefined, true);
     });
-    f.store(8, env, OFF.ip, frame.exitLinear);
-    f.ret(frame.exitReason.add(STATUS.EXIT));
+    f.if(exitReason.eq(EXIT_MISS), jump);
+    f.store(8, env, OFF.ip, exitLinear);
+    f.ret(exitReason.add(STATUS.EXIT));
+  }
+  /** Goes on in another region, when the target is the entry of one and nobody wants the vCPU to stop. */
+  private enterNext(): void {
+    const { f, frame, place } = this;
+    const { env, exitLinear } = frame;
+    const slot = f.copy(this.codeEntry(exitLinear));
+    const page = f.copy(exitLinear.and(i64(-PAGE)));
+    const known = load('i64', slot, TLB_SET.CODE).eq(page).and(atomicLoad32(env, OFF.exitRequest).eqz());
+    f.if(known, () => {
+      const desc = f.copy(load('i32', slot, TLB_SET.CODE + 8));
+      const record = f.copy(i32(0));
+      f.if(desc, () =>
+        f.set(
+          record,
+          load(
+            'i32',
+            desc.add(
+              exitLinear
+                .i32()
+                .and(PAGE - 1)
+                .shl(2),
+            ),
+          ),
+        ),
+      );
+      f.if(record, () => {
+        const handler = f.copy(load('i32_16u', record));
+        f.if(handler.geU(place.firstHandler), () => {
+          f.store(8, env, OFF.codePage, page);
+          f.store(4, env, OFF.codeDesc, desc);
+          f.returnCallIndirect(this.runtime.handlerType, handler, env, record);
+        });
+      });
+    });
   }
 
   // --- structure ---
@@ -217,10 +320,14 @@ export class RegionEmitter {
       const children: Label[] = [];
       this.labels.set(node, { loop: loopLabel, children });
       this.openChildren(node, children, node.children.length - 1, () => {
+        const wanted: number[] = [];
+        for (let b = node.lo; b <= node.hi; b++) if (this.dispatched.has(b)) wanted.push(b);
+        if (wanted.length === 0 || (wanted.length === 1 && wanted[0] === node.lo)) return;
         // entered or re-entered at some block: `next` says which, unless it is the first
         f.if(next.ne(NONE), () => {
           const targets: Label[] = [];
-          for (let b = node.lo; b <= node.hi; b++) targets.push(children[childOf(node, b)]);
+          for (let b = node.lo; b <= node.hi; b++)
+            targets.push(children[this.dispatched.has(b) ? childOf(node, b) : 0]);
           f.brTable(next.sub(node.lo), targets, targets[0]);
         });
       });
@@ -245,25 +352,28 @@ export class RegionEmitter {
     const { f, region, ins, flags } = this;
     const block = region.blocks[index];
     this.current = index;
-    f.set(this.next, i32(NONE));
-    flags.forget();
+    if (this.dispatched.has(index)) f.set(this.next, i32(NONE));
+    if (!this.continues.has(index)) flags.arrive();
     f.scope(() => {
-      for (const step of block.steps) this.step(step);
+      block.steps.forEach((step, k) =>
+        this.step(step, this.infos[index][k], k === 0 && this.entries.has(index)),
+      );
+      ins.flush();
       if (block.end === 'branch' || block.end === 'fall') this.branchTo(block.next);
       else if (block.end === 'leave') ins.exit(EXIT_JUMP, this.linear(block.next));
     });
   }
 
-  private step(step: Step): void {
+  /** `first`: control comes here from outside the region, so it must not be sent out for what the TLB lacks. */
+  private step(step: Step, info: StepInfo, first: boolean): void {
     const { ins, flags } = this;
-    const semantics = this.find(step);
-    const kinds = operandKinds(step.insn);
-    ins.begin(step.insn, step.at, semantics, operandSize(step.insn, semantics), kinds);
+    const { semantics, kinds } = info;
+    if (info.leaves) ins.flush();
+    flags.begin(info.flagsLive, info.writesFlags, info.simple);
+    if (info.readsFlags) flags.beforeReading();
+    ins.begin(step.insn, step.at, semantics, operandSize(step.insn, semantics), kinds, first);
     ins.popsToMemory = semantics.name === 'pop' && kinds === 'm';
-    // a repeated instruction may leave the flags as they were
-    if (semantics.reps !== undefined) flags.forget();
     semantics.emit(ins);
-    if (semantics.reps !== undefined) flags.forget();
     ins.end();
   }
 
@@ -271,48 +381,28 @@ export class RegionEmitter {
     return this.frame.base.add(i64(at));
   }
 
-  /** Path from the root to the innermost loop that holds a block. */
-  private chain(block: number): LoopNode[] {
-    const path: LoopNode[] = [this.tree];
-    for (;;) {
-      const node = path[path.length - 1];
-      const child = node.children[childOf(node, block)];
-      if (typeof child === 'number') return path;
-      path.push(child);
-    }
-  }
-
   private branchTo(at: number): void {
-    const { f, current } = this;
+    const { f, current, ins } = this;
     const block = this.region.blocks[current];
     if (block.end === 'call' && at === block.target) this.rememberReturn(block);
     const to = this.indexOf.get(at);
     if (to === undefined) {
-      this.ins.exit(EXIT_JUMP, this.linear(at));
+      ins.exit(EXIT_JUMP, this.linear(at));
       return;
     }
-    // the innermost loop around both; a branch back to a loop's head stays in that loop
-    const path = this.chain(current);
-    let depth = path.length - 1;
-    while (to < path[depth].lo || to > path[depth].hi) depth--;
-    const node = path[depth];
+    const { node, child, dispatches } = wayBetween(this.tree, current, to);
     const { loop, children } = this.labels.get(node) as { loop: Label; children: Label[] };
-    const from = childOf(node, current);
-    const target = childOf(node, to);
-    if (target > from) {
-      const child = node.children[target];
-      if (typeof child !== 'number' && to !== child.lo) f.set(this.next, i32(to));
-      f.br(children[target]);
-      return;
+    if (child < 0) {
+      f.if(
+        atomicLoad32(this.frame.env, OFF.exitRequest),
+        () => ins.exit(REASON.KICK, this.linear(at)),
+        undefined,
+        false,
+      );
     }
-    f.if(
-      atomicLoad32(this.frame.env, OFF.exitRequest),
-      () => this.ins.exit(REASON.KICK, this.linear(at)),
-      undefined,
-      false,
-    );
-    if (to !== node.lo) f.set(this.next, i32(to));
-    f.br(loop);
+    ins.settle(this.flagsLiveIn[to] && !this.continues.has(to));
+    if (dispatches) f.set(this.next, i32(to));
+    f.br(child < 0 ? loop : children[child]);
   }
 
   // --- calls and returns ---
@@ -340,7 +430,7 @@ export class RegionEmitter {
   }
 
   private branchIndirect(target: Expr): void {
-    const { f, frame } = this;
+    const { f, frame, ins } = this;
     const block = this.region.blocks[this.current];
     const last = block.steps[block.steps.length - 1].insn;
     const to = f.copy(target);
@@ -355,6 +445,7 @@ export class RegionEmitter {
       f.if(
         known,
         () => {
+          ins.settle(true);
           f.set(this.next, load('i32', entry, RETURN_CACHE + 16));
           f.br((this.labels.get(this.tree) as { loop: Label }).loop);
         },
@@ -362,6 +453,6 @@ export class RegionEmitter {
         true,
       );
     }
-    this.ins.exit(EXIT_JUMP, to);
+    ins.exit(EXIT_JUMP, to);
   }
 }

@@ -1,74 +1,211 @@
 /**
- * Flags in a region: the three lazy words are wasm locals (V8 drops what nothing reads), and besides it is known at
- * compile time which instruction set them last, so that a condition becomes one comparison of its operands.
+ * Flags in a region. Within a block it is known at compile time which instruction set them last, so a condition becomes
+ * a comparison of its operands. From block to block, and where the region is left, they travel as deferred flags
+ * (sem/deferred-flags.ts) in three locals: nothing is computed that nothing reads.
  */
-import type { Expr, FuncBuilder } from '../wasm/index.ts';
-import { FlagEmitter, LocalFlagStorage } from '../cpu/sem/flag-emitter.ts';
-import type { Local } from '../wasm/index.ts';
+import { type Expr, type FuncBuilder, type FuncRef, i32, load, type Local } from '../wasm/index.ts';
+import { DEFERRED, DEFERRED_CARRY_SHIFT, deferredKind, FLAG_WORDS } from '../cpu/sem/deferred-flags.ts';
+import { EnvFlagStorage, FlagEmitter } from '../cpu/sem/flag-emitter.ts';
 
-/** What set the flags, with operands that keep their values until the block ends. */
+/** What set the flags, with operands that keep their values until the next but one setter. */
 interface Setter {
-  readonly kind: 'sub' | 'logic' | 'add' | 'incdec';
+  /** A DEFERRED operation. */
+  readonly kind: number;
   readonly size: number;
   readonly a: Expr;
   readonly b: Expr;
   readonly r: Expr;
+  /** ADD, SUB: carry in, i32. INC, DEC, EXPLICIT: CF, i32. */
+  readonly carry?: Expr;
+  /** EXPLICIT: OF, i32. */
+  readonly overflow?: Expr;
+  readonly image?: Image;
+}
+type Image = Parameters<FlagEmitter['setAll']>[0];
+
+/** Where the flags are: a known setter's operands; the three locals; the lazy words in the env. */
+type State = Setter | 'deferred' | 'words';
+
+export interface FlagLocals {
+  /** i32, i64, i64: `DEFERRED` kind and operands. */
+  readonly kind: Local;
+  readonly a: Local;
+  readonly b: Local;
 }
 
+const RING = 2;
+
 export class JitFlags extends FlagEmitter {
-  private readonly func: FuncBuilder;
-  private setter: Setter | undefined;
+  private readonly env: Expr;
+  private readonly locals: FlagLocals;
+  /** Function (env): deferred flags of the env become words. */
+  private readonly flagWords: FuncRef;
+  private state: State = 'deferred';
+  /** The instruction sets flags in more than one place, or some only: in the words. */
+  private inWords = false;
+  private readonly ring: { i32: Local[]; i64: Local[] }[];
+  private turn = 0;
 
-  constructor(f: FuncBuilder, locals: { res: Local; carry: Local; aux: Local }) {
-    super(f, new LocalFlagStorage(f, locals), true);
-    this.func = f;
+  constructor(f: FuncBuilder, env: Expr, locals: FlagLocals, flagWords: FuncRef) {
+    super(f, new EnvFlagStorage(f, env, FLAG_WORDS, (kind, at, offset) => load(kind, at, offset)), true);
+    this.env = env;
+    this.locals = locals;
+    this.flagWords = flagWords;
+    const locals_ = (type: 'i32' | 'i64', count: number): Local[] =>
+      Array.from({ length: count }, () => f.local(type));
+    this.ring = Array.from({ length: RING }, () => ({ i32: locals_('i32', 6), i64: locals_('i64', 3) }));
   }
 
-  /** At a point that control reaches from elsewhere, nothing is known. */
-  forget(): void {
-    this.setter = undefined;
+  // --- the emitter's side ---
+
+  /** At a point that control reaches from elsewhere: they are in the locals. */
+  arrive(): void {
+    this.state = 'deferred';
+  }
+  /** Before an instruction. `live`: what it sets may be seen. `simple`: it sets flags in one place, all or but CF. */
+  begin(live: boolean, writes: boolean, simple: boolean): void {
+    this.live = live;
+    this.inWords = live && writes && !simple;
+    if (this.inWords) this.toWords();
+  }
+  /** Before an instruction that reads flags. */
+  beforeReading(): void {
+    if (this.state === 'deferred') this.toWords();
+  }
+  /** Puts them into the locals; what is known stays known, so this may be emitted on a way that leads away. */
+  settle(): void {
+    const { f, locals, state } = this;
+    if (state === 'deferred') return;
+    if (state === 'words') return f.set(locals.kind, i32(0));
+    const kind = i32(deferredKind(state.kind, state.size));
+    const put = (a: Expr, b: Expr | undefined, k: Expr = kind): void => {
+      f.set(locals.kind, k);
+      f.set(locals.a, a.i64u());
+      if (b !== undefined) f.set(locals.b, b.i64u());
+    };
+    const { carry } = state;
+    switch (state.kind) {
+      case DEFERRED.ADD:
+      case DEFERRED.SUB:
+        return put(state.a, state.b, carry === undefined ? kind : carry.shl(DEFERRED_CARRY_SHIFT).or(kind));
+      case DEFERRED.LOGIC:
+        return put(state.r, undefined);
+      case DEFERRED.EXPLICIT:
+        return put(state.r, (carry as Expr).or((state.overflow as Expr).shl(1)));
+      case DEFERRED.IMAGE: {
+        const { cf, pf, af, zf, sf, of } = state.image as Image;
+        const bits: [Expr | undefined, number][] = [[cf, 0], [pf, 2], [af, 4], [zf, 6], [sf, 7], [of, 11]]; // prettier-ignore
+        const image = bits.reduce<Expr>((sum, [e, n]) => (e === undefined ? sum : sum.or(e.shl(n))), i32(0));
+        return put(image, undefined);
+      }
+      default:
+        return put(state.r, carry);
+    }
+  }
+  /** Emitted where nothing is conditional: from here on they are in the words. */
+  private toWords(): void {
+    const { f, env, locals, state } = this;
+    if (state === 'words') return;
+    const make = (): void => {
+      f.store(4, env, FLAG_WORDS.kind, locals.kind);
+      f.store(8, env, FLAG_WORDS.a, locals.a);
+      f.store(8, env, FLAG_WORDS.b, locals.b);
+      f.run(f.call(this.flagWords, env));
+    };
+    if (state === 'deferred') {
+      f.if(locals.kind, make, undefined, false);
+    } else {
+      this.settle();
+      make();
+    }
+    this.state = 'words';
   }
 
-  /** Operands may be register locals, which change later. */
-  private keep(e: Expr): Expr {
-    return e.isConst ? e : this.func.copy(e);
+  // --- setters ---
+
+  private keep(slot: number, e: Expr): Expr {
+    if (e.isConst) return e;
+    const local = this.ring[this.turn][e.type as 'i32' | 'i64'][slot];
+    this.f.set(local, e);
+    return local;
+  }
+  private known(s: Omit<Setter, 'a' | 'b' | 'r'> & { a?: Expr; b?: Expr; r?: Expr }): void {
+    this.turn = (this.turn + 1) % RING;
+    const kept = (slot: number, e: Expr | undefined): Expr | undefined => e && this.keep(slot, e);
+    const zero = i32(0);
+    this.state = {
+      kind: s.kind,
+      size: s.size,
+      a: kept(0, s.a) ?? zero,
+      b: kept(1, s.b) ?? zero,
+      r: kept(2, s.r) ?? zero,
+      carry: kept(3, s.carry),
+      overflow: kept(4, s.overflow),
+      image: s.image && {
+        cf: kept(0, s.image.cf),
+        pf: kept(1, s.image.pf),
+        af: kept(2, s.image.af),
+        zf: kept(3, s.image.zf),
+        sf: kept(4, s.image.sf),
+        of: kept(5, s.image.of),
+      },
+    };
   }
 
-  override add(size: number, a: Expr, b: Expr, r: Expr, carryIn = false): void {
-    super.add(size, a, b, r);
-    if (carryIn) return this.forget();
-    this.setter = { kind: 'add', size, a: this.keep(a), b: this.keep(b), r: this.keep(r) };
+  override add(size: number, a: Expr, b: Expr, r: Expr, carryIn?: Expr): void {
+    if (!this.live) return;
+    if (this.inWords) return super.add(size, a, b, r, carryIn);
+    this.known({ kind: DEFERRED.ADD, size, a, b, r, carry: carryIn?.i32() });
   }
-  override sub(size: number, a: Expr, b: Expr, r: Expr, carryIn = false): void {
-    super.sub(size, a, b, r);
-    if (carryIn) return this.forget();
-    this.setter = { kind: 'sub', size, a: this.keep(a), b: this.keep(b), r: this.keep(r) };
+  override sub(size: number, a: Expr, b: Expr, r: Expr, carryIn?: Expr): void {
+    if (!this.live) return;
+    if (this.inWords) return super.sub(size, a, b, r, carryIn);
+    this.known({ kind: DEFERRED.SUB, size, a, b, r, carry: carryIn?.i32() });
   }
   override logic(size: number, r: Expr): void {
-    super.logic(size, r);
-    this.setter = { kind: 'logic', size, a: r, b: r, r: this.keep(r) };
+    if (!this.live) return;
+    if (this.inWords) return super.logic(size, r);
+    this.known({ kind: DEFERRED.LOGIC, size, r });
   }
   override incDec(size: number, a: Expr, r: Expr, down: boolean): void {
-    super.incDec(size, a, r, down);
-    this.setter = { kind: 'incdec', size, a, b: a, r: this.keep(r) };
+    if (!this.live) return;
+    if (this.inWords) return super.incDec(size, a, r, down);
+    const carry = this.keptCarry();
+    this.known({ kind: down ? DEFERRED.DEC : DEFERRED.INC, size, a, r, carry });
+  }
+  /** CF for an instruction that keeps it, bound. */
+  private keptCarry(): Expr {
+    const { f, locals } = this;
+    if (this.state !== 'deferred') return f.copy(this.carry());
+    const carry = f.local('i32');
+    // in a loop the one that kept it is this very instruction
+    f.if(
+      locals.kind.and(14).eq(DEFERRED.INC),
+      () => f.set(carry, locals.b.i32()),
+      () => {
+        this.toWords();
+        f.set(carry, super.carry());
+      },
+    );
+    return carry;
   }
   override explicit(size: number, r: Expr, cf: Expr, of: Expr): void {
-    super.explicit(size, r, cf, of);
-    this.setter = undefined;
+    if (!this.live) return;
+    if (this.inWords) return super.explicit(size, r, cf, of);
+    this.known({ kind: DEFERRED.EXPLICIT, size, r, carry: cf, overflow: of });
   }
-  override setCarryFlag(cf: Expr): void {
-    super.setCarryFlag(cf);
-    this.setter = undefined;
-  }
-  override setCarryOverflow(cf: Expr, of: Expr): void {
-    super.setCarryOverflow(cf, of);
-    this.setter = undefined;
-  }
-  override setAll(flags: Parameters<FlagEmitter['setAll']>[0]): void {
-    super.setAll(flags);
-    this.setter = undefined;
+  override setAll(flags: Image): void {
+    if (!this.live) return;
+    if (this.inWords) return super.setAll(flags);
+    this.known({ kind: DEFERRED.IMAGE, size: 4, image: flags });
   }
 
+  // --- readers ---
+
+  private setter(): Setter | undefined {
+    this.beforeReading();
+    return this.state === 'words' ? undefined : (this.state as Setter);
+  }
   /** Low `size` bytes, zero-extended. */
   private unsigned(e: Expr, size: number): Expr {
     return size < 4 ? e.low(size * 8) : e;
@@ -76,26 +213,25 @@ export class JitFlags extends FlagEmitter {
   private signed(e: Expr, size: number): Expr {
     return size < 4 ? e.sext(size * 8) : e;
   }
-
-  override condition(cc: number): Expr {
-    const s = this.setter;
-    if (s === undefined) return super.condition(cc);
-    const known = this.known(s, cc >> 1);
-    if (known === undefined) return super.condition(cc);
-    return (cc & 1) !== 0 ? known.eqz() : known;
+  private top(e: Expr, size: number): Expr {
+    return this.signed(e, size).ltS(0);
   }
 
-  /** The positive condition of a pair (O, B, E, BE, S, P, L, LE) from the setter, where that is simpler. */
-  private known(s: Setter, pair: number): Expr | undefined {
+  override condition(cc: number): Expr {
+    const s = this.setter();
+    const simple = s === undefined ? undefined : this.comparison(s, cc >> 1);
+    if (simple === undefined) return super.condition(cc);
+    return (cc & 1) !== 0 ? simple.eqz() : simple;
+  }
+  /** The positive condition of a pair (O, B, E, BE, S, P, L, LE) as one comparison, where there is one. */
+  private comparison(s: Setter, pair: number): Expr | undefined {
     const { size } = s;
-    const result = this.unsigned(s.r, size);
-    if (pair === 2)
-      return s.kind === 'sub' ? this.unsigned(s.a, size).eq(this.unsigned(s.b, size)) : result.eqz();
-    if (pair === 4) return this.signed(s.r, size).ltS(0);
-    if (s.kind === 'sub') {
+    if (s.kind === DEFERRED.SUB && s.carry === undefined) {
       switch (pair) {
         case 1:
           return this.unsigned(s.a, size).ltU(this.unsigned(s.b, size));
+        case 2:
+          return this.unsigned(s.a, size).eq(this.unsigned(s.b, size));
         case 3:
           return this.unsigned(s.a, size).leU(this.unsigned(s.b, size));
         case 6:
@@ -104,30 +240,101 @@ export class JitFlags extends FlagEmitter {
           return this.signed(s.a, size).leS(this.signed(s.b, size));
       }
     }
-    if (s.kind === 'logic') {
+    if (s.kind === DEFERRED.LOGIC) {
       switch (pair) {
         case 3: // CF is 0
-          return result.eqz();
+          return this.unsigned(s.r, size).eqz();
         case 6: // OF is 0
-          return this.signed(s.r, size).ltS(0);
+          return this.top(s.r, size);
         case 7:
           return this.signed(s.r, size).leS(0);
       }
     }
-    if (s.kind === 'add' && pair === 1) return result.ltU(this.unsigned(s.a, size));
+    if (s.kind === DEFERRED.DEC || s.kind === DEFERRED.INC) {
+      const one = s.kind === DEFERRED.DEC ? 1 : -1;
+      if (pair === 6) return this.signed(s.a, size).ltS(one);
+      if (pair === 7) return this.signed(s.a, size).leS(one);
+    }
     return undefined;
   }
 
   override carry(): Expr {
-    return this.single(1) ?? super.carry();
+    const s = this.setter();
+    if (s === undefined) return super.carry();
+    const { size, a, b, r } = s;
+    switch (s.kind) {
+      case DEFERRED.ADD:
+        if (s.carry === undefined) return this.unsigned(r, size).ltU(this.unsigned(a, size));
+        return this.top(a.and(b).or(a.or(b).and(r.xor(-1))), size);
+      case DEFERRED.SUB: {
+        if (s.carry === undefined) return this.unsigned(a, size).ltU(this.unsigned(b, size));
+        const notA = a.xor(-1);
+        return this.top(notA.and(b).or(notA.or(b).and(r)), size);
+      }
+      case DEFERRED.LOGIC:
+        return i32(0);
+      case DEFERRED.IMAGE:
+        return s.image?.cf ?? i32(0);
+      default:
+        return s.carry as Expr;
+    }
   }
   override zero(): Expr {
-    return this.single(2) ?? super.zero();
+    const s = this.setter();
+    if (s === undefined) return super.zero();
+    if (s.kind === DEFERRED.IMAGE) return s.image?.zf ?? i32(0);
+    return this.unsigned(s.r, s.size).eqz();
   }
   override sign(): Expr {
-    return this.single(4) ?? super.sign();
+    const s = this.setter();
+    if (s === undefined) return super.sign();
+    if (s.kind === DEFERRED.IMAGE) return s.image?.sf ?? i32(0);
+    return this.top(s.r, s.size);
   }
-  private single(pair: number): Expr | undefined {
-    return this.setter === undefined ? undefined : this.known(this.setter, pair);
+  override overflow(): Expr {
+    const s = this.setter();
+    if (s === undefined) return super.overflow();
+    const { size, a, b, r } = s;
+    switch (s.kind) {
+      case DEFERRED.ADD:
+        return this.top(a.xor(r).and(b.xor(r)), size);
+      case DEFERRED.SUB:
+        return this.top(a.xor(b).and(a.xor(r)), size);
+      case DEFERRED.INC:
+        return this.top(r.and(a.xor(-1)), size);
+      case DEFERRED.DEC:
+        return this.top(a.and(r.xor(-1)), size);
+      case DEFERRED.EXPLICIT:
+        return s.overflow as Expr;
+      case DEFERRED.IMAGE:
+        return s.image?.of ?? i32(0);
+      default:
+        return i32(0);
+    }
+  }
+  override parity(): Expr {
+    const s = this.setter();
+    if (s === undefined) return super.parity();
+    if (s.kind === DEFERRED.IMAGE) return s.image?.pf ?? i32(0);
+    return s.r.i32().and(0xff).popcnt().and(1).eqz();
+  }
+  override adjust(): Expr {
+    const s = this.setter();
+    if (s === undefined) return super.adjust();
+    const bit = (e: Expr): Expr => e.i32().shrU(4).and(1);
+    switch (s.kind) {
+      case DEFERRED.ADD:
+      case DEFERRED.SUB:
+        return bit(s.a.xor(s.b).xor(s.r));
+      case DEFERRED.INC:
+      case DEFERRED.DEC:
+        return bit(s.a.xor(s.r));
+      case DEFERRED.LOGIC:
+        return bit(s.r);
+      case DEFERRED.IMAGE:
+        return s.image?.af ?? i32(0);
+      default:
+        return i32(0);
+    }
   }
 }

@@ -37,8 +37,6 @@ export interface RegionFrame {
   /** i64: linear address of the head's page. */
   readonly base: Local;
   readonly regs: readonly Local[];
-  /** Registers that the region writes; filled while it is emitted. */
-  readonly written: Set<number>;
   /** i64: where to go on, for the exit. */
   readonly exitLinear: Local;
   /** i32: REASON, or -1 for a jump that tier 0 looks up. */
@@ -54,8 +52,9 @@ export interface RegionFrame {
   branchIndirect(target: Expr): void;
 }
 
-/** Exit reason: not a REASON but a jump. */
+/** Exit reasons that are no REASON: a jump; back to tier 0 with the same instruction, since the TLB lacks what it needs. */
 export const EXIT_JUMP = -1;
+export const EXIT_MISS = -2;
 
 export class JitIns extends MemoryAccess implements Ins {
   readonly f: FuncBuilder;
@@ -75,6 +74,10 @@ export class JitIns extends MemoryAccess implements Ins {
   private memoryAddress: Expr | undefined;
   /** The instruction stored to memory: its own code may have changed. */
   private stores = false;
+  /** Registers whose locals may differ from the env: a superset. */
+  private readonly dirty = new Set<number>();
+  /** The instruction's code may run again from its middle: registers go to the env at once. */
+  private repeats = false;
 
   constructor(frame: RegionFrame, runtime: Runtime, flags: JitFlags) {
     super();
@@ -85,7 +88,8 @@ export class JitIns extends MemoryAccess implements Ins {
     this.flags = flags;
   }
 
-  begin(insn: Insn, at: number, semantics: Semantics, size: number, kinds: string): void {
+  /** `inPlace`: what the TLB lacks is fetched; otherwise the region is left for tier 0. */
+  begin(insn: Insn, at: number, semantics: Semantics, size: number, kinds: string, inPlace: boolean): void {
     this.insn = insn;
     this.at = at;
     this.size = size;
@@ -97,6 +101,21 @@ export class JitIns extends MemoryAccess implements Ins {
     this.lock = locks && insn.memOperand === 0 && semantics.lockable === true;
     this.memoryAddress = undefined;
     this.stores = false;
+    this.repeats = semantics.reps !== undefined;
+    this.missLeaves = !inPlace;
+  }
+  /** Stores registers that have changed to the env. Emitted where nothing is conditional. */
+  flush(): void {
+    this.storeDirty();
+    this.dirty.clear();
+  }
+  private storeDirty(): void {
+    for (const r of this.dirty) this.f.store(8, this.env, r * 8, this.frame.regs[r]);
+  }
+  /** Before a branch that may be conditional: env and flag locals are as they are expected elsewhere. */
+  settle(flags: boolean): void {
+    this.storeDirty();
+    if (flags) this.flags.settle();
   }
   /** After the instruction's code: leaves when it changed the region's own code. */
   end(): void {
@@ -114,6 +133,7 @@ export class JitIns extends MemoryAccess implements Ins {
   /** Leaves the region; in 64-bit code the ip is the linear address. */
   exit(reason: number, linear: Expr): void {
     const { f, frame } = this;
+    this.settle(true);
     f.set(frame.exitLinear, linear);
     f.set(frame.exitReason, i32(reason));
     f.br(frame.exitLabel);
@@ -135,12 +155,15 @@ export class JitIns extends MemoryAccess implements Ins {
   private writeRegister(reg: number, value: Expr, size: number, high = false): void {
     const { f, frame } = this;
     const local = frame.regs[reg];
-    frame.written.add(reg);
-    if (size === 8) return f.set(local, value);
-    if (size === 4) return f.set(local, value.i64u());
-    const wide = value.i64u().low(size * 8);
-    const mask = size === 2 ? 0xffffn : high ? 0xff00n : 0xffn;
-    f.set(local, local.and(~mask).or(high ? wide.shl(8) : wide));
+    if (size === 8) f.set(local, value);
+    else if (size === 4) f.set(local, value.i64u());
+    else {
+      const wide = value.i64u().low(size * 8);
+      const mask = size === 2 ? 0xffffn : high ? 0xff00n : 0xffn;
+      f.set(local, local.and(~mask).or(high ? wide.shl(8) : wide));
+    }
+    if (this.repeats) f.store(8, this.env, reg * 8, local);
+    else this.dirty.add(reg);
   }
 
   imm(_n: number, size = this.size): Expr {
@@ -236,10 +259,8 @@ export class JitIns extends MemoryAccess implements Ins {
   protected faultIf(condition: Expr): void {
     this.f.if(condition, () => this.fault(), undefined, false);
   }
-  override modifyAt(address: Expr, size: number, change: (old: Expr) => Expr): void {
-    super.modifyAt(address, size, change);
-    // the two paths of a locked operation set the flags from different locals
-    if (this.lock) this.flags.forget();
+  protected override miss(): void {
+    this.exit(EXIT_MISS, this.linear64(this.at));
   }
   sourceBase(): Expr {
     const { seg } = this.insn;

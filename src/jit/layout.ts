@@ -19,6 +19,8 @@ export const EXIT_SAMPLE = 1024;
 
 /** Most pages that a region's code lies in. */
 export const MAX_REGION_PAGES = 6;
+/** Most places where a region can be entered. */
+export const MAX_ENTRIES = 64;
 
 /**
  * A region's description in shared memory. VALID is 1 until code of one of its pages changes. Written by the JIT
@@ -27,10 +29,8 @@ export const MAX_REGION_PAGES = 6;
 export const REGION = {
   VALID: 0,
   SLOT: 4,
-  /** Record whose handler is the region's. */
-  RECORD: 8,
-  /** Page offset of the head. */
-  HEAD: 12,
+  /** Entries in the list; the first is the head. */
+  ENTRY_COUNT: 8,
   PAGES: 16,
   /** Jumps out of the region so far (wrapping); one in EXIT_SAMPLE asks for its target to be compiled. */
   EXITS: 20,
@@ -38,5 +38,10 @@ export const REGION = {
   REFUSALS: 24,
   /** Per page, the head's first: distance from the head's page (i32), descriptor (u32). */
   PAGE_LIST: 32,
-  SIZE: 32 + MAX_REGION_PAGES * 8,
+  /**
+   * Per entry: its record (0: the code has not been met yet), whose handler is the region's and whose SEQ is the
+   * entry's number; then the block's number (u16), distance of its page from the head's (i16).
+   */
+  ENTRIES: 32 + MAX_REGION_PAGES * 8,
+  SIZE: 32 + MAX_REGION_PAGES * 8 + MAX_ENTRIES * 8,
 } as const;

@@ -3,10 +3,9 @@ import { type FuncRef, ModuleBuilder, type ValType } from '../wasm/index.ts';
 import type { Insn } from '../cpu/decode/insn.ts';
 import { INTEGER_SEMANTICS } from '../cpu/sem/index.ts';
 import type { Semantics } from '../cpu/sem/ins.ts';
-import type { Runtime } from '../cpu/sem/memory-access.ts';
 import { operandKinds, semanticName, SemanticsIndex } from '../cpu/sem/select.ts';
 import { makeSimdSemantics } from '../cpu/sem/sse.ts';
-import { type RegionPlace, RegionEmitter } from './emit.ts';
+import { type RegionPlace, RegionEmitter, type RegionRuntime } from './emit.ts';
 import type { Region } from './region.ts';
 
 /** Functions of the tier 0 instance, and of the worker, that regions import. */
@@ -19,6 +18,7 @@ export const REGION_IMPORTS = {
   slowStore: [['i32', 'i64', 'i64', 'i32'], ['i32']],
   rmwCommit: [['i32', 'i32'], ['i32']],
   exclusive: [['i32', 'i32'], []],
+  flagWords: [['i32'], []],
 } as const satisfies Record<string, readonly [readonly ValType[], readonly ValType[]]>;
 
 /** Instructions that have semantics but are better left to tier 0: they change what a region relies on. */
@@ -57,17 +57,19 @@ export function buildRegionModule(
 ): Uint8Array<ArrayBuffer> {
   const m = new ModuleBuilder();
   m.importMemory('env', 'memory', memoryPages, memoryPages);
+  m.importTable('env', 'table', 1);
   const refs: Record<string, FuncRef> = {};
   for (const [name, [params, results]] of Object.entries(REGION_IMPORTS)) {
     refs[name] = m.importFunc('env', name, params, results);
   }
   const runtime = {
-    ...(refs as unknown as Omit<Runtime, 'helper' | 'helperId'>),
+    ...(refs as unknown as Omit<RegionRuntime, 'helper' | 'helperId' | 'handlerType'>),
+    handlerType: m.typeIndex(['i32', 'i32'], ['i32']),
     helper: refs.rmwCommit,
     helperId: () => {
       throw new Error('helpers are not called from regions');
     },
-  } satisfies Runtime;
+  } satisfies RegionRuntime;
   const integerOnly = region.blocks.every((b) =>
     b.steps.every(({ insn }) => INTEGER.find(semanticName(insn), operandKinds(insn)) !== undefined),
   );

@@ -55,6 +55,7 @@ const I = {
   sipiVector: CpuEnv.offsetOf('sipiVector') >>> 2,
   stopRequested: CpuEnv.offsetOf('stopRequested') >>> 2,
   codeDesc: CpuEnv.offsetOf('codeDesc') >>> 2,
+  jumpTarget: CpuEnv.offsetOf('jumpTarget') >>> 2,
 } as const;
 /** Records of one-shot code, after the slow paths' data in the scratch area. */
 const ONE_SHOT = SCRATCH_OFFSET + Math.ceil(SCRATCH_DATA_SIZE / 64) * 64 + 64;
@@ -358,9 +359,10 @@ export class Vcpu {
     const { cpu, worker, w } = this;
     const { u32 } = cpu;
     const count = u32[(description + REGION.PAGES) >>> 2];
-    const base = (u32[w + W_IP] & ~4095) >>> 0;
-    const high = u32[w + W_IP + 1];
-    for (let i = 1; i < count; i++) {
+    // the head's page, which need not be the one that was to be entered
+    const base = u32[w + I.jumpTarget];
+    const high = u32[w + I.jumpTarget + 1];
+    for (let i = 0; i < count; i++) {
       const at = ((description + REGION.PAGE_LIST) >>> 2) + i * 2;
       const distance = (u32[at] | 0) * 4096;
       const lo = (base + distance) >>> 0;

@@ -174,6 +174,14 @@ export class FuncBuilder implements FuncRef {
   callIndirect(typeIndex: number, result: ValType, slot: Expr, ...args: Expr[]): Expr {
     return new Expr(result, 0x11, [...args, slot], [typeIndex, 0]);
   }
+  /** Calls table entry `slot` in place of this function, whose result is its own. */
+  returnCallIndirect(typeIndex: number, slot: Expr, ...args: Expr[]): void {
+    for (const a of args) this.expr(a);
+    this.expr(slot);
+    this.code.byte(0x13);
+    this.code.u32(typeIndex);
+    this.code.u32(0);
+  }
   /** Evaluates a call without result, for its effect. */
   run(e: Expr): void {
     this.expr(e);

@@ -6,7 +6,7 @@ import { CODE_TLB_ENTRIES, CpuEnv, REASON, TLB_SET } from '../../src/cpu/env.ts'
 import type { Insn } from '../../src/cpu/decode/insn.ts';
 import { debugActive } from '../../src/cpu/sys/debug.ts';
 import { W_CODE_SIZE, W_CPL, W_INHIBIT } from '../../src/cpu/sys/words.ts';
-import { PSEUDO, RECORD } from '../../src/cpu/tier0/record.ts';
+import { PSEUDO } from '../../src/cpu/tier0/record.ts';
 import { STATUS } from '../../src/cpu/tier0/context.ts';
 import { regionImports } from '../../src/jit/client.ts';
 import { REGION, REGION_SLOTS, RETURN_CACHE, RETURN_CACHE_SIZE } from '../../src/jit/layout.ts';
@@ -88,6 +88,8 @@ export class JitGuest {
   wanted: (insn: Insn) => boolean = () => true;
   private readonly inside: Internals;
   private readonly tier0: Run;
+  private readonly flagWords: (env: number) => void;
+  private readonly firstHandler: number;
   private readonly imports: WebAssembly.Imports;
   private readonly memoryPages: number;
   private readonly regions = new Map<number, Compiled | undefined>();
@@ -101,6 +103,9 @@ export class JitGuest {
     this.inside = made as unknown as Internals;
     const { worker } = this.inside;
     this.tier0 = instance.exports.run as Run;
+    this.flagWords = instance.exports.flagWords as (env: number) => void;
+    // no record has such a handler: regions are entered from here alone
+    this.firstHandler = 0xffff;
     this.imports = regionImports(memory, instance, worker.imports());
     this.memoryPages = memory.buffer.byteLength / 65536;
     worker.run = (env, record) => (this.tier1 && record === 0 ? this.run(env) : this.tier0(env, record));
@@ -153,6 +158,7 @@ export class JitGuest {
       if (region !== undefined) {
         this.counts.entered++;
         const status = region.run(env, 0);
+        this.flagWords(env);
         if (status === STATUS.JUMP) {
           u32[w + W.ip] = u32[w + W.jumpTarget];
           u32[w + W.ip + 1] = u32[w + W.jumpTarget + 1];
@@ -237,13 +243,17 @@ export class JitGuest {
     const slot = this.slot++ % REGION_SLOTS;
     const description = codeCache.locked(() => this.publish(region, descriptors));
     this.note(region);
-    const bytes = buildRegionModule(region, { description, slot, descriptors }, this.memoryPages);
+    const bytes = buildRegionModule(
+      region,
+      { description, slot, descriptors, firstHandler: this.firstHandler },
+      this.memoryPages,
+    );
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), this.imports);
     return { run: instance.exports.region as Run, description };
   }
   /** Makes a change of its code end the region, as the JIT worker does; the head's record stays as it is. */
   private publish(region: Region, descriptors: readonly number[]): number {
-    const { u16, u32 } = this.guest.cpu;
+    const { u32 } = this.guest.cpu;
     const { codeCache } = this.inside.worker;
     for (const { steps } of region.blocks) {
       for (const { at, insn } of steps) {
@@ -254,16 +264,16 @@ export class JitGuest {
     }
     const description = codeCache.reserveDescription(REGION.SIZE);
     const w = description >>> 2;
-    const record = codeCache.recordAt(descriptors[0], region.head);
-    u32[w + REGION.RECORD / 4] = record;
-    u32[w + REGION.HEAD / 4] = region.head;
+    // one entry, whose block the code looks up without a record
+    u32[w + REGION.ENTRY_COUNT / 4] = 0;
+    u32[w + REGION.ENTRIES / 4 + 1] = region.blocks.findIndex((b) => b.at === region.head);
     u32[w + REGION.PAGES / 4] = descriptors.length;
     descriptors.forEach((d, i) => {
       u32[w + REGION.PAGE_LIST / 4 + i * 2] = region.pages[i];
       u32[w + REGION.PAGE_LIST / 4 + i * 2 + 1] = d;
     });
     u32[w + REGION.VALID / 4] = 1;
-    codeCache.publishRegion(description, record, u16[(record + RECORD.HANDLER) >>> 1], descriptors);
+    codeCache.publishRegion(description, this.firstHandler, this.firstHandler, descriptors);
     return description;
   }
   private note(region: Region): void {

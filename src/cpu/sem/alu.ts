@@ -47,8 +47,8 @@ function withCarry(name: string, subtract: boolean): Semantics {
       const c = carryIn(ins);
       ins.modify(0, (a) => {
         const r = ins.f.let(subtract ? a.sub(b).sub(c) : a.add(b).add(c));
-        if (subtract) ins.flags.sub(ins.size, a, b, r, true);
-        else ins.flags.add(ins.size, a, b, r, true);
+        if (subtract) ins.flags.sub(ins.size, a, b, r, c);
+        else ins.flags.add(ins.size, a, b, r, c);
         return r;
       });
     },

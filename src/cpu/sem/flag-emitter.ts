@@ -26,10 +26,10 @@ export const COND = {
 const SIGN = 1n << 63n;
 
 export class FlagEmitter {
-  private readonly f: FuncBuilder;
+  protected readonly f: FuncBuilder;
   private readonly s: FlagStorage;
   /** False when nothing reads the flags before they are set again: setters emit nothing. */
-  readonly live: boolean;
+  live: boolean;
 
   constructor(f: FuncBuilder, storage: FlagStorage, live: boolean) {
     this.f = f;
@@ -47,15 +47,15 @@ export class FlagEmitter {
     return size === 8 ? v : v.i64u().shl(64 - size * 8);
   }
 
-  /** r = a + b (+ carry in, which `carryIn` tells). Operands i32 (size ≤ 4; bits above the size are ignored) or i64 (size 8), bound. */
-  add(size: number, a: Expr, b: Expr, r: Expr, _carryIn = false): void {
+  /** r = a + b (+ `carryIn`, 0 or 1, i32 or i64, bound). Operands i32 (size ≤ 4; bits above the size are ignored) or i64 (size 8), bound. */
+  add(size: number, a: Expr, b: Expr, r: Expr, _carryIn?: Expr): void {
     if (!this.live) return;
     this.s.setCarry(this.vector(a.and(b).or(a.or(b).and(r.xor(-1))), size));
     this.s.setAux(a.xor(b).i32().and(0x10));
     this.s.setRes(this.result(r, size));
   }
   /** r = a - b (- borrow in). */
-  sub(size: number, a: Expr, b: Expr, r: Expr, _carryIn = false): void {
+  sub(size: number, a: Expr, b: Expr, r: Expr, _carryIn?: Expr): void {
     if (!this.live) return;
     const notA = this.f.let(a.xor(-1));
     this.s.setCarry(this.vector(notA.and(b).or(notA.or(b).and(r)), size));

@@ -68,6 +68,17 @@ export abstract class MemoryAccess {
   protected beforeLoad(): void {}
   /** After a store that took the slow path, and may have changed code. */
   protected afterSlowStore(): void {}
+  /** Leave to another tier what the TLB does not have, before anything has changed; `miss` then leaves. */
+  protected missLeaves = false;
+  protected miss(): void {
+    throw new Error('a slow path is emitted in place');
+  }
+  /** The probe, and the wasm address when it hits. */
+  private hitOrMiss(address: Expr, size: number, array: number): Expr {
+    const { entry, hit } = this.probe(address, size, array);
+    this.f.if(hit.eqz(), () => this.miss(), undefined, false);
+    return this.host(address, entry, array);
+  }
 
   modifyAt(address: Expr, size: number, change: (old: Expr) => Expr): void {
     const { f } = this;
@@ -81,7 +92,7 @@ export abstract class MemoryAccess {
       this.commit(host, size);
       return;
     }
-    const inRam = this.isScratch(host).eqz();
+    const inRam = this.missLeaves ? i32(1) : this.isScratch(host).eqz();
     const aligned =
       size === 1
         ? inRam
@@ -105,6 +116,7 @@ export abstract class MemoryAccess {
         });
       },
       () => {
+        if (this.missLeaves) return this.miss();
         // misaligned, page-crossing or device memory: every other vCPU stands still
         f.run(f.call(this.runtime.exclusive, this.env, i32(1)));
         const again = f.copy(f.call(this.runtime.probeWrite, this.env, address, i32(size)));
@@ -150,6 +162,7 @@ export abstract class MemoryAccess {
       this.faultIf(host.eq(-1));
       return f.copy(loadOfSize(size, host));
     }
+    if (this.missLeaves) return f.copy(loadOfSize(size, this.hitOrMiss(a, size, TLB_SET.READ)));
     const { entry, hit } = this.probe(a, size, TLB_SET.READ);
     const host = f.local('i32');
     f.if(
@@ -168,6 +181,7 @@ export abstract class MemoryAccess {
     const { f, runtime } = this;
     const a = f.let(address);
     const v = f.let(value);
+    if (this.missLeaves) return f.store(size, this.hitOrMiss(a, size, TLB_SET.WRITE), 0, v);
     if (size === 16) return this.store16(a, v);
     const wide = v.type === 'i64' ? v : v.i64u();
     if (!this.inlineProbes) {
@@ -200,6 +214,10 @@ export abstract class MemoryAccess {
       this.faultIf(host.eq(-1));
       return host;
     }
+    if (this.missLeaves) {
+      f.set(host, this.hitOrMiss(a, size, TLB_SET.WRITE));
+      return host;
+    }
     const { entry, hit } = this.probe(a, size, TLB_SET.WRITE);
     f.if(
       hit,
@@ -214,6 +232,7 @@ export abstract class MemoryAccess {
   }
   commit(host: Expr, size: number): void {
     const { f } = this;
+    if (this.missLeaves) return;
     f.if(
       this.isScratch(host),
       () => {

@@ -9,6 +9,7 @@ import {
   ModuleBuilder,
 } from '../../wasm/index.ts';
 import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../env.ts';
+import { emitFlagWords, FLAG_WORDS } from '../sem/deferred-flags.ts';
 import { emitFpuCheck } from '../sem/fpu-check.ts';
 import type { Semantics } from '../sem/ins.ts';
 import { FLAG_OFFSETS, type MainLoop, type Runtime, STATUS, Tier0Ins, tlbIndex } from './context.ts';
@@ -195,7 +196,13 @@ function coldHandler(m: ModuleBuilder, form: HandlerForm, runtime: Runtime): Fun
 }
 
 /** The main loop: `run(env, record)`; record 0 starts with a lookup of env.ip. */
-function emitMain(f: FuncBuilder, handlers: HandlerSet, runtime: Runtime, coldType: number): void {
+function emitMain(
+  f: FuncBuilder,
+  handlers: HandlerSet,
+  runtime: Runtime,
+  coldType: number,
+  flagWords: FuncRef,
+): void {
   const env = f.param(0);
   const record = f.param(1);
   const flags = { res: f.local('i64'), carry: f.local('i64'), aux: f.local('i32') };
@@ -296,6 +303,13 @@ function emitMain(f: FuncBuilder, handlers: HandlerSet, runtime: Runtime, coldTy
                   storeFlags();
                   const status = f.copy(
                     f.callIndirect(coldType, 'i32', load('i32_16u', record), env, record),
+                  );
+                  // a region leaves them deferred
+                  f.if(
+                    load('i32', env, FLAG_WORDS.kind),
+                    () => f.run(f.call(flagWords, env)),
+                    undefined,
+                    false,
                   );
                   loadFlags();
                   // STAC and CLAC go on at the next record with another TLB set
@@ -399,8 +413,11 @@ export function buildTier0(options: Options): Tier0Module {
   m.elementsAt(PSEUDO.ADDRESS, [addressHandler(m)]);
   m.elementsAt(PSEUDO.HELPER, [helperHandler(m, imports)]);
   m.elementsAt(PSEUDO.ADDRESS_IMMEDIATE, [addressImmediateHandler(m)]);
+  const flagWords = m.func('flagWords', ['i32'], []);
+  emitFlagWords(flagWords, flagWords.param(0));
+  m.exportFunc('flagWords', flagWords);
   const run = m.func('run', ['i32', 'i32'], ['i32']);
-  emitMain(run, handlers, runtime, m.typeIndex(['i32', 'i32'], ['i32']));
+  emitMain(run, handlers, runtime, m.typeIndex(['i32', 'i32'], ['i32']), flagWords);
   m.exportFunc('run', run);
   return { bytes: m.build(), handlers, firstRegion: regions };
 }

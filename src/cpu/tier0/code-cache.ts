@@ -309,8 +309,13 @@ export class CodeCache {
     this.u8.fill(0, at, at + bytes);
     return at;
   }
-  /** Makes a region the handler of `record`; it is dropped when one of its pages is invalidated. */
-  publishRegion(description: number, record: number, handler: number, descriptors: readonly number[]): void {
+  /**
+   * Makes a region the handler of its entries' records, unless they have one that is a region's (`from` on); it is
+   * dropped when one of its pages is invalidated.
+   */
+  publishRegion(description: number, handler: number, from: number, descriptors: readonly number[]): void {
+    const { u32 } = this;
+    const { u16 } = this.views;
     for (const desc of descriptors) {
       const node = this.allocate(32) >>> 2;
       const head = ((desc + TABLE_SIZE) >>> 2) + HEADER.REGIONS;
@@ -318,7 +323,17 @@ export class CodeCache {
       this.u32[node + 1] = description;
       this.u32[head] = node << 2;
     }
-    Atomics.store(this.views.u16, (record + RECORD.HANDLER) >>> 1, handler);
+    const count = u32[(description + REGION.ENTRY_COUNT) >>> 2];
+    for (let i = 0; i < count; i++) {
+      const at = (description + REGION.ENTRIES + i * 8) >>> 2;
+      const record = u32[at];
+      if (record === 0 || u16[(record + RECORD.HANDLER) >>> 1] >= from) {
+        u32[at] = 0;
+        continue;
+      }
+      u16[(record + RECORD.SEQ) >>> 1] = i;
+      Atomics.store(u16, (record + RECORD.HANDLER) >>> 1, handler);
+    }
   }
   /** Ends the regions that have code in a descriptor's page. */
   private dropRegions(desc: number): void {
@@ -330,15 +345,26 @@ export class CodeCache {
     // vCPUs that are inside leave at their next check
     if (any) this.hooks.regionsDropped?.();
   }
-  /** Ends a region: its head is decoded afresh. False when it had ended before. *Lock:* the cache's. */
+  /** Ends a region: code is decoded afresh where it was entered. False when it had ended before. *Lock:* the cache's. */
   dropRegion(description: number): boolean {
     const { u32 } = this;
     const w = description >>> 2;
     if (Atomics.exchange(u32, w + REGION.VALID / 4, 0) === 0) return false;
-    const headDesc = u32[w + REGION.PAGE_LIST / 4 + 1];
-    u32[(headDesc >>> 2) + u32[w + REGION.HEAD / 4]] = 0;
-    const record = u32[w + REGION.RECORD / 4];
-    Atomics.store(this.views.u16, (record + RECORD.HANDLER) >>> 1, PSEUDO.RELOOKUP);
+    const count = u32[w + REGION.ENTRY_COUNT / 4];
+    for (let i = 0; i < count; i++) {
+      const at = w + REGION.ENTRIES / 4 + i * 2;
+      const record = u32[at];
+      if (record === 0) continue;
+      const distance = u32[at + 1] >> 16;
+      for (let p = 0; p < u32[w + REGION.PAGES / 4]; p++) {
+        const page = w + REGION.PAGE_LIST / 4 + p * 2;
+        // a page that was invalidated has an empty table, or belongs to nobody
+        if ((u32[page] | 0) !== distance) continue;
+        const slot = (u32[page + 1] >>> 2) + this.views.u16[(record + RECORD.OFFSET) >>> 1];
+        if (u32[slot] === record) u32[slot] = 0;
+      }
+      Atomics.store(this.views.u16, (record + RECORD.HANDLER) >>> 1, PSEUDO.RELOOKUP);
+    }
     return true;
   }
 

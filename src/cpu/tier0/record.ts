@@ -18,7 +18,7 @@ export const RECORD = {
   LENGTH: 11,
   /** u16: offset in the 4 KiB page of the instruction's first byte. */
   OFFSET: 12,
-  /** u16: number of the instruction within its run. */
+  /** u16: where a region is entered, which of its entries. */
   SEQ: 14,
   DISP: 16,
   /** u16 each: third and fourth register operand; for direct jumps a u32: record of the target, once known. */

@@ -177,7 +177,6 @@ export class Translator {
     v.setUint16(at + RECORD.INDEX, SLOT.zero, true);
     v.setUint8(at + RECORD.LENGTH, length);
     v.setUint16(at + RECORD.OFFSET, offset, true);
-    v.setUint16(at + RECORD.SEQ, this.instructions, true);
     return at;
   }
   private pseudo(handler: number, offset: number, chain: number): void {

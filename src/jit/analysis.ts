@@ -1,0 +1,172 @@
+/**
+ * What the emitter wants to know of a region's instructions before it emits the first: which may leave the region,
+ * which flags somebody may see, which blocks control can enter from anywhere.
+ */
+import type { Insn } from '../cpu/decode/insn.ts';
+import { ROWS } from '../cpu/decode/table.ts';
+import { ARITHMETIC } from '../cpu/flags.ts';
+import type { Semantics } from '../cpu/sem/ins.ts';
+import { isLocked } from '../cpu/sem/select.ts';
+import type { Block, Region } from './region.ts';
+import { childOf, type LoopNode } from './structure.ts';
+
+/** One instruction. */
+export interface StepInfo {
+  readonly semantics: Semantics;
+  readonly kinds: string;
+  /** It may fault, jump or otherwise end the region. */
+  readonly leaves: boolean;
+  readonly readsFlags: boolean;
+  readonly writesFlags: boolean;
+  /** Sets all arithmetic flags, whatever its operands. */
+  readonly kills: boolean;
+  /** Sets flags in one place of its code, all of them or all but CF. */
+  readonly simple: boolean;
+  /** Somebody may see the flags that it sets. */
+  flagsLive: boolean;
+}
+
+/** Instructions that, with register operands, neither fault nor leave. */
+const STAYS = new Set(
+  (
+    'add sub and or xor adc sbb cmp test inc dec not neg mov lea movzx8 movzx16 movzx32 movsx8 movsx16 movsx32 xchg ' +
+    'xadd cmpxchg bswap cbw cwd setcc cmovcc nop shl shr sar rol ror rcl rcr shld shrd mul imul1 imul bt bts btr btc ' +
+    'bsf bsr tzcnt lzcnt popcnt clc stc cmc cld std lahf sahf andn blsr blsi blsmsk bextr bzhi mulx rorx sarx shlx shrx'
+  ).split(' '),
+);
+const SHIFTS = new Set(['shl', 'shr', 'sar']);
+/** They set all flags, like the arithmetic instructions that say so by themselves. */
+const SET_ALL = new Set(['adc', 'sbb', 'comiss', 'comisd', 'ucomiss', 'ucomisd', 'ptest']);
+
+export function stepInfo(insn: Insn, kinds: string, semantics: Semantics, size: number): StepInfo {
+  const { name } = semantics;
+  const row = ROWS[insn.row];
+  const touchesMemory = kinds.includes('m') && name !== 'lea' && name !== 'nop';
+  const leaves = touchesMemory || kinds.includes('j') || semantics.reps !== undefined || !STAYS.has(name);
+  const constantShift =
+    SHIFTS.has(name) && kinds.endsWith('i') && (insn.immLo & (size === 8 ? 63 : 31)) !== 0;
+  const kills = semantics.setsAllFlags === true || SET_ALL.has(name) || constantShift;
+  return {
+    semantics,
+    kinds,
+    leaves,
+    readsFlags: (row.flagsRead & ARITHMETIC) !== 0,
+    writesFlags: (row.flagsWritten & ARITHMETIC) !== 0,
+    kills,
+    simple: !isLocked(insn, semantics) && (kills || name === 'inc' || name === 'dec'),
+    flagsLive: true,
+  };
+}
+
+/** Region offsets that control goes to from a block; undefined: anywhere. */
+function successors(block: Block): number[] | undefined {
+  switch (block.end) {
+    case 'branch':
+      return [block.target, block.next];
+    case 'jump':
+    case 'call':
+      return [block.target];
+    case 'fall':
+      return [block.next];
+    default:
+      return undefined;
+  }
+}
+
+/** Tells of each block whether flags from before it may be seen, and fills `flagsLive` of its instructions. */
+export function flagLiveness(
+  region: Region,
+  indexOf: ReadonlyMap<number, number>,
+  infos: readonly (readonly StepInfo[])[],
+): boolean[] {
+  const { blocks } = region;
+  const liveIn = blocks.map(() => false);
+  const liveOut = (i: number): boolean => {
+    const to = successors(blocks[i]);
+    if (to === undefined) return true;
+    return to.some((at) => {
+      const index = indexOf.get(at);
+      // a branch back may leave instead
+      return index === undefined || index <= i || liveIn[index];
+    });
+  };
+  const pass = (i: number): boolean => {
+    let live = liveOut(i);
+    for (let k = infos[i].length - 1; k >= 0; k--) {
+      const info = infos[i][k];
+      // a repetition reads what it has set so far
+      info.flagsLive = live || info.semantics.reps !== undefined;
+      if (info.kills) live = false;
+      if (info.leaves || info.readsFlags) live = true;
+    }
+    return live;
+  };
+  for (let changed = true; changed;) {
+    changed = false;
+    for (let i = blocks.length - 1; i >= 0; i--) {
+      const live = pass(i);
+      if (live !== liveIn[i]) {
+        liveIn[i] = live;
+        changed = true;
+      }
+    }
+  }
+  return liveIn;
+}
+
+/** How a branch between two blocks is made. */
+export interface Way {
+  /** The innermost loop around both. */
+  readonly node: LoopNode;
+  /** Child of `node` whose start is branched to; -1: the loop's own start, backward. */
+  readonly child: number;
+  /** The loop that is entered dispatches to the block. */
+  readonly dispatches: boolean;
+}
+
+/** Path from the root to the innermost loop that holds a block. */
+function chain(tree: LoopNode, block: number): LoopNode[] {
+  const path: LoopNode[] = [tree];
+  for (;;) {
+    const node = path[path.length - 1];
+    const child = node.children[childOf(node, block)];
+    if (typeof child === 'number') return path;
+    path.push(child);
+  }
+}
+
+export function wayBetween(tree: LoopNode, from: number, to: number): Way {
+  const path = chain(tree, from);
+  let depth = path.length - 1;
+  while (to < path[depth].lo || to > path[depth].hi) depth--;
+  const node = path[depth];
+  const target = childOf(node, to);
+  if (target > childOf(node, from)) {
+    const child = node.children[target];
+    return { node, child: target, dispatches: typeof child !== 'number' && to !== child.lo };
+  }
+  return { node, child: -1, dispatches: to !== node.lo };
+}
+
+/**
+ * The blocks at which a region can be entered: its head, where its calls return to, what it calls, where its loops
+ * begin.
+ */
+export function entryBlocks(region: Region, indexOf: ReadonlyMap<number, number>): Set<number> {
+  const entries = new Set<number>();
+  const add = (at: number): void => {
+    const index = indexOf.get(at);
+    if (index !== undefined) entries.add(index);
+  };
+  add(region.head);
+  region.blocks.forEach((b, i) => {
+    if (b.end === 'call') add(b.target);
+    // an indirect call too has a block after it only if it returns there
+    if (b.end === 'call' || b.end === 'indirect') add(b.next);
+    if (b.end === 'branch' || b.end === 'jump') {
+      const to = indexOf.get(b.target);
+      if (to !== undefined && to <= i) entries.add(to);
+    }
+  });
+  return entries;
+}
