@@ -10,10 +10,9 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import { viewsOf } from '@smp86/atomics-sync';
-import { CODE_TLB_ENTRIES, TLB_SET } from '../cpu/env.ts';
+import { CODE_TLB_ENTRIES, ENV_SIZE, TLB_SET } from '../cpu/env.ts';
 import type { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { RECORD } from '../cpu/tier0/record.ts';
-import { tierUp } from '../machine/tier-up.ts';
 import { entriesOf } from './emit.ts';
 import { REGION, REGION_SLOTS } from './layout.ts';
 import { findRegion, type Region } from './region.ts';
@@ -51,6 +50,7 @@ export class RegionCompiler {
   /** Number of the first region slot among the handlers. */
   private readonly firstHandler: number;
   private nextSlot = 0;
+  private standInEnv = 0;
   private generation: number;
   private readonly u8: Uint8Array<SharedArrayBuffer>;
   private readonly u32: Uint32Array<SharedArrayBuffer>;
@@ -81,6 +81,7 @@ export class RegionCompiler {
     if (cache.generation !== this.generation) {
       this.generation = cache.generation;
       this.nextSlot = 0;
+      this.standInEnv = 0;
     }
     if (this.nextSlot === REGION_SLOTS) {
       // dead regions keep their slots until all are dropped
@@ -94,7 +95,8 @@ export class RegionCompiler {
     const place = { description, slot, descriptors, firstHandler: this.firstHandler };
     const module = new WebAssembly.Module(buildRegionModule(region, place, this.memoryPages));
     const instance = new WebAssembly.Instance(module, this.imports);
-    tierUp(instance.exports.region);
+    // not valid yet, so it refuses; but now V8's baseline compiler has been at it, here and not in a vCPU
+    (instance.exports.region as (env: number, record: number) => number)(this.standIn(), 0);
     cache.locked(() => {
       if (cache.generation !== this.generation || !descriptors.every((d) => cache.isAlive(d))) return;
       const record = cache.recordAt(request.desc, request.offset);
@@ -107,6 +109,13 @@ export class RegionCompiler {
     });
   }
 
+  /** Wasm address of what a region may take for an env and a record when it is not entered. */
+  private standIn(): number {
+    if (this.standInEnv === 0) {
+      this.standInEnv = this.cache.locked(() => this.cache.reserveDescription(ENV_SIZE));
+    }
+    return this.standInEnv;
+  }
   private isRegion(record: number): boolean {
     return (
       viewsOf(this.memory.buffer as unknown as SharedArrayBuffer).u16[(record + RECORD.HANDLER) >>> 1] >=
