@@ -17,8 +17,9 @@ import {
   writevSync,
 } from 'node:fs';
 import { asBlockError, BlockError } from './errors.ts';
-import type { HostFile } from './host-file.ts';
+import type { FileLock, HostFile } from './host-file.ts';
 import { iovLength, iovSlice, zeroVector } from './iov.ts';
+import { CREATE_LOCK, type LockMode } from './locks.ts';
 import type {
   BlockLimits,
   BlockNode,
@@ -33,6 +34,8 @@ import type {
 const SECTOR = 512;
 /** Pieces of one readv or writev; more are split. */
 const MAX_PIECES = 1024;
+/** Bytes that a new file has allocated. */
+const FIRST_BLOCK = 4096;
 /** Bytes of zeroes written at a time where holes cannot be punched. */
 const ZERO_CHUNK = 1 << 20;
 
@@ -42,10 +45,8 @@ export interface FileOptions {
   readonly readOnly: boolean;
   /** Locks and holes. */
   readonly host?: HostFile;
-  /** Take QEMU's image locks; default true where `host` is. */
+  /** `lock` takes QEMU's image locks; default true where `host` is. */
   readonly locking?: boolean;
-  /** Others may write the image too. */
-  readonly shareWrite?: boolean;
   /** Ignore flushes (`cache=unsafe`). */
   readonly noFlush?: boolean;
   /** Make a file that does not exist (empty), or empty one that does. */
@@ -68,6 +69,7 @@ export class FileNode implements BlockNode {
   };
   readonly #fd: number;
   readonly #host: HostFile | undefined;
+  readonly #lock: FileLock | undefined;
   readonly #noFlush: boolean;
   readonly #isDevice: boolean;
   #bytes: number;
@@ -87,32 +89,45 @@ export class FileNode implements BlockNode {
       fd = openSync(filename, flags, 0o644);
     } catch (error) {
       const isDirectory = error instanceof Error && 'code' in error && error.code === 'EISDIR';
-      if (isDirectory) throw notAFile(filename);
+      if (isDirectory && !options.create) throw notAFile(filename);
       throw asBlockError(error, `Could not ${options.create ? 'create' : 'open'} '${filename}'`);
     }
     try {
       const stat = fstatSync(fd);
       if (!stat.isFile() && !stat.isBlockDevice()) throw notAFile(filename);
-      if (options.host && options.locking !== false) {
-        options.host.lock(fd, { write: !readOnly, shareWrite: options.shareWrite ?? false });
+      const lock = options.locking === false ? undefined : options.host?.createLock(fd, filename);
+      if (options.create) {
+        lock?.acquire(CREATE_LOCK);
+        if (stat.isFile()) ftruncateSync(fd, 0);
       }
-      if (options.create && stat.isFile()) ftruncateSync(fd, 0);
       const bytes = stat.isBlockDevice() ? deviceSize(stat.rdev) : options.create ? 0 : stat.size;
-      return new FileNode(fd, bytes, stat.isBlockDevice(), options);
+      return new FileNode(fd, bytes, stat.isBlockDevice(), options, lock);
     } catch (error) {
       closeSync(fd);
       throw asBlockError(error);
     }
   }
 
-  private constructor(fd: number, bytes: number, isDevice: boolean, options: FileOptions) {
+  private constructor(
+    fd: number,
+    bytes: number,
+    isDevice: boolean,
+    options: FileOptions,
+    lock: FileLock | undefined,
+  ) {
     this.#fd = fd;
     this.#bytes = bytes;
     this.#isDevice = isDevice;
     this.filename = options.filename;
     this.readOnly = options.readOnly;
     this.#host = options.host;
+    this.#lock = lock;
     this.#noFlush = options.noFlush ?? false;
+  }
+
+  /** Says who else may use the file from now on. Throws EAGAIN; then it is as before. */
+  lock(mode: LockMode): void {
+    this.#lock?.acquire(mode);
   }
 
   /** A multiple of 512. */
@@ -270,7 +285,7 @@ export class FileNode implements BlockNode {
       throw new BlockError('ENOTSUP', "Preallocation can't be used for shrinking files");
     }
     if (preallocation === 'metadata') {
-      throw new BlockError('ENOTSUP', "Unsupported preallocation mode 'metadata'");
+      throw new BlockError('ENOTSUP', 'Unsupported preallocation mode: metadata');
     }
     try {
       if (preallocation === 'falloc' && size > old) {
@@ -287,6 +302,8 @@ export class FileNode implements BlockNode {
         }
       } else {
         this.#grow(size);
+        // a first block that is there lets others find out the alignment of direct I/O, as QEMU's files do
+        if (old === 0 && size > 0) await this.write(0, zeroVector(size < FIRST_BLOCK ? SECTOR : FIRST_BLOCK));
       }
     } catch (error) {
       if (size > old) ftruncateSync(this.#fd, old);

@@ -1,17 +1,16 @@
 /** What a file node needs of the host besides `node:fs`; `src/host` supplies it. Without it images are not locked and have no holes. */
+import type { LockMode } from './locks.ts';
 
-/** Who else may have an image open at the same time, by QEMU's rules. */
-export interface ImageLock {
-  /** The image will be written. */
-  readonly write: boolean;
-  /** Others may write it meanwhile (`share-rw=on`). */
-  readonly shareWrite: boolean;
+/** The locks of one open file; they end with it. *May block:* as the system call. */
+export interface FileLock {
+  /** Changes what is held and shared. Throws EAGAIN with QEMU's text (`Failed to get "write" lock`); all is as before then. */
+  acquire(mode: LockMode): void;
 }
 
 /** Operations on an open file. *Thread:* any. *May block:* as the system call. Failures throw BlockError. */
 export interface HostFile {
-  /** Takes the locks until the file is closed. Throws EAGAIN with QEMU's text (`Failed to get "write" lock`). */
-  lock(fd: number, lock: ImageLock): void;
+  /** Nothing is locked yet. */
+  createLock(fd: number, filename: string): FileLock;
   /** Gives the range back to the file system; it reads as zeroes. False where the file system cannot. */
   punchHole(fd: number, offset: number, length: number): boolean;
   /** Reserves the range, growing the file. False where the file system cannot. */

@@ -2,6 +2,15 @@
 import { dirname, isAbsolute, join } from 'node:path';
 import { asBlockError, BlockError } from './errors.ts';
 import { FileNode } from './file.ts';
+import {
+  BACKING_LOCK,
+  commandLock,
+  dataFileLock,
+  deviceLock,
+  type LockMode,
+  metadataLock,
+  UNLOCKED,
+} from './locks.ts';
 import type { BlockContext, BlockNode } from './node.ts';
 import { flattenOptions, NodeOptions, type OptionTree } from './options.ts';
 import { PROBE_SIZE, probeFormat } from './probe.ts';
@@ -11,6 +20,15 @@ import { RawNode } from './raw.ts';
 
 /** Longest backing chain. */
 const MAX_DEPTH = 200;
+
+export type ImageUser =
+  /** A guest's disk; with `share-rw=on`. */
+  | 'disk'
+  | 'shared-disk'
+  /** A command of `smp86 img`: reads or writes; changes the size, too; looks at metadata only. */
+  | 'command'
+  | 'resize'
+  | 'info';
 
 /** What to open, and how. */
 export interface OpenRequest {
@@ -25,9 +43,9 @@ export interface OpenRequest {
   readonly noFlush?: boolean;
   /** `discard=unmap`. */
   readonly unmap?: boolean;
-  /** `share-rw=on`. */
-  readonly shareWrite?: boolean;
-  /** `qemu-img -U`, `force-share=on`: no locks. Only with `readOnly`. */
+  /** Who uses it, which decides what others may do meanwhile. Default: a guest's disk. */
+  readonly user?: ImageUser;
+  /** `qemu-img -U`, `force-share=on`: whoever else writes. Only with `readOnly`. */
   readonly forceShare?: boolean;
   /** Leave the backing file alone (`qemu-img info`, `check`); what comes from it reads as zeroes. */
   readonly noBacking?: boolean;
@@ -80,12 +98,31 @@ export function filePath(name: string): string {
   return name;
 }
 
-/** A backing or data file's name, as the image in `base` means it. */
+/** A backing file's name, as the image in `base` means it. */
 export function resolveName(base: string, name: string): string {
   if (name.startsWith('json:')) return name;
   const path = filePath(name);
   if (isAbsolute(path) || base === '') return path;
   return join(dirname(base.startsWith('file:') ? base.slice(5) : base), path);
+}
+
+/** What an image is to the one above it. */
+type ImageRole = 'top' | 'backing' | 'data';
+
+function lockMode(
+  format: string,
+  role: ImageRole,
+  writable: boolean,
+  forceShare: boolean,
+  user: ImageUser,
+): LockMode {
+  if (forceShare) return user === 'info' ? UNLOCKED : commandLock(false);
+  if (role === 'data') return dataFileLock(writable, user !== 'disk');
+  if (format === 'qcow2') return metadataLock(writable, user !== 'info');
+  if (user === 'info') return UNLOCKED;
+  const isDisk = user === 'disk' || user === 'shared-disk';
+  if (role === 'backing') return isDisk ? BACKING_LOCK : commandLock(false);
+  return isDisk ? deviceLock(writable, user === 'shared-disk') : commandLock(writable, user === 'resize');
 }
 
 class Opener {
@@ -103,6 +140,7 @@ class Opener {
     format: string | undefined,
     readOnly: boolean,
     depth: number,
+    role: ImageRole = 'top',
   ): Promise<BlockNode> {
     if (depth > MAX_DEPTH) throw new BlockError('ELOOP', 'Too many levels of backing files');
     const nodeName = options.text('node-name') ?? '';
@@ -119,11 +157,12 @@ class Opener {
     const forceShare = options.boolean('force-share') ?? this.#request.forceShare ?? false;
     let driver = options.text('driver') ?? format;
     if (driver === 'file' || driver === 'host_device') {
-      const node = this.#openFile(options, only, forceShare);
+      const node = this.#openFile(options, only);
       node.nodeName = nodeName;
+      this.#lock(node, driver, role, forceShare);
       return node;
     }
-    const file = await this.#openChild(options, only, forceShare, depth);
+    const file = await this.#openChild(options, only, depth);
     let node: BlockNode;
     try {
       const probed = driver === undefined;
@@ -131,6 +170,7 @@ class Opener {
         driver = await probe(file);
         if (driver === 'raw' && !only) this.#warnRaw(file.filename);
       }
+      if (file instanceof FileNode) this.#lock(file, driver, role, forceShare);
       switch (driver) {
         case 'raw':
           node = new RawNode(file, {
@@ -154,6 +194,10 @@ class Opener {
     return node;
   }
 
+  #lock(file: FileNode, format: string, role: ImageRole, forceShare: boolean): void {
+    file.lock(lockMode(format, role, !file.readOnly, forceShare, this.#request.user ?? 'disk'));
+  }
+
   #warnRaw(filename: string): void {
     this.#context.warn(
       `WARNING: Image format was not specified for '${filename}' and probing guessed raw.\n` +
@@ -163,12 +207,7 @@ class Opener {
   }
 
   /** The protocol node: `file` names a node, or `file.*` its options, or `filename` its path. */
-  async #openChild(
-    options: NodeOptions,
-    readOnly: boolean,
-    forceShare: boolean,
-    depth: number,
-  ): Promise<BlockNode> {
+  async #openChild(options: NodeOptions, readOnly: boolean, depth: number): Promise<BlockNode> {
     const name = options.text('file');
     if (name !== undefined) {
       const node = this.#request.node?.(name);
@@ -186,14 +225,14 @@ class Opener {
       return this.open(child, driver, readOnly, depth + 1);
     }
     const only = child.boolean('read-only') ?? readOnly;
-    const node = this.#openFile(child, only, forceShare);
+    const node = this.#openFile(child, only);
     if (nodeName !== undefined) node.nodeName = nodeName;
     return node;
   }
 
-  #openFile(options: NodeOptions, readOnly: boolean, forceShare: boolean): FileNode {
+  #openFile(options: NodeOptions, readOnly: boolean): FileNode {
     const filename = options.text('filename');
-    if (filename === undefined)
+    if (filename === undefined || filename === '')
       throw new BlockError('EINVAL', "The 'file' block driver requires a file name");
     const locking = options.text('locking');
     options.text('aio');
@@ -207,8 +246,7 @@ class Opener {
       filename: filePath(filename),
       readOnly,
       host: this.#context.host,
-      locking: locking !== 'off' && !forceShare,
-      shareWrite: this.#request.shareWrite,
+      locking: locking !== 'off',
       noFlush: this.#request.noFlush,
     });
   }
@@ -251,10 +289,11 @@ class Opener {
     }
     if (options.empty) {
       if (header.dataFile === '') throw new BlockError('EINVAL', "'data-file' is required for this image");
-      addFile(options, resolveName(file.filename, header.dataFile));
+      // unlike a backing file's, its name is relative to where the program runs, as in QEMU
+      addFile(options, header.dataFile);
     }
     // the data file is a protocol: its content is never looked at for a format
-    return this.open(options, 'file', readOnly, depth + 1);
+    return this.open(options, 'file', readOnly, depth + 1, 'data');
   }
 
   async #openBacking(
@@ -278,6 +317,7 @@ class Opener {
         header.backingFormat === '' ? undefined : header.backingFormat,
         true,
         depth + 1,
+        'backing',
       );
     } catch (error) {
       throw asBlockError(error, 'Could not open backing file');

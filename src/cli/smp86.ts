@@ -10,7 +10,10 @@ if (Number(process.versions.node.split('.', 1)[0]) < OLDEST_NODE) {
 } else {
   enableCompileCache();
   const args = process.argv.slice(2);
-  if (args[0] === 'stress') {
+  if (args[0] === 'img') {
+    const { runImg } = await import('./img/img.ts');
+    process.exitCode = await runImg(args.slice(1));
+  } else if (args[0] === 'stress') {
     const { runStress } = await import('./stress.ts');
     process.exitCode = await runStress(args.slice(1));
   } else if (args[0] === 'explore') {

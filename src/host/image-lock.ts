@@ -1,70 +1,16 @@
 /**
- * Locks of image files, as QEMU takes them, so that smp86, QEMU and qemu-img exclude each other. A user of a file holds
- * permissions, and shares permissions: tells which ones others may hold meanwhile. Held: a read lock on byte 100 + n of
- * the file. Not shared: a read lock on byte 200 + n. A lock of somebody else on the opposite byte is a conflict.
- * (QEMU: docs/devel/block-graph permissions; the bytes as `strace qemu-img` shows them.)
+ * Locks of image files, as QEMU takes them, so that smp86, QEMU and qemu-img exclude each other. Permission n is held: a
+ * read lock on byte 100 + n of the file. It is not shared: a read lock on byte 200 + n. A lock of somebody else on the
+ * opposite byte is a conflict. (The bytes as `strace qemu-img` shows them.)
  */
 import { BlockError } from '../block/errors.ts';
+import { ALL_PERMISSIONS, type LockMode, UNLOCKED } from '../block/locks.ts';
 import { type HostFiles, hostFiles } from './host-files.ts';
 import { SystemError } from './system-error.ts';
-
-/** What one may do with a file. Bits of a mask; bit n is byte n. */
-export const Permission = {
-  consistentRead: 1,
-  write: 2,
-  /** Writes that change no content (copying on read). */
-  writeUnchanged: 4,
-  resize: 8,
-} as const;
-
-export const ALL_PERMISSIONS = 15;
 
 const NAMES = ['consistent read', 'write', 'write unchanged', 'resize'];
 const HELD_BASE = 100;
 const NOT_SHARED_BASE = 200;
-
-/** Masks of Permission. */
-export interface LockMode {
-  readonly held: number;
-  readonly shared: number;
-}
-
-/** Nothing held, everything shared: no lock (`-U`, `locking=off`). */
-export const UNLOCKED: LockMode = { held: 0, shared: ALL_PERMISSIONS };
-
-const NOT_TO_CHANGE = ALL_PERMISSIONS & ~(Permission.write | Permission.resize);
-
-/**
- * Of a file below a format that keeps metadata in it (qcow2), whoever uses the format: nobody else may write.
- * `reads` false: only metadata is looked at (`smp86 img info`).
- */
-export function metadataLock(writable: boolean, reads = true): LockMode {
-  const held = writable ? Permission.write | Permission.resize : 0;
-  return { held: held | (reads ? Permission.consistentRead : 0), shared: NOT_TO_CHANGE };
-}
-
-/** Of a raw image that a command (`smp86 img`) uses: others may do what they like. */
-export function commandLock(writable: boolean, resizes = false): LockMode {
-  const held = (writable ? Permission.write : 0) | (resizes ? Permission.resize : 0);
-  return { held: Permission.consistentRead | held, shared: ALL_PERMISSIONS };
-}
-
-/** Of a raw image that a guest's disk uses. `shareRw`: the device's option share-rw. */
-export function deviceLock(writable: boolean, shareRw: boolean): LockMode {
-  return {
-    ...commandLock(writable),
-    shared: shareRw ? ALL_PERMISSIONS : ALL_PERMISSIONS & ~Permission.write,
-  };
-}
-
-/** Of a raw image below an overlay that a guest or a job uses. */
-export const BACKING_LOCK: LockMode = { held: Permission.consistentRead, shared: NOT_TO_CHANGE };
-
-/** While a file is created or overwritten by a new image. */
-export const CREATE_LOCK: LockMode = {
-  held: Permission.write | Permission.resize,
-  shared: ALL_PERMISSIONS & ~Permission.resize,
-};
 
 function bytesOf(mask: number, base: number): number[] {
   return NAMES.flatMap((_, n) => ((mask & (1 << n)) === 0 ? [] : [base + n]));

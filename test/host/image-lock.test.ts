@@ -10,11 +10,11 @@ import {
   CREATE_LOCK,
   commandLock,
   deviceLock,
-  ImageLock,
   metadataLock,
   Permission,
   UNLOCKED,
-} from '../../src/host/image-lock.ts';
+} from '../../src/block/locks.ts';
+import { ImageLock } from '../../src/host/image-lock.ts';
 
 const hasLocks = hostFiles().kind !== 'none';
 const hasQemu = spawnSync('qemu-img', ['--version']).status === 0;

@@ -87,7 +87,7 @@ export function checkCreateOptions(options: Qcow2CreateOptions): void {
     throw bad('Backing file and data-file-raw cannot be used at the same time');
   }
   if (options.preallocation !== 'off' && options.backingFile !== '' && !options.extendedL2) {
-    throw bad('Backing file and preallocation can only be used at the same time if extended_l2 is enabled');
+    throw bad('Backing file and preallocation can only be used at the same time if extended_l2 is on');
   }
   if (size % 512 !== 0) throw bad('Image size must be a multiple of 512 bytes');
   const reach = (clusterSize / (options.extendedL2 ? 16 : 8)) * clusterSize;
@@ -166,8 +166,7 @@ export async function createQcow2(
   await file.write(clusterSize, [table]);
   if (l1Clusters > 0) await file.writeZeroes(header.l1Offset, l1Size * 8);
   await file.write(0, [serializeHeader(header)]);
-  if (dataFile && options.dataFileRaw && options.preallocation === 'off')
-    await dataFile.truncate(options.size);
+  if (dataFile && options.preallocation === 'off') await dataFile.truncate(options.size);
   const mode = options.dataFileRaw && options.preallocation === 'off' ? 'metadata' : options.preallocation;
   if (mode !== 'off' && options.size > 0) {
     const keep = (node: BlockNode) => new Proxy(node, keepOpen);
