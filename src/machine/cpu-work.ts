@@ -109,7 +109,7 @@ export class CpuWork {
     if (this.#running !== 0) throw new CpuWorkError('run_on_cpu from queued work');
     // a thread that has several vCPUs has all there are, so a waiter has one
     const self = this.#own.length > 0 ? this.#own[0] : -1;
-    const { held } = this.#bql;
+    const held = this.#bql.held;
     const ticket = this.#queue(cpu, callback, arg, 0, self);
     if (held) this.#bql.unlock();
     const done = self < 0 ? this.#waitOutside(cpu, ticket) : this.#waitAsVcpu(self, cpu, ticket);

@@ -116,19 +116,16 @@ export const TimerGroupState = struct({
 });
 export type TimerGroupStateView = ViewOf<typeof TimerGroupState>;
 
-/** One timer. Everything but `expire` and `seq` and `heapIndex` is constant from creation to release. */
+/** One timer. Everything but `expire` is constant from creation to release. */
 export const TimerState = struct({
   /** Expiry in ns; -1 when not pending. Written under the list's lock, read without. */
   expire: atomicNs,
-  seq: ns,
   /** ns per unit of the arguments of `mod` and its like. */
   scale: ns,
   callback: i32,
   arg: i32,
   /** Index of the list: group * 4 + clock type. -1: free. */
   list: i32,
-  /** Place in the list's heap. Lock: the list's. */
-  heapIndex: i32,
   /** Bits of ATTRIBUTE. */
   attributes: i32,
   nextFree: i32,
@@ -136,13 +133,19 @@ export const TimerState = struct({
 });
 export type TimerStateView = ViewOf<typeof TimerState>;
 
+/**
+ * An entry of a list's heap: expiry, insertion number, timer. Keys are in the heap, so that comparing does not
+ * touch the timers, which lie a cache line apart.
+ */
+export const HEAP_ENTRY = 3;
+
 /** Capacities of a clock system. */
 export interface ClockLimits {
   readonly maxTimers: number;
   /** Four lists to a group. */
   readonly maxLists: number;
 }
-/** 4 million: 256 MB, and 16 MB for each list. */
+/** 4 million: 256 MB, and 96 MB for each list. */
 const MOST_TIMERS = 2 ** 22;
 export const DEFAULT_LIMITS: ClockLimits = { maxTimers: 512, maxLists: 128 };
 
@@ -152,7 +155,9 @@ export interface ClockLayout {
   readonly maxGroups: number;
   readonly groups: number;
   readonly timers: number;
-  /** Heap arrays of u32 timer indices, `maxTimers` for each list. */
+  /** For each timer an i32: its place in its list's heap + 1, 0 when not pending. Lock: the list's. */
+  readonly places: number;
+  /** A heap for each list: `maxTimers` entries of HEAP_ENTRY float64. */
   readonly heaps: number;
   readonly size: number;
 }
@@ -169,9 +174,10 @@ export function clockLayout(limits: ClockLimits): ClockLayout {
   const maxGroups = Math.ceil(maxLists / CLOCK_COUNT);
   const groups = ClockState.size;
   const timers = groups + maxGroups * TimerGroupState.size;
-  const heaps = timers + maxTimers * TimerState.size;
-  const size = Math.ceil((heaps + maxGroups * CLOCK_COUNT * maxTimers * 4) / 64) * 64;
-  return { maxTimers, maxGroups, groups, timers, heaps, size };
+  const places = timers + maxTimers * TimerState.size;
+  const heaps = Math.ceil((places + maxTimers * 4) / 64) * 64;
+  const size = Math.ceil((heaps + maxGroups * CLOCK_COUNT * maxTimers * HEAP_ENTRY * 8) / 64) * 64;
+  return { maxTimers, maxGroups, groups, timers, places, heaps, size };
 }
 
 /** Bytes of a clock system with default limits. Place it at a multiple of 64. */

@@ -59,6 +59,7 @@ export class ClockSystem implements ListClock {
   readonly #groups: (TimerGroup | undefined)[] = [];
   readonly #views: ClockView[];
   readonly #ops: SyncOps;
+  readonly #places: Int32Array<SharedArrayBuffer>;
 
   /** Bytes and offsets of a clock system of these capacities; place it at a multiple of 64. */
   static layout(limits: Partial<ClockLimits> = {}): ClockLayout {
@@ -123,6 +124,7 @@ export class ClockSystem implements ListClock {
     this.#source = source;
     this.#ops = opsFor(buffer);
     this.#state = ClockState.at(buffer, offset);
+    this.#places = new Int32Array(buffer, offset + layout.places, layout.maxTimers);
     this.#views = CLOCK_NAMES.map((_, type) => new ClockView(this, type as ClockType));
   }
 
@@ -467,7 +469,6 @@ export class ClockSystem implements ListClock {
     const index = this.#takeTimer();
     if (index >= 0) {
       const timer = this.timerState(index);
-      timer.expire.store(-1);
       timer.callback = callback;
       timer.arg = options.arg ?? 0;
       timer.scale = scale;
@@ -491,6 +492,8 @@ export class ClockSystem implements ListClock {
     }
     const fresh = state.freshTimer.load();
     if (fresh === this.layout.maxTimers) return -1;
+    this.timerState(fresh).expire.store(-1);
+    this.#places[fresh] = 0;
     state.freshTimer.store(fresh + 1);
     return fresh;
   }

@@ -12,6 +12,7 @@ import {
   CLOCK_NAMES,
   type ClockLayout,
   type ClockType,
+  HEAP_ENTRY,
   type TimerListStateView,
   TimerState,
 } from './clock-state.ts';
@@ -34,11 +35,12 @@ export interface ListClock {
 }
 
 const EXPIRE = TimerState.offsetOf('expire') >>> 3;
-const SEQ = TimerState.offsetOf('seq') >>> 3;
 const CALLBACK = TimerState.offsetOf('callback') >>> 2;
 const ARG = TimerState.offsetOf('arg') >>> 2;
-const HEAP_INDEX = TimerState.offsetOf('heapIndex') >>> 2;
 const ATTRIBUTES = TimerState.offsetOf('attributes') >>> 2;
+/** Fields of a heap entry; the expiry is first. */
+const SEQ = 1;
+const TIMER = 2;
 const WORDS = TimerState.size >>> 2;
 const DOUBLES = TimerState.size >>> 3;
 
@@ -54,7 +56,10 @@ export class TimerList {
   readonly #notifier: Notifier;
   readonly #i32: Int32Array<SharedArrayBuffer>;
   readonly #f64: Float64Array<SharedArrayBuffer>;
-  readonly #heap: Uint32Array<SharedArrayBuffer>;
+  /** A heap in which each entry has four children: half as deep as one of two, and they lie side by side. */
+  readonly #heap: Float64Array<SharedArrayBuffer>;
+  /** By timer, apart from the timers and close together: see `ClockLayout.places`. */
+  readonly #places: Int32Array<SharedArrayBuffer>;
   /** Index of timer 0's first word in the views. */
   readonly #word: number;
   readonly #double: number;
@@ -78,11 +83,9 @@ export class TimerList {
     this.#notifier = notifier;
     this.#i32 = views.i32;
     this.#f64 = views.f64;
-    this.#heap = new Uint32Array(
-      buffer,
-      base + layout.heaps + index * layout.maxTimers * 4,
-      layout.maxTimers,
-    );
+    this.#places = new Int32Array(buffer, base + layout.places, layout.maxTimers);
+    const entries = layout.maxTimers * HEAP_ENTRY;
+    this.#heap = new Float64Array(buffer, base + layout.heaps + index * entries * 8, entries);
     this.#word = (base + layout.timers) >>> 2;
     this.#double = (base + layout.timers) >>> 3;
   }
@@ -118,10 +121,10 @@ export class TimerList {
     if (this.#state.head.load() === Infinity || !this.#clock.isEnabled(this.type)) return Infinity;
     let earliest = Infinity;
     this.#lock.lock();
-    for (let i = this.#state.count - 1; i >= 0; i--) {
-      const timer = this.#heap[i];
+    for (let at = (this.#state.count - 1) * HEAP_ENTRY; at >= 0; at -= HEAP_ENTRY) {
+      const timer = this.#heap[at + TIMER];
       if ((this.#i32[this.#word + timer * WORDS + ATTRIBUTES] & ~mask) !== 0) continue;
-      earliest = Math.min(earliest, this.#f64[this.#double + timer * DOUBLES + EXPIRE]);
+      earliest = Math.min(earliest, this.#heap[at]);
     }
     this.#lock.unlock();
     return earliest === Infinity ? Infinity : Math.max(0, earliest - this.#clock.now(this.type));
@@ -141,8 +144,7 @@ export class TimerList {
   mod(timer: number, expire: number): void {
     const when = normalise(expire);
     this.#lock.lock();
-    if (this.#f64[this.#double + timer * DOUBLES + EXPIRE] >= 0) this.#remove(timer);
-    const isHead = this.#insert(timer, when);
+    const isHead = this.#set(timer, when);
     this.#lock.unlock();
     if (isHead) this.#notifier.notify();
   }
@@ -152,11 +154,8 @@ export class TimerList {
     const when = normalise(expire);
     let isHead = false;
     this.#lock.lock();
-    const old = this.#f64[this.#double + timer * DOUBLES + EXPIRE];
-    if (old < 0 || when < old) {
-      if (old >= 0) this.#remove(timer);
-      isHead = this.#insert(timer, when);
-    }
+    const place = this.#places[timer];
+    if (place === 0 || when < this.#heap[(place - 1) * HEAP_ENTRY]) isHead = this.#set(timer, when);
     this.#lock.unlock();
     if (isHead) this.#notifier.notify();
   }
@@ -164,7 +163,7 @@ export class TimerList {
   /** Disarms timer `timer`, pending or not. Does not wait for its callback and notifies no one. */
   del(timer: number): void {
     this.#lock.lock();
-    if (this.#f64[this.#double + timer * DOUBLES + EXPIRE] >= 0) {
+    if (this.#places[timer] !== 0) {
       this.#remove(timer);
       this.#publishHead();
     }
@@ -232,8 +231,8 @@ export class TimerList {
     this.#lock.lock();
     let timer = -1;
     if (this.#state.count > 0) {
-      const first = this.#heap[0];
-      if (this.#f64[this.#double + first * DOUBLES + EXPIRE] <= now) {
+      if (this.#heap[0] <= now) {
+        const first = this.#heap[TIMER];
         timer = first;
         // read under the lock: once it is dropped the timer may be released and made anew
         const word = this.#word + first * WORDS;
@@ -247,79 +246,85 @@ export class TimerList {
     return timer;
   }
 
-  /** Puts a timer that is not in the heap into it; true when it is the first. Lock: the list's. */
-  #insert(timer: number, when: number): boolean {
+  /** Puts a timer into the heap, or elsewhere in it; true when it is the first. Lock: the list's. */
+  #set(timer: number, when: number): boolean {
     const state = this.#state;
-    const double = this.#double + timer * DOUBLES;
     const seq = state.nextSeq;
     state.nextSeq = seq + 1;
-    this.#f64[double + SEQ] = seq;
     this.#storeExpire(timer, when);
-    const at = state.count;
-    state.count = at + 1;
-    this.#place(at, timer);
-    this.#siftUp(at);
+    const place = this.#places[timer];
+    const pending = place !== 0;
+    let at = (pending ? place - 1 : state.count++) * HEAP_ENTRY;
+    const up = this.#siftUp(at, when, seq);
+    at = up === at && pending ? this.#siftDown(at, when, seq) : up;
+    this.#place(at, when, seq, timer);
     this.#publishHead();
-    return this.#heap[0] === timer;
+    return at === 0;
   }
 
   /** Takes a timer out of the heap. The caller publishes the head. Lock: the list's. */
   #remove(timer: number): void {
     const state = this.#state;
-    const at = this.#i32[this.#word + timer * WORDS + HEAP_INDEX];
-    const last = state.count - 1;
-    state.count = last;
+    const heap = this.#heap;
+    const hole = (this.#places[timer] - 1) * HEAP_ENTRY;
+    this.#places[timer] = 0;
+    const last = (state.count - 1) * HEAP_ENTRY;
+    state.count--;
     this.#storeExpire(timer, -1);
-    if (at === last) return;
-    const moved = this.#heap[last];
-    this.#place(at, moved);
-    this.#siftUp(at);
-    this.#siftDown(this.#i32[this.#word + moved * WORDS + HEAP_INDEX]);
+    if (hole === last) return;
+    // the last entry fills the hole, or what has to go there in its stead
+    const when = heap[last];
+    const seq = heap[last + SEQ];
+    const up = this.#siftUp(hole, when, seq);
+    const at = up === hole ? this.#siftDown(hole, when, seq) : up;
+    this.#place(at, when, seq, heap[last + TIMER]);
   }
 
-  #place(at: number, timer: number): void {
-    this.#heap[at] = timer;
-    this.#i32[this.#word + timer * WORDS + HEAP_INDEX] = at;
+  #place(at: number, when: number, seq: number, timer: number): void {
+    const heap = this.#heap;
+    heap[at] = when;
+    heap[at + SEQ] = seq;
+    heap[at + TIMER] = timer;
+    this.#places[timer] = at / HEAP_ENTRY + 1;
   }
 
-  /** True when timer `a` fires before timer `b`. */
-  #before(a: number, b: number): boolean {
-    const x = this.#double + a * DOUBLES;
-    const y = this.#double + b * DOUBLES;
-    const difference = this.#f64[x + EXPIRE] - this.#f64[y + EXPIRE];
-    return difference < 0 || (difference === 0 && this.#f64[x + SEQ] < this.#f64[y + SEQ]);
+  #move(from: number, to: number): void {
+    const heap = this.#heap;
+    this.#place(to, heap[from], heap[from + SEQ], heap[from + TIMER]);
   }
 
-  #siftUp(start: number): void {
-    const timer = this.#heap[start];
-    let at = start;
+  /** Moves entries above the hole `at` down until one with this key may be in the hole; returns where that is. */
+  #siftUp(at: number, when: number, seq: number): number {
+    const heap = this.#heap;
     while (at > 0) {
-      const parent = (at - 1) >>> 1;
-      if (!this.#before(timer, this.#heap[parent])) break;
-      this.#place(at, this.#heap[parent]);
+      const parent = ((at / HEAP_ENTRY - 1) >>> 2) * HEAP_ENTRY;
+      if (!before(when, seq, heap[parent], heap[parent + SEQ])) break;
+      this.#move(parent, at);
       at = parent;
     }
-    if (at !== start) this.#place(at, timer);
+    return at;
   }
 
-  #siftDown(start: number): void {
-    const count = this.#state.count;
-    const timer = this.#heap[start];
-    let at = start;
+  /** As `#siftUp`, downwards. */
+  #siftDown(at: number, when: number, seq: number): number {
+    const heap = this.#heap;
+    const end = this.#state.count * HEAP_ENTRY;
     for (;;) {
-      let child = 2 * at + 1;
-      if (child >= count) break;
-      if (child + 1 < count && this.#before(this.#heap[child + 1], this.#heap[child])) child++;
-      if (!this.#before(this.#heap[child], timer)) break;
-      this.#place(at, this.#heap[child]);
+      let child = at * 4 + HEAP_ENTRY;
+      if (child >= end) return at;
+      const past = Math.min(child + 4 * HEAP_ENTRY, end);
+      for (let other = child + HEAP_ENTRY; other < past; other += HEAP_ENTRY) {
+        if (before(heap[other], heap[other + SEQ], heap[child], heap[child + SEQ])) child = other;
+      }
+      if (!before(heap[child], heap[child + SEQ], when, seq)) return at;
+      this.#move(child, at);
       at = child;
     }
-    if (at !== start) this.#place(at, timer);
   }
 
   #publishHead(): void {
     const state = this.#state;
-    const head = state.count === 0 ? Infinity : this.#f64[this.#double + this.#heap[0] * DOUBLES + EXPIRE];
+    const head = state.count === 0 ? Infinity : this.#heap[0];
     // only lock holders write it, so that comparing first is safe and spares the store
     if (state.head.load() !== head) state.head.store(head);
   }
@@ -328,6 +333,11 @@ export class TimerList {
   #storeExpire(timer: number, when: number): void {
     this.#f64[this.#double + timer * DOUBLES + EXPIRE] = when;
   }
+}
+
+/** True when the first of two keys fires first. */
+function before(when: number, seq: number, otherWhen: number, otherSeq: number): boolean {
+  return when < otherWhen || (when === otherWhen && seq < otherSeq);
 }
 
 /** A whole number of ns, not before 0; never early, so fractions go up. */

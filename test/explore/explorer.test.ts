@@ -159,6 +159,13 @@ describe('planted faults', () => {
     expect(MUTATIONS.length).toBeGreaterThanOrEqual(40);
   });
 
+  test.each(MUTATIONS)('$name: its text is in its file, once', ({ patches }) => {
+    for (const { file, find } of patches) {
+      const text = readFileSync(join(import.meta.dirname, '../..', file), 'utf8');
+      expect(text.split(find).length - 1, `${file}: ${find}`).toBe(1);
+    }
+  });
+
   const quick = [
     'event-wake-one',
     'event-no-recheck',
