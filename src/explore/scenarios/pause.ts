@@ -90,6 +90,7 @@ function board(model: Model, options: Options): Board {
     cpuWork: new CpuWork(model.buffer, model.place('work', CpuWork.size(vcpus), 64), work),
     clocks: ClockSystem.attach(model.buffer, placeClocks(model, 1), { source: STILL }),
     signals,
+    storage: { iothreads: [] },
     mainLoop: { requestStop: () => {} },
     turnTimer: { modAnticipate: () => {} },
   };
