@@ -1,6 +1,9 @@
 /** Guest RAM as devices see it that read and write memory by themselves (DMA). */
 import { viewsOf, type Views } from '@smp86/atomics-sync';
 
+/** Pieces of RAM, as views on it. */
+export type Pieces = readonly Uint8Array<SharedArrayBuffer>[];
+
 /** *Thread:* any (each makes its own). *Lock:* none. RAM begins at guest-physical address 0 and has no holes. */
 export class GuestRam {
   readonly views: Views;

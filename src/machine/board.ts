@@ -14,6 +14,7 @@ import { Uart16550, UART_PORTS } from '../hw/char/uart-16550.ts';
 import type { IoHandler, IrqLine, Timer } from '../hw/device.ts';
 import { FW_CFG, FW_CFG_DMA_PORT, FW_CFG_DMA_PORTS, FW_CFG_PORT, FW_CFG_PORTS, FwCfg } from '../hw/fw-cfg.ts';
 import { GuestRam } from '../hw/guest-ram.ts';
+import { IDE_PORTS } from '../hw/ide/piix-ide.ts';
 import { I8042, I8042_COMMAND, I8042_DATA } from '../hw/input/i8042.ts';
 import { ApicBus } from '../hw/intc/apic-bus.ts';
 import { Gsis } from '../hw/intc/gsi.ts';
@@ -71,8 +72,8 @@ export const REQUEST = {
   SERIAL_BREAK: 11,
   /** The throttle's percentage was set. */
   THROTTLE: 12,
-  /** Disk devices have interrupt lines to move. */
-  DISK_IRQS: 13,
+  /** Iothreads have done something that disk devices go on with. */
+  DISKS: 13,
   /** A disk's error stops the machine. */
   IO_ERROR: 14,
 } as const;
@@ -334,7 +335,9 @@ export class Board {
       pci: this.pci,
       ram: new GuestRam(buffer, layout.ram, config.ram, (host, length) => this.stored(host, length)),
       msi: { send: (address, data) => this.sendMessage(address, data) },
-      postIrqs: () => this.mainLoop.post(REQUEST.DISK_IRQS),
+      ideIrqs: IDE_PORTS.map(({ irq }) => isa(irq)),
+      idePlace: [PIIX_SLOT, 1],
+      postPoll: () => this.mainLoop.post(REQUEST.DISKS),
       create: role === 'create',
     });
 
@@ -368,6 +371,12 @@ export class Board {
       new PciConfigPorts(this.pci, this.piix3.resetControl),
       4,
     );
+    IDE_PORTS.forEach(({ command, control }, c) => {
+      const channel = this.storage.ide.channels[c];
+      ports.register(command, 1, channel.data, 4);
+      ports.register(command + 1, 7, channel.registers);
+      ports.register(control, 1, channel.control);
+    });
     ports.register(SMI_CMD, APM_PORTS, this.pm.apm);
     ports.register(GPE0_BASE, GPE0_LENGTH, this.pm.gpe);
     ports.register(I8042_DATA, 1, this.i8042.data);

@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import type { AioContext } from '../aio/aio-context.ts';
 import { BlockError } from '../block/errors.ts';
 import type { DriveRequests, DriveStateView } from '../hw/block/drive.ts';
-import type { ErrorAction } from '../hw/virtio/virtio-blk-server.ts';
+import type { ErrorAction } from '../hw/block/errors.ts';
 import type { DriveOptions, NodeOptions } from './drive-options.ts';
 
 export interface Drive {

@@ -3,7 +3,9 @@ import { registerMemory, setOwnerId } from '@smp86/atomics-sync';
 import type { AioContext } from '../aio/aio-context.ts';
 import type { BlockError } from '../block/errors.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
-import { type ErrorAction, VirtioBlkServer } from '../hw/virtio/virtio-blk-server.ts';
+import { IdeServer } from '../hw/ide/ide-server.ts';
+import type { ErrorAction } from '../hw/block/errors.ts';
+import { VirtioBlkServer } from '../hw/virtio/virtio-blk-server.ts';
 import { Board, REQUEST } from './board.ts';
 import { type Drive, openDrive } from './drive.ts';
 import { commandKind, type Iothread, IOTHREAD_COMMAND } from './iothread.ts';
@@ -18,7 +20,7 @@ export class IothreadThread {
   private readonly iothread: Iothread;
   private readonly context: AioContext;
   private readonly drives: readonly Drive[];
-  private readonly servers: readonly VirtioBlkServer[];
+  private readonly servers: readonly (VirtioBlkServer | IdeServer)[];
   private readonly log: Log;
   /** The command that is being carried out. */
   private current: number | undefined;
@@ -56,7 +58,7 @@ export class IothreadThread {
       },
     );
     board.memoryWritten = (host, length) => code.written(host, length);
-    this.servers = storage.virtioDisks.flatMap(({ device, model, drive: index }) => {
+    const virtio = storage.virtioDisks.flatMap(({ device, model, drive: index }) => {
       const drive = drives.get(index);
       if (drive === undefined) return [];
       const server = new VirtioBlkServer({
@@ -71,6 +73,22 @@ export class IothreadThread {
       });
       return [server];
     });
+    const ide = data.config.storage.ide.flatMap((config, place) => {
+      const index = config?.drive;
+      const drive = index === undefined ? undefined : drives.get(index);
+      const unit = storage.ide.channels[place >> 1].drives[place & 1];
+      if (drive === undefined || unit === undefined) return [];
+      const server = new IdeServer({
+        request: unit.state.request,
+        drive: drive.backend,
+        ram: storage.ram,
+        buffer: unit.buffer,
+        failed: (error, write) => this.failed(drive, error, write),
+        done: () => board.mainLoop.post(REQUEST.DISKS),
+      });
+      return [server];
+    });
+    this.servers = [...virtio, ...ide];
     for (const server of this.servers) this.context.addPoller(server);
     this.context.addPoller({
       poll: () => this.takeCommand(),

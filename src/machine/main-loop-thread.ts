@@ -30,7 +30,7 @@ export class MainLoopThread {
     mainLoop.onRequest(REQUEST.COMMAND, (arg) => this.command(arg));
     mainLoop.onRequest(REQUEST.PANIC, () => this.panic());
     mainLoop.onRequest(REQUEST.THROTTLE, () => this.board.throttle.start());
-    mainLoop.onRequest(REQUEST.DISK_IRQS, () => this.board.storage.updateIrqs());
+    mainLoop.onRequest(REQUEST.DISKS, () => this.board.storage.poll());
     mainLoop.onRequest(REQUEST.IO_ERROR, () => {
       if (this.board.control.runState.load() === RUN_STATE.RUNNING) this.stop(RUN_STATE.PAUSED);
     });

@@ -18,11 +18,28 @@ export interface VirtioBlkConfig {
   readonly options: VirtioBlkOptions;
 }
 
+/** A drive at an IDE channel. */
+export interface IdeConfig {
+  readonly kind: 'disk' | 'cdrom';
+  /** Index of the drive; a CD-ROM drive may be without. */
+  readonly drive?: number;
+  readonly serial: string;
+  readonly model: string;
+}
+
 export interface StorageConfig {
   readonly iothreads: number;
   readonly drives: readonly DriveConfig[];
   readonly blockdevs: readonly NodeOptions[];
   readonly virtioBlks: readonly VirtioBlkConfig[];
+  /** Master and slave of the first channel, then of the second. */
+  readonly ide: readonly (IdeConfig | null)[];
 }
 
-export const NO_STORAGE: StorageConfig = { iothreads: 0, drives: [], blockdevs: [], virtioBlks: [] };
+export const NO_STORAGE: StorageConfig = {
+  iothreads: 0,
+  drives: [],
+  blockdevs: [],
+  virtioBlks: [],
+  ide: [null, null, null, null],
+};

@@ -1,19 +1,23 @@
 /** From the options of a machine to its storage: which drive lives in which iothread, and what can be wrong with that. */
 import { Argument } from '../cli/option-values.ts';
 import { MAX_QUEUES } from '../hw/virtio/virtio-state.ts';
-import type { DiskDevice, MachineOptions, VirtioBlkDevice } from './machine-options.ts';
-import type { DriveConfig, StorageConfig } from './storage-config.ts';
+import type {
+  DiskDevice,
+  DriveOptions,
+  IdeDevice,
+  MachineOptions,
+  VirtioBlkDevice,
+} from './machine-options.ts';
+import type { DriveConfig, IdeConfig, StorageConfig } from './storage-config.ts';
 
 /**
  * Drives of devices without `iothread=` share one iothread of their own, so that neither a vCPU nor the main loop ever
  * waits for a disk. *Errors:* OptionError.
  */
 export function storageConfigOf(options: MachineOptions): StorageConfig {
-  const { drives, devices, objects, smp } = options;
+  const { devices, objects, smp } = options;
+  const drives = withImage(options);
   const disks = devices.filter((device): device is DiskDevice => 'drive' in device);
-  const ide = disks.find(({ driver }) => driver !== 'virtio-blk-pci');
-  if (ide !== undefined)
-    throw new Argument('device', ide.driver).unsupported('there is no IDE yet: use if=virtio');
   const names = objects.map(({ id }) => id);
   const homes = drives.map(({ id }) => {
     const user = disks.find(({ drive }) => drive === id);
@@ -29,6 +33,7 @@ export function storageConfigOf(options: MachineOptions): StorageConfig {
     iothreads: names.length + (shared ? 1 : 0),
     drives: configs,
     blockdevs: options.blockdevs,
+    ide: [0, 1, 2, 3].map((place) => ideConfig(options, place)),
     virtioBlks: virtio.map((device) => ({
       drive: driveIndex(options, device.drive),
       slot: device.addr ?? 0,
@@ -45,8 +50,32 @@ export function storageConfigOf(options: MachineOptions): StorageConfig {
   };
 }
 
-function driveIndex({ drives }: MachineOptions, id: string): number {
-  const index = drives.findIndex((drive) => drive.id === id);
-  if (index < 0) throw new Argument('device', `virtio-blk-pci,drive=${id}`).bad('there is no such drive');
+function ideConfig(options: MachineOptions, place: number): IdeConfig | null {
+  const found = options.devices.filter((device): device is IdeDevice => {
+    return (
+      (device.driver === 'ide-hd' || device.driver === 'ide-cd') && device.bus * 2 + device.unit === place
+    );
+  });
+  if (found.length > 1) throw new Argument('device', found[1].driver).bad(`IDE place ${place} is taken`);
+  if (found.length === 0) return null;
+  const [{ driver, drive, serial, model }] = found;
+  const cdrom = driver === 'ide-cd';
+  return {
+    kind: cdrom ? 'cdrom' : 'disk',
+    ...(drive === undefined ? {} : { drive: driveIndex(options, drive) }),
+    // QEMU's names
+    serial: serial ?? `QM${String(place + 1).padStart(5, '0')}`,
+    model: model ?? (cdrom ? 'QEMU DVD-ROM' : 'QEMU HARDDISK'),
+  };
+}
+
+/** A drive without an image, of a CD-ROM, has nothing to do for an iothread. */
+function withImage({ drives }: MachineOptions): readonly DriveOptions[] {
+  return drives.filter(({ node }) => node !== undefined);
+}
+
+function driveIndex(options: MachineOptions, id: string): number {
+  const index = withImage(options).findIndex((drive) => drive.id === id);
+  if (index < 0) throw new Argument('device', `drive=${id}`).bad('there is no such drive');
   return index;
 }

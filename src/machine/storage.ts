@@ -1,6 +1,12 @@
 /** Iothreads, drives and disk devices of a board, and where they lie in memory. */
 import { DriveState, type DriveStateView } from '../hw/block/drive.ts';
+import type { IrqLine } from '../hw/device.ts';
 import type { GuestRam } from '../hw/guest-ram.ts';
+import { AtaDisk } from '../hw/ide/ata-disk.ts';
+import { AtapiCdrom } from '../hw/ide/atapi-cdrom.ts';
+import type { IdeDrive } from '../hw/ide/ide-drive.ts';
+import { BUFFER_SIZE, PiixIdeState } from '../hw/ide/ide-state.ts';
+import { PiixIde } from '../hw/ide/piix-ide.ts';
 import type { MsiTarget } from '../hw/pci/msi.ts';
 import type { PciBus } from '../hw/pci/pci.ts';
 import { VirtioBlk } from '../hw/virtio/virtio-blk.ts';
@@ -15,6 +21,9 @@ export interface StorageLayout {
   readonly iothreads: readonly number[];
   readonly drives: readonly number[];
   readonly virtioBlks: readonly number[];
+  readonly ide: number;
+  /** Transfer buffer by place; 0: there is no drive. */
+  readonly ideBuffers: readonly number[];
 }
 
 export function storageLayout(config: StorageConfig, place: (size: number) => number): StorageLayout {
@@ -22,6 +31,8 @@ export function storageLayout(config: StorageConfig, place: (size: number) => nu
     iothreads: Array.from({ length: config.iothreads }, () => place(Iothread.size())),
     drives: config.drives.map(() => place(DriveState.size)),
     virtioBlks: config.virtioBlks.map(() => place(VirtioState.size)),
+    ide: place(PiixIdeState.size),
+    ideBuffers: config.ide.map((drive) => (drive === null ? 0 : place(BUFFER_SIZE))),
   };
 }
 
@@ -30,8 +41,12 @@ export interface StorageDeps {
   readonly pci: PciBus;
   readonly ram: GuestRam;
   readonly msi: MsiTarget;
-  /** Has the main loop call `updateIrqs`. */
-  readonly postIrqs: () => void;
+  /** IRQ 14 and 15. */
+  readonly ideIrqs: readonly IrqLine[];
+  /** Where the IDE function is: slot and function. */
+  readonly idePlace: readonly [slot: number, func: number];
+  /** Has the main loop call `poll`. */
+  readonly postPoll: () => void;
   /** This thread makes the machine. */
   readonly create: boolean;
 }
@@ -50,6 +65,7 @@ export class Storage {
   readonly iothreads: readonly Iothread[];
   readonly drives: readonly DriveStateView[];
   readonly virtioDisks: readonly VirtioDisk[];
+  readonly ide: PiixIde;
 
   constructor(config: StorageConfig, layout: StorageLayout, deps: StorageDeps) {
     const { clocks, pci } = deps;
@@ -66,21 +82,41 @@ export class Storage {
       const device = new VirtioPci(VirtioState.at(buffer, layout.virtioBlks[i]), model, {
         msi: deps.msi,
         wake: () => context.notify(),
-        postIntx: deps.postIrqs,
+        postIntx: deps.postPoll,
         modernOnly,
       });
       pci.add(device.pci, slot);
       return { device, model, drive };
     });
+    this.ide = new PiixIde(PiixIdeState.at(buffer, layout.ide), {
+      irqs: deps.ideIrqs,
+      wake: (channel, unit) => {
+        const drive = config.ide[channel * 2 + unit]?.drive;
+        if (drive !== undefined) this.iothreads[config.drives[drive].iothread].context.notify();
+      },
+    });
+    pci.add(this.ide.pci, ...deps.idePlace);
+    this.ide.channels.forEach((channel, c) => {
+      channel.drives = [0, 1].map((unit): IdeDrive | undefined => {
+        const drive = config.ide[c * 2 + unit];
+        if (drive === null) return undefined;
+        const Kind = drive.kind === 'cdrom' ? AtapiCdrom : AtaDisk;
+        const state = drive.drive === undefined ? undefined : this.drives[drive.drive];
+        const transfer = new Uint8Array(buffer, layout.ideBuffers[c * 2 + unit], BUFFER_SIZE);
+        return new Kind(channel.state.drives[unit], drive, state, channel.linkOf(unit), deps.ram, transfer);
+      });
+    });
   }
 
-  /** Interrupt lines follow what iothreads have signalled. *Thread:* main loop. */
-  updateIrqs(): void {
+  /** Goes on with what iothreads have done, where that needs the BQL. *Thread:* main loop. */
+  poll(): void {
     for (const { device } of this.virtioDisks) device.updateIntx();
+    for (const channel of this.ide.channels) channel.pollRequests();
   }
 
   /** *Thread:* with the iothreads quiesced. */
   reset(): void {
     for (const { device } of this.virtioDisks) device.reset();
+    this.ide.reset();
   }
 }

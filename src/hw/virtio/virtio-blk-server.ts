@@ -5,21 +5,17 @@
 import type { Poller } from '../../aio/aio-context.ts';
 import { BlockError } from '../../block/errors.ts';
 import { type DriveRequests, SECTOR_SIZE } from '../block/drive.ts';
-import type { GuestRam } from '../guest-ram.ts';
+import type { ErrorAction } from '../block/errors.ts';
+import type { GuestRam, Pieces } from '../guest-ram.ts';
 import { VirtioError } from './errors.ts';
 import { BLK_S, BLK_T, MAX_ZERO_SECTORS, SERIAL_SIZE, type VirtioBlk } from './virtio-blk.ts';
 import type { VirtioPci } from './virtio-pci.ts';
 import { FEATURE, RUN } from './virtio-state.ts';
 import { type Chain, Virtqueue } from './virtqueue.ts';
 
-type Pieces = readonly Uint8Array<SharedArrayBuffer>[];
-
 const HEADER_SIZE = 16;
 const SEGMENT_SIZE = 16;
 const SEGMENT_UNMAP = 1;
-
-/** What to do about a failed request: give the guest an error, pretend it worked, or stop the machine and try again. */
-export type ErrorAction = 'report' | 'ignore' | 'stop';
 
 export interface VirtioBlkServerDeps {
   readonly device: VirtioPci;
