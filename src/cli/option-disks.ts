@@ -80,7 +80,7 @@ class Assembly {
         : `ide${spot >> 1}-${place.media === 'cdrom' ? 'cd' : 'hd'}${spot & 1}`);
     this.#claim(argument, id, place.interface === 'none' ? 'drive' : 'automatic');
     const snapshot = (drive.snapshot ?? this.#parts.snapshot) && !drive.readOnly;
-    this.#drives.push({ ...drive, id, snapshot });
+    this.#drives.push({ ...drive, id, given: { option: argument.option, text: argument.text }, snapshot });
     if (spot !== undefined) {
       const driver = place.media === 'cdrom' ? 'ide-cd' : 'ide-hd';
       this.#ide[spot] = {
@@ -153,10 +153,13 @@ class Assembly {
     if (this.#used.has(name)) throw argument.bad(`drive '${name}' is used by another device`);
     this.#used.add(name);
     if (kind !== 'node') return;
-    const node = this.#parts.blockdevs.find((b) => b.node['node-name'] === name)?.node;
+    const blockdev = this.#parts.blockdevs.find((b) => b.node['node-name'] === name);
+    const node = blockdev?.node;
+    const given = blockdev?.argument;
     const readOnly = cdrom || node?.['read-only'] === true || node?.['read-only'] === 'on';
     this.#drives.push({
       id: name,
+      ...(given === undefined ? {} : { given: { option: given.option, text: given.text } }),
       node: name,
       readOnly,
       snapshot: false,

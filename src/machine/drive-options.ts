@@ -19,6 +19,8 @@ export interface ThrottleLimits {
 /** A drive: an image, and how it is used. */
 export interface DriveOptions {
   readonly id: string;
+  /** The option that described it, and its text: for messages. */
+  readonly given?: { readonly option: string; readonly text: string };
   /** The image, or the name of a `-blockdev` node; absent: a CD-ROM drive without a disc. */
   readonly node?: NodeOptions | string;
   readonly readOnly: boolean;

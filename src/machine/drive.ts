@@ -1,52 +1,180 @@
-/** A drive of a machine: the block backend, and what the drive's options say about errors. *Thread:* its iothread. */
-import * as fs from 'node:fs';
+/** A drive of a machine: its images, opened, and the block backend on them. *Thread:* its iothread, unless said. */
+import { randomUUID } from 'node:crypto';
+import { writeSync } from 'node:fs';
+import { unlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { AioContext } from '../aio/aio-context.ts';
+import { BlockBackend, type ErrorPolicy } from '../block/backend.ts';
+import { inlineCodec } from '../block/codec.ts';
 import { BlockError } from '../block/errors.ts';
-import type { DriveRequests, DriveStateView } from '../hw/block/drive.ts';
-import type { ErrorAction } from '../hw/block/errors.ts';
+import { FileNode } from '../block/file.ts';
+import type { BlockContext, BlockNode } from '../block/node.ts';
+import { openImage } from '../block/open.ts';
+import { NodeOptions as OpenOptions } from '../block/options.ts';
+import { createQcow2, QCOW2_DEFAULTS } from '../block/qcow2/create.ts';
+import { openQcow2 } from '../block/qcow2/open.ts';
+import { hostFile } from '../host/block-host.ts';
+import type { DriveStateView } from '../hw/block/drive.ts';
+import { ATTRIBUTE, CLOCK } from '../timer/clock-state.ts';
 import type { DriveOptions, NodeOptions } from './drive-options.ts';
+
+const STDERR = 2;
+/** Keys of a node that name other nodes. */
+const CHILDREN = ['file', 'backing', 'data-file'];
 
 export interface Drive {
   readonly options: DriveOptions;
-  readonly backend: DriveRequests;
-  errorAction(error: BlockError, write: boolean): ErrorAction;
-  /** Everything written is on stable storage. Says so on standard error when it cannot be. */
-  settle(): Promise<void>;
-  close(): Promise<void>;
+  readonly backend: BlockBackend;
 }
 
+/** Opens a drive in its iothread. *Errors:* BlockError. */
 export async function openDrive(
   options: DriveOptions,
-  _context: AioContext,
+  blockdevs: readonly NodeOptions[],
+  aio: AioContext,
   state: DriveStateView,
 ): Promise<Drive> {
-  const { node } = options;
-  if (
-    typeof node !== 'object' ||
-    node.driver !== 'raw' ||
-    options.snapshot ||
-    options.throttling !== undefined
-  ) {
-    throw new BlockError('ENOTSUP', `drive '${options.id}': only images with format=raw yet`);
-  }
-  const fd = fs.openSync(String((node.file as NodeOptions).filename), 'r+');
-  const size = fs.fstatSync(fd).size;
-  state.size.store(size);
+  const { clocks, group } = aio;
+  // whatever is worth a warning was told when the machine was set up
+  const root = await openRoot(options, blockdevs, {
+    ...hostContext(() => {}),
+    createTimer: (callback, name) => {
+      const timer = clocks.createTimer({
+        clock: CLOCK.VIRTUAL,
+        group: group.index,
+        callback,
+        name,
+        attributes: ATTRIBUTE.EXTERNAL,
+      });
+      return Object.assign(timer, { now: () => clocks.now(CLOCK.VIRTUAL) });
+    },
+  });
+  state.size.store(root.size);
   state.readOnly.store(options.readOnly ? 1 : 0);
-  state.writeCache.store(1);
-  const backend: DriveRequests = {
-    size,
-    read: async (offset, to) => void fs.readvSync(fd, [...to], offset),
-    write: async (offset, from) => void fs.writevSync(fd, [...from], offset),
-    writeZeroes: async (offset, length) => void fs.writeSync(fd, new Uint8Array(length), 0, length, offset),
-    discard: async () => {},
-    flush: async () => fs.fdatasyncSync(fd),
+  state.writeCache.store(options.writeCache ? 1 : 0);
+  const backend = new BlockBackend(root, {
+    unmap: unmaps(options, blockdevs),
+    detectZeroes: options.detectZeroes,
+    werror: policy(options.werror, 'enospc'),
+    rerror: policy(options.rerror, 'report'),
+  });
+  return { options, backend };
+}
+
+/** Writes everything back; what goes wrong is told on standard error, since no request waits for it. */
+export async function settleDrive({ backend, options }: Drive): Promise<void> {
+  await told(options, 'flush', () => backend.flush());
+}
+
+export async function closeDrive({ backend, options }: Drive): Promise<void> {
+  await told(options, 'close', () => backend.close());
+}
+
+async function told(options: DriveOptions, what: string, body: () => Promise<void>): Promise<void> {
+  try {
+    await body();
+  } catch (error) {
+    if (!(error instanceof BlockError)) throw error;
+    writeSync(STDERR, `smp86: drive ${options.id}: ${what} failed: ${error.message}\n`);
+  }
+}
+
+/** Opens the drive's images as its iothread will. *Thread:* host. *Errors:* BlockError. */
+export async function openForCheck(
+  options: DriveOptions,
+  blockdevs: readonly NodeOptions[],
+  warn: (text: string) => void,
+): Promise<BlockNode> {
+  if (options.throttling !== undefined) throw new BlockError('ENOTSUP', 'throttling is not yet supported');
+  return await openRoot(options, blockdevs, hostContext(warn));
+}
+
+function hostContext(warn: (text: string) => void): BlockContext {
+  return { codec: inlineCodec, host: hostFile(), warn };
+}
+
+function policy<T extends ErrorPolicy>(action: T | 'auto', preset: T): T {
+  return action === 'auto' ? preset : action;
+}
+
+function unmaps(options: DriveOptions, blockdevs: readonly NodeOptions[]): boolean {
+  const { node } = options;
+  const tree = typeof node === 'string' ? blockdevs.find((b) => b['node-name'] === node) : node;
+  return tree?.discard === 'unmap' || tree?.discard === 'on';
+}
+
+function noFlush(tree: NodeOptions): boolean {
+  const { cache } = tree;
+  const value = typeof cache === 'object' ? cache['no-flush'] : tree['cache.no-flush'];
+  return value === true || value === 'on';
+}
+
+async function openRoot(
+  options: DriveOptions,
+  blockdevs: readonly NodeOptions[],
+  context: BlockContext,
+): Promise<BlockNode> {
+  const { node } = options;
+  if (node === undefined) throw new BlockError('ENOMEDIUM', 'No medium found');
+  const readOnly = options.readOnly || options.snapshot;
+  const opened = new Map<string, BlockNode>();
+  const open = (tree: NodeOptions, only: boolean): Promise<BlockNode> =>
+    openImage(
+      {
+        readOnly: only,
+        options: tree,
+        noFlush: noFlush(tree),
+        node: (name) => opened.get(name),
+      },
+      context,
+    );
+  /** Opens a node of `-blockdev` and those that it names. */
+  const openNamed = async (name: string, only: boolean, depth = 0): Promise<BlockNode> => {
+    const tree = blockdevs.find((blockdev) => blockdev['node-name'] === name);
+    if (tree === undefined || depth > blockdevs.length) {
+      throw new BlockError('EINVAL', `Cannot find device='' nor node-name='${name}'`);
+    }
+    for (const key of CHILDREN) {
+      const child = tree[key];
+      if (typeof child === 'string' && child !== '' && !opened.has(child)) {
+        await openNamed(child, only || key === 'backing', depth + 1);
+      }
+    }
+    const result = await open(tree, only);
+    opened.set(name, result);
+    return result;
   };
-  return {
-    options,
-    backend,
-    errorAction: () => 'report',
-    settle: async () => backend.flush(),
-    close: async () => fs.closeSync(fd),
-  };
+  try {
+    const root = typeof node === 'string' ? await openNamed(node, readOnly) : await open(node, readOnly);
+    return options.snapshot ? await withOverlay(root, context) : root;
+  } catch (error) {
+    for (const each of opened.values()) await each.close().catch(() => {});
+    throw error;
+  }
+}
+
+/** A temporary image that takes what is written. Its file has no name, and is gone when it is closed. */
+async function withOverlay(base: BlockNode, context: BlockContext): Promise<BlockNode> {
+  const filename = join(tmpdir(), `smp86-${randomUUID()}.qcow2`);
+  const file = FileNode.open({ filename, readOnly: false, host: context.host, locking: false, create: true });
+  try {
+    await unlink(filename);
+    const size = Math.ceil(base.size / 512) * 512;
+    const named = { ...QCOW2_DEFAULTS, size, backingFile: base.filename, backingFormat: base.driver };
+    await createQcow2(file, undefined, named, context);
+    return await openQcow2({
+      file,
+      context,
+      options: OpenOptions.from({}),
+      readOnly: false,
+      unmap: true,
+      openDataFile: () => Promise.reject(new BlockError('EINVAL', 'an overlay has no data file')),
+      openBacking: () => Promise.resolve(base),
+    });
+  } catch (error) {
+    await file.close().catch(() => {});
+    await base.close().catch(() => {});
+    throw error;
+  }
 }

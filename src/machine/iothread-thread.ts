@@ -4,10 +4,10 @@ import type { AioContext } from '../aio/aio-context.ts';
 import type { BlockError } from '../block/errors.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { IdeServer } from '../hw/ide/ide-server.ts';
-import type { ErrorAction } from '../hw/block/errors.ts';
+import type { ErrorAction } from '../block/backend.ts';
 import { VirtioBlkServer } from '../hw/virtio/virtio-blk-server.ts';
 import { Board, REQUEST } from './board.ts';
-import { type Drive, openDrive } from './drive.ts';
+import { closeDrive, type Drive, openDrive, settleDrive } from './drive.ts';
 import { commandKind, type Iothread, IOTHREAD_COMMAND } from './iothread.ts';
 import { Log } from './log.ts';
 import type { IothreadData } from './messages.ts';
@@ -32,8 +32,10 @@ export class IothreadThread {
     const board = new Board(data.memory, data.config, 'iothread');
     const { context } = board.storage.iothreads[data.index];
     const drives = new Map<number, Drive>();
-    for (const [i, { options, iothread }] of data.config.storage.drives.entries()) {
-      if (iothread === data.index) drives.set(i, await openDrive(options, context, board.storage.drives[i]));
+    const { storage } = data.config;
+    for (const [i, { options, iothread }] of storage.drives.entries()) {
+      if (iothread !== data.index) continue;
+      drives.set(i, await openDrive(options, storage.blockdevs, context, board.storage.drives[i]));
     }
     return new IothreadThread(data, board, drives);
   }
@@ -102,7 +104,7 @@ export class IothreadThread {
   }
 
   private failed(drive: Drive, error: BlockError, write: boolean): ErrorAction {
-    const action = drive.errorAction(error, write);
+    const action = drive.backend.errorAction(error, write);
     if (action === 'stop') this.board.mainLoop.post(REQUEST.IO_ERROR);
     return action;
   }
@@ -119,13 +121,13 @@ export class IothreadThread {
     switch (commandKind(command)) {
       case IOTHREAD_COMMAND.QUIESCE:
         await Promise.all(this.servers.map((server) => server.quiesce()));
-        for (const drive of this.drives) await drive.settle();
+        for (const drive of this.drives) await settleDrive(drive);
         break;
       case IOTHREAD_COMMAND.RESUME:
         for (const server of this.servers) server.resume();
         break;
       case IOTHREAD_COMMAND.QUIT:
-        for (const drive of this.drives) await drive.close();
+        for (const drive of this.drives) await closeDrive(drive);
         this.context.requestStop();
         break;
     }

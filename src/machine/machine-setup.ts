@@ -16,7 +16,7 @@ import type { MachineCreateOptions, ResolvedOptions } from './create-options.ts'
 import { resolveOptions } from './create-options.ts';
 import { loadGuest } from './guest-image.ts';
 import { machineLayout } from './layout.ts';
-import { storageConfigOf } from './storage-setup.ts';
+import { checkStorage, storageConfigOf } from './storage-setup.ts';
 import { type CharBackend, MAX_DEBUGCON, type MachineOptions } from './machine-options.ts';
 import type { BootFiles } from './messages.ts';
 
@@ -42,8 +42,9 @@ export async function setUpMachine(create: MachineCreateOptions): Promise<Machin
   const resolved = resolveOptions(create);
   const { options } = resolved;
   const draft = configOf(options, STDERR);
-  const { warnings } = cpuModel(draft);
+  const cpuWarnings = cpuModel(draft).warnings;
   const boot = bootFiles(resolved);
+  const warnings = [...cpuWarnings, ...(await checkStorage(draft.storage))];
   const memory = allocate(options);
   const layout = machineLayout(memoryConfigOf(draft));
   const buffer = memory.buffer as unknown as SharedArrayBuffer;

@@ -1,6 +1,9 @@
 /** From the options of a machine to its storage: which drive lives in which iothread, and what can be wrong with that. */
+import { BlockError } from '../block/errors.ts';
+import type { BlockNode } from '../block/node.ts';
 import { Argument } from '../cli/option-values.ts';
 import { MAX_QUEUES } from '../hw/virtio/virtio-state.ts';
+import { openForCheck } from './drive.ts';
 import type {
   DiskDevice,
   DriveOptions,
@@ -48,6 +51,30 @@ export function storageConfigOf(options: MachineOptions): StorageConfig {
       },
     })),
   };
+}
+
+/**
+ * Opens and closes every image, so that what is wrong with one is found before anything starts. Returns warnings.
+ * *Thread:* host. *Errors:* OptionError.
+ */
+export async function checkStorage(storage: StorageConfig): Promise<string[]> {
+  const warnings: string[] = [];
+  // all of them at once: two drives may not write the same image
+  const roots: BlockNode[] = [];
+  try {
+    for (const { options } of storage.drives) {
+      try {
+        roots.push(await openForCheck(options, storage.blockdevs, (text) => warnings.push(text)));
+      } catch (error) {
+        if (!(error instanceof BlockError)) throw error;
+        const { option, text } = options.given ?? { option: 'drive', text: `id=${options.id}` };
+        throw new Argument(option, text).bad(error.message.replaceAll('\n', ': '));
+      }
+    }
+  } finally {
+    for (const root of roots) await root.close();
+  }
+  return warnings;
 }
 
 function ideConfig(options: MachineOptions, place: number): IdeConfig | null {

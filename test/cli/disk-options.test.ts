@@ -22,6 +22,7 @@ describe('-drive', () => {
     expect(drives).toEqual([
       {
         id: 'virtio0',
+        given: { option: 'drive', text: 'file=a.qcow2,if=virtio' },
         node: { file: { filename: 'a.qcow2' }, cache: { direct: false, 'no-flush': false } },
         readOnly: false,
         snapshot: false,

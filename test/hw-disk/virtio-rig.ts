@@ -6,7 +6,7 @@ import type { IoHandler } from '../../src/hw/device.ts';
 import { GuestRam } from '../../src/hw/guest-ram.ts';
 import { PCI, PCI_COMMAND } from '../../src/hw/pci/pci.ts';
 import { VirtioBlk, type VirtioBlkOptions } from '../../src/hw/virtio/virtio-blk.ts';
-import type { ErrorAction } from '../../src/hw/block/errors.ts';
+import type { ErrorAction } from '../../src/block/backend.ts';
 import { VirtioBlkServer } from '../../src/hw/virtio/virtio-blk-server.ts';
 import { VirtioPci } from '../../src/hw/virtio/virtio-pci.ts';
 import { VirtioState } from '../../src/hw/virtio/virtio-state.ts';

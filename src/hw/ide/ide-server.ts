@@ -1,7 +1,7 @@
 /** Carries out the requests of an IDE drive, in the iothread of its drive. *Lock:* none. */
 import type { Poller } from '../../aio/aio-context.ts';
 import { BlockError } from '../../block/errors.ts';
-import type { ErrorAction } from '../block/errors.ts';
+import type { ErrorAction } from '../../block/backend.ts';
 import type { DriveRequests } from '../block/drive.ts';
 import type { GuestRam } from '../guest-ram.ts';
 import { IDE_OP, type IdeRequestView, PRD_END, REQUEST_STATE } from './ide-state.ts';

@@ -5,7 +5,7 @@
 import type { Poller } from '../../aio/aio-context.ts';
 import { BlockError } from '../../block/errors.ts';
 import { type DriveRequests, SECTOR_SIZE } from '../block/drive.ts';
-import type { ErrorAction } from '../block/errors.ts';
+import type { ErrorAction } from '../../block/backend.ts';
 import type { GuestRam, Pieces } from '../guest-ram.ts';
 import { VirtioError } from './errors.ts';
 import { BLK_S, BLK_T, MAX_ZERO_SECTORS, SERIAL_SIZE, type VirtioBlk } from './virtio-blk.ts';
