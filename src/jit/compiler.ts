@@ -13,6 +13,7 @@ import { viewsOf } from '@smp86/atomics-sync';
 import { CODE_TLB_ENTRIES, ENV_SIZE, TLB_SET } from '../cpu/env.ts';
 import type { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { RECORD } from '../cpu/tier0/record.ts';
+import { isOptimised } from '../machine/tier-up.ts';
 import { entriesOf } from './emit.ts';
 import { REGION, REGION_SLOTS } from './layout.ts';
 import { findRegion, type Region } from './region.ts';
@@ -29,6 +30,18 @@ export interface RegionRequest {
   readonly pageLo: number;
   readonly pageHi: number;
   readonly tlbSet: number;
+}
+/** What there is of a region: for tests and statistics. */
+export interface RegionInfo {
+  /** Guest-physical address of the head. */
+  readonly head: number;
+  readonly valid: boolean;
+  /** Jumps out to what is no region. */
+  readonly exits: number;
+  /** Times it could not be entered. */
+  readonly refusals: number;
+  /** Its code, the same in every thread, is that of V8's optimising compiler. */
+  readonly optimised: boolean;
 }
 /** A compiled region for a vCPU's table. */
 export interface RegionMail {
@@ -51,6 +64,8 @@ export class RegionCompiler {
   private readonly firstHandler: number;
   private nextSlot = 0;
   private standInEnv = 0;
+  /** By slot. */
+  private published: { readonly description: number; readonly head: number; readonly run: unknown }[] = [];
   private generation: number;
   private readonly u8: Uint8Array<SharedArrayBuffer>;
   private readonly u32: Uint32Array<SharedArrayBuffer>;
@@ -82,6 +97,7 @@ export class RegionCompiler {
       this.generation = cache.generation;
       this.nextSlot = 0;
       this.standInEnv = 0;
+      this.published = [];
     }
     if (this.nextSlot === REGION_SLOTS) {
       // dead regions keep their slots until all are dropped
@@ -103,10 +119,30 @@ export class RegionCompiler {
       if (record === 0 || this.isRegion(record)) return;
       this.nextSlot++;
       this.describe(description, slot, region, descriptors);
+      this.published[slot] = { description, head: region.head, run: instance.exports.region };
       for (const port of this.ports)
         port.postMessage({ slot, module, generation: this.generation } satisfies RegionMail);
       cache.publishRegion(description, this.firstHandler + slot, this.firstHandler, descriptors);
     });
+  }
+
+  /** The regions published since all code was last dropped. `ram`: wasm address of guest-physical address 0. */
+  list(ram: number): RegionInfo[] {
+    const { cache, u32 } = this;
+    return cache.locked(() =>
+      cache.generation !== this.generation
+        ? []
+        : this.published.map(({ description, head, run }) => {
+            const word = (field: number): number => u32[(description + field) >>> 2];
+            return {
+              head: cache.pageOf(word(REGION.PAGE_LIST + 4)) - ram + head,
+              valid: word(REGION.VALID) !== 0,
+              exits: word(REGION.EXITS),
+              refusals: word(REGION.REFUSALS),
+              optimised: isOptimised(run),
+            };
+          }),
+    );
   }
 
   /** Wasm address of what a region may take for an env and a record when it is not entered. */

@@ -1,4 +1,8 @@
-/** What the JIT worker does: waits for requests on the vCPUs' ports. It never blocks, and ends when they have. */
+/**
+ * What the JIT worker does: waits for requests on the vCPUs' ports. It never blocks, and ends when they have. A port
+ * that the host thread sends it gets the list of regions.
+ */
+import { type MessagePort, parentPort } from 'node:worker_threads';
 import { registerMemory, setOwnerId } from '@smp86/atomics-sync';
 import { Translator } from '../cpu/tier0/translate.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
@@ -60,4 +64,10 @@ export function runJitThread(data: JitData): void {
     firstHandler: data.firstRegion,
   });
   for (const port of data.ports) port.on('message', (request: RegionRequest) => compiler.handle(request));
+  parentPort?.on('message', (answer: MessagePort) => {
+    answer.postMessage(compiler.list(layout.ram));
+    answer.close();
+  });
+  // only the vCPUs' ports keep this thread
+  parentPort?.unref();
 }

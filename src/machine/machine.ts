@@ -6,6 +6,7 @@
 import { EventEmitter } from 'node:events';
 import { MessageChannel } from 'node:worker_threads';
 import { keepAlive } from '@smp86/atomics-sync';
+import type { RegionInfo } from '../jit/compiler.ts';
 import { type Board, COMMAND, COMMAND_BITS, REQUEST } from './board.ts';
 import type { MachineCreateOptions } from './create-options.ts';
 import { MachineError } from './errors.ts';
@@ -172,6 +173,11 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   /** The interpreter of every vCPU is code from V8's optimising compiler, not from its baseline compiler. */
   get optimised(): boolean {
     return this.#optimised;
+  }
+
+  /** Regions of tier 1 that there are now; none when it is off, or the machine has ended. */
+  async regions(): Promise<RegionInfo[]> {
+    return (await this.#parts?.workers.regions()) ?? [];
   }
 
   get state(): MachineState {

@@ -1,5 +1,6 @@
 /** The threads of a machine, as the host thread sees them. */
-import { Worker } from 'node:worker_threads';
+import { MessageChannel, Worker } from 'node:worker_threads';
+import type { RegionInfo } from '../jit/compiler.ts';
 import { workerEnvironment } from './compile-cache.ts';
 import { MachineError } from './errors.ts';
 import type { IothreadData, JitData, MainLoopData, VcpuData, WorkerMessage } from './messages.ts';
@@ -20,6 +21,7 @@ export class MachineWorkers {
   private readonly ended: Promise<void>[] = [];
   private readonly failed: (error: Error) => void;
   private ending = false;
+  private jit: Worker | undefined;
   /** All vCPUs that have started run optimised code. */
   optimised = true;
 
@@ -41,6 +43,7 @@ export class MachineWorkers {
           : [];
     const worker = new Worker(threadUrl(name), { workerData, name, transferList, env: workerEnvironment() });
     this.workers.push(worker);
+    if (name === 'jit') this.jit = worker;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const fail = (cause: unknown, reason: string): void => {
       const error = new MachineError('ERR_MACHINE_THREAD', `thread ${name}: ${reason}`, { cause });
@@ -67,6 +70,18 @@ export class MachineWorkers {
   /** Resolves when all have started. *Errors:* MachineError. */
   async ready(): Promise<void> {
     await Promise.all(this.starting);
+  }
+
+  /** Regions of tier 1; none when there is no JIT worker (any more). */
+  async regions(): Promise<RegionInfo[]> {
+    if (this.jit === undefined) return [];
+    const { port1, port2 } = new MessageChannel();
+    return await new Promise((resolve) => {
+      port1.once('message', resolve);
+      // also when the worker ends without an answer
+      port1.once('close', () => resolve([]));
+      this.jit?.postMessage(port2, [port2]);
+    });
   }
 
   /** Waits until the threads have ended, as they were told; ends them by force when that takes long, or at once. */

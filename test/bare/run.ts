@@ -29,30 +29,54 @@ function timeLimit(timeoutMs: number): { promise: Promise<'timeout'>; cancel: ()
   return { promise, cancel: () => clearTimeout(timer) };
 }
 
+/** A program that runs on smp86 in this process. */
+export interface BareRun extends AsyncDisposable {
+  readonly machine: Machine;
+  /** What it has printed so far. */
+  readonly output: string;
+  /** Waits for its end. The output ends with "timeout" when it did not end in time. */
+  end(timeoutMs: number): Promise<BareResult>;
+}
+
+/** Starts a program on smp86 in this process. */
+export async function startSmp86(kernel: string, options: readonly string[]): Promise<BareRun> {
+  const machine = await Machine.create(parseOptions(commandLine(kernel, options)));
+  let output = '';
+  const serial = machine.serial[0];
+  if (serial === undefined) throw new Error('no COM1');
+  serial.on('data', (data: Buffer) => (output += data.toString('latin1')));
+  const ended = new Promise<void>((resolve) => serial.once('close', () => resolve()));
+  return {
+    machine,
+    get output() {
+      return output;
+    },
+    end: async (timeoutMs) => {
+      const limit = timeLimit(timeoutMs);
+      try {
+        const exit = await Promise.race([machine.exit, limit.promise]);
+        if (exit === 'timeout') {
+          await machine.quit();
+          return { output: `${output}timeout\n`, status: null };
+        }
+        await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 500))]);
+        return { output, status: exit.status, optimised: machine.optimised };
+      } finally {
+        limit.cancel();
+      }
+    },
+    [Symbol.asyncDispose]: () => machine.quit(),
+  };
+}
+
 /** Runs on smp86 in this process. The output ends with "timeout" when the program did not end in time. */
 export async function runSmp86(
   kernel: string,
   options: readonly string[],
   timeoutMs: number,
 ): Promise<BareResult> {
-  const machine = await Machine.create(parseOptions(commandLine(kernel, options)));
-  const limit = timeLimit(timeoutMs);
-  let output = '';
-  const serial = machine.serial[0];
-  if (serial === undefined) throw new Error('no COM1');
-  serial.on('data', (data: Buffer) => (output += data.toString('latin1')));
-  const ended = new Promise<void>((resolve) => serial.once('close', () => resolve()));
-  try {
-    const exit = await Promise.race([machine.exit, limit.promise]);
-    if (exit === 'timeout') {
-      await machine.quit();
-      return { output: `${output}timeout\n`, status: null };
-    }
-    await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 500))]);
-    return { output, status: exit.status, optimised: machine.optimised };
-  } finally {
-    limit.cancel();
-  }
+  await using run = await startSmp86(kernel, options);
+  return await run.end(timeoutMs);
 }
 
 /** Runs on native QEMU. */

@@ -1,67 +1,74 @@
-; Memory-order litmus tests between two CPUs. Command line: test=NUMBER n=RUNS (decimal).
+; Memory-order litmus tests between two to four CPUs. Command line: test=NUMBER n=RUNS near=1 meet=RUNS (decimal).
+; Without n it goes on until something comes in on COM1.
 ;
-; Prints a histogram: "KEY COUNT" in hexadecimal, where KEY has the results of CPU 0 in bits 2:0 and those of CPU 1 in
-; bits 5:3; test/tools/litmus.ts knows what each test's key means and what x86-TSO forbids (SDM 3A 8.2).
+; Prints "thread START END" for each CPU's routine, then a histogram: "KEY COUNT" in hexadecimal, where KEY has three
+; bits of results for each CPU, CPU 0's lowest, then X and Y as they are left, two bits each. test/tools/litmus.ts knows
+; what each test's key means and what x86-TSO forbids (SDM 3A 8.2).
 ;
-; Each run has locations X and Y of its own, in lines of their own. Every 8 runs the CPUs meet, and before each run
-; they wait for a varying number of turns, so that they come to the test at about the same time in every order.
+; Each run has locations X and Y of its own, in lines of their own: of one page with near=1, else of different pages.
+; Every `meet` runs, a power of two, the CPUs meet, and before each run they wait for a varying number of turns, so that
+; they come to the test at about the same time in every order. Where there are fewer host cores than CPUs a meeting may
+; take a time slice.
 %include "bare.inc"
 %include "smp.inc"
 
 BATCH           equ 4096
-XS              equ 0x1000000           ; a line each
-YS              equ XS + BATCH * 64
-KEYS0           equ 0x1200000           ; a byte each
-KEYS1           equ 0x1210000
-SYNC0           equ 0x1220000
-SYNC1           equ 0x1220080
+LINES           equ 0x1000000           ; two for each run
+KEYS            equ 0x1200000           ; a byte each, BATCH for each CPU
+SYNC            equ 0x1220000           ; a line each
 SEQ             equ 0x1230000
 DATA_A          equ 0x1230040
 DATA_B          equ 0x1230080
+HIST            equ 0x1240000           ; a qword for each key
+KEY_BITS        equ 16
 
 section .text
 main:   GO64 start
 
-; One thread of a test: name, CPU. The body is the macro NAME_CPU: X at RSI, Y at RDI, key to EAX.
-%macro THREAD 2
+; One thread of a test: name, CPU, number of CPUs. The body is the macro NAME_CPU: X at RSI, Y at RDI, key to EAX.
+%macro THREAD 3
 run_%1_%2:
-        mov esi, XS
-        mov edi, YS
+        mov esi, LINES
+        mov edi, [y_start]
+        mov r12d, [stride]
         xor ebx, ebx
         mov r13d, [round]
 .next:  inc r13d
-        test bl, 7
+        test ebx, [meet]
         jnz .go
-  %if %2 == 0
-        mov [SYNC0], r13d
-.meet:  mov eax, [SYNC1]
-  %else
-        mov [SYNC1], r13d
-.meet:  mov eax, [SYNC0]
-  %endif
+        mov [SYNC + %2 * 64], r13d
+  %assign %%other 0
+  %rep %3
+    %if %%other != %2
+%%meet_ %+ %%other:
+        mov eax, [SYNC + %%other * 64]
         sub eax, r13d
-        js .meet
+        js %%meet_ %+ %%other
+    %endif
+    %assign %%other %%other + 1
+  %endrep
 .go:
         imul eax, r13d, 0x9e3779b1 + %2 * 0x10004562
         shr eax, 28
 .delay: dec eax
         jns .delay
         %1_%2
-  %if %2 == 0
-        mov [KEYS0 + rbx], al
-  %else
-        mov [KEYS1 + rbx], al
-  %endif
-        add esi, 64
-        add edi, 64
+        mov [KEYS + %2 * BATCH + rbx], al
+        add esi, r12d
+        add edi, r12d
         inc ebx
         cmp ebx, BATCH
         jb .next
         ret
+.end:
 %endmacro
-%macro TESTCODE 1
-        THREAD %1, 0
-        THREAD %1, 1
+; Name, number of CPUs.
+%macro TESTCODE 1-2 2
+  %assign thread 0
+  %rep %2
+        THREAD %1, thread, %2
+    %assign thread thread + 1
+  %endrep
 %endmacro
 ; Key bits from EAX, ECX, EDX (0 or 1 each).
 %macro KEY2 0
@@ -224,12 +231,182 @@ run_%1_%2:
         KEY3
 %endmacro
         TESTCODE rep
-TESTS           equ 12
-
-; 12 seqlock: one writer, one reader
-seq_write:
-        mov ecx, [runs]
+; 12 the second write of one CPU against the read after the other's
+%macro r_0 0
+        mov dword [rsi], 1
+        mov dword [rdi], 1
         xor eax, eax
+%endmacro
+%macro r_1 0
+        mov dword [rdi], 2
+        mov eax, [rsi]
+%endmacro
+        TESTCODE r
+; 13 with MFENCE
+%macro rf_0 0
+        r_0
+%endmacro
+%macro rf_1 0
+        mov dword [rdi], 2
+        mfence
+        mov eax, [rsi]
+%endmacro
+        TESTCODE rf
+; 14 a write after a read of what was written after it
+%macro s_0 0
+        mov dword [rsi], 2
+        mov dword [rdi], 1
+        xor eax, eax
+%endmacro
+%macro s_1 0
+        mov eax, [rdi]
+        mov dword [rsi], 1
+%endmacro
+        TESTCODE s
+; 15 one location: what a CPU reads after its own store
+%macro cowr_0 0
+        mov dword [rsi], 1
+        mov eax, [rsi]
+        mov ecx, eax
+        and eax, 1
+        shr ecx, 1
+        KEY2
+%endmacro
+%macro cowr_1 0
+        mov dword [rsi], 2
+        xor eax, eax
+%endmacro
+        TESTCODE cowr
+; 16 a loop that waits, unrolled by hand
+%macro spin_0 0
+        mov dword [rsi], 1
+        mov dword [rdi], 1
+        xor eax, eax
+%endmacro
+%macro spin_1 0
+%%wait: cmp dword [rdi], 0
+        jne %%seen
+        cmp dword [rdi], 0
+        jne %%seen
+        cmp dword [rdi], 0
+        jne %%seen
+        cmp dword [rdi], 0
+        je %%wait
+%%seen: mov eax, [rsi]
+%endmacro
+        TESTCODE spin
+; 17 to 20: store buffering with other locked instructions between
+%macro SB_0 1+
+        mov dword [rsi], 1
+        mov ecx, 1
+        xor eax, eax
+        %1
+        mov eax, [rdi]
+%endmacro
+%macro SB_1 1+
+        mov dword [rdi], 1
+        mov ecx, 1
+        xor eax, eax
+        %1
+        mov eax, [rsi]
+%endmacro
+%macro sba_0 0
+        SB_0 lock add qword [rsp - 64], 1
+%endmacro
+%macro sba_1 0
+        SB_1 lock add qword [rsp - 64], 1
+%endmacro
+        TESTCODE sba
+%macro sbd_0 0
+        SB_0 lock xadd [rsp - 64], ecx
+%endmacro
+%macro sbd_1 0
+        SB_1 lock xadd [rsp - 64], ecx
+%endmacro
+        TESTCODE sbd
+%macro sbc_0 0
+        SB_0 lock cmpxchg [rsp - 64], ecx
+%endmacro
+%macro sbc_1 0
+        SB_1 lock cmpxchg [rsp - 64], ecx
+%endmacro
+        TESTCODE sbc
+%macro sbb_0 0
+        SB_0 lock bts dword [rsp - 64], 3
+%endmacro
+%macro sbb_1 0
+        SB_1 lock bts dword [rsp - 64], 3
+%endmacro
+        TESTCODE sbb
+; 21 store buffering with SFENCE and LFENCE, which order no store before a load
+%macro sbs_0 0
+        mov dword [rsi], 1
+        sfence
+        lfence
+        mov eax, [rdi]
+%endmacro
+%macro sbs_1 0
+        mov dword [rdi], 1
+        sfence
+        lfence
+        mov eax, [rsi]
+%endmacro
+        TESTCODE sbs
+; 22 three CPUs: what one has seen, the next sees
+%macro wrc_0 0
+        mov dword [rsi], 1
+        xor eax, eax
+%endmacro
+%macro wrc_1 0
+        mov eax, [rsi]
+        mov [rdi], eax
+%endmacro
+%macro wrc_2 0
+        mov eax, [rdi]
+        mov ecx, [rsi]
+        KEY2
+%endmacro
+        TESTCODE wrc, 3
+; 23 four CPUs: two readers see two writers in one order
+%macro iriw_0 0
+        mov dword [rsi], 1
+        xor eax, eax
+%endmacro
+%macro iriw_1 0
+        mov dword [rdi], 1
+        xor eax, eax
+%endmacro
+%macro iriw_2 0
+        mov eax, [rsi]
+        mov ecx, [rdi]
+        KEY2
+%endmacro
+%macro iriw_3 0
+        mov eax, [rdi]
+        mov ecx, [rsi]
+        KEY2
+%endmacro
+        TESTCODE iriw, 4
+; 24 three CPUs: one location is written twice, all see one order
+%macro order_0 0
+        mov dword [rsi], 1
+        xor eax, eax
+%endmacro
+%macro order_1 0
+        mov dword [rsi], 2
+        xor eax, eax
+%endmacro
+%macro order_2 0
+        mov eax, [rsi]
+        mov ecx, [rsi]
+        lea eax, [rax + rcx * 4]
+%endmacro
+        TESTCODE order, 3
+
+; 25 seqlock: one writer, one reader
+seq_write:
+        mov ecx, BATCH
+        mov eax, [DATA_A]
 .next:  inc dword [SEQ]
         inc eax
         mov [DATA_A], eax
@@ -239,6 +416,7 @@ seq_write:
         jnz .next
         mov dword [seq_stop], 1
         ret
+.end:
 seq_read:
         mov eax, [SEQ]
         mov ecx, [DATA_A]
@@ -250,14 +428,15 @@ seq_read:
         jnz .again
         cmp ecx, edx
         jne .torn
-        inc qword [hist]
+        inc qword [HIST]
         jmp .more
-.torn:  inc qword [hist + 2 * 8]
+.torn:  inc qword [HIST + 2 * 8]
         jmp .more
-.again: inc qword [hist + 1 * 8]
+.again: inc qword [HIST + 1 * 8]
 .more:  cmp dword [seq_stop], 0
         je seq_read
         ret
+.end:
 
 ; Decimal number after the two-character or longer name at RDX (length RCX) on the command line; 0 when there is none.
 number: mov esi, cmdline
@@ -294,86 +473,157 @@ start:  mov edx, opt_test
         mov ecx, 3
         call number
         mov [runs], eax
-        call start_ap
+        mov dword [stride], 64
+        mov dword [y_start], LINES + BATCH * 64
+        mov edx, opt_near
+        mov ecx, 6
+        call number
+        test eax, eax
+        jz .far
+        mov dword [stride], 128
+        mov dword [y_start], LINES + 64
+.far:   mov edx, opt_meet
+        mov ecx, 6
+        call number
+        dec eax
+        mov [meet], eax
         mov ebp, [test_number]
         cmp ebp, TESTS
-        jb .batches
-        jne .bad
-        mov qword [ap_work], seq_write
-        call seq_read
-.seq:   pause
-        cmp qword [ap_work], 0
-        jne .seq
-        jmp .print
-.bad:   SAY "no such test", 10
+        jb .start
+        SAY "no such test", 10
         EXIT PASS + 1
-.batches:
+.start: lea rax, [rbp + rbp * 8]                ; a count and four routines with their ends
+        lea r14, [table + rax * 8]
+        call start_ap
+.aps:   pause
+        mov eax, [ap_count]
+        inc eax
+        cmp eax, [r14]
+        jb .aps
+        xor ebx, ebx
+.where: SAY "thread "
+        HEX [r14 + 8 + rbx * 8]
+        SAY " "
+        HEX [r14 + 40 + rbx * 8]
+        SAY 10
+        inc ebx
+        cmp ebx, [r14]
+        jb .where
         mov r15d, [runs]
         add r15d, BATCH - 1
         shr r15d, 12
-.batch: mov edi, XS
+.batch: mov edi, LINES
         mov ecx, BATCH * 128 / 8
         xor eax, eax
         rep stosq
-        mov eax, [table1 + rbp * 8]
-        mov [ap_work], rax
-        mov eax, [table0 + rbp * 8]
-        call rax
-.wait:  pause
-        cmp qword [ap_work], 0
-        jne .wait
+        mov [seq_stop], eax
+        call work_together
         add dword [round], BATCH
+        cmp ebp, TESTS - 1
+        je .more
         xor ebx, ebx
-.tally: movzx eax, byte [KEYS0 + rbx]
-        movzx ecx, byte [KEYS1 + rbx]
-        cmp ebp, 8
-        jne .key
-        ; 2+2W: what is left in memory
-        mov edx, ebx
-        shl edx, 6
-        mov eax, [XS + rdx]
-        mov ecx, [YS + rdx]
-.key:   shl ecx, 3
-        or eax, ecx
-        inc qword [hist + rax * 8]
+        mov esi, LINES
+        mov edi, [y_start]
+.tally: mov eax, [rdi]
+        and eax, 3
+        mov edx, [rsi]
+        and edx, 3
+        lea eax, [rdx + rax * 4]
+        mov edx, KEYS + 3 * BATCH
+        mov ecx, 4
+.key:   movzx r8d, byte [rdx + rbx]
+        shl eax, 3
+        or eax, r8d
+        sub edx, BATCH
+        loop .key
+        inc qword [HIST + rax * 8]
+        add esi, [stride]
+        add edi, [stride]
         inc ebx
         cmp ebx, BATCH
         jb .tally
-        dec r15d
-        jnz .batch
+.more:  dec r15d
+        jz .print
+        jns .batch
+        mov dx, COM1 + 5                ; no number: until told
+        in al, dx
+        test al, 1
+        jz .batch
 .print: xor ebx, ebx
-.line:  cmp qword [hist + rbx * 8], 0
+.line:  cmp qword [HIST + rbx * 8], 0
         je .none
         HEX rbx
         SAY " "
-        HEX [hist + rbx * 8]
+        HEX [HIST + rbx * 8]
         SAY 10
 .none:  inc ebx
-        cmp ebx, 64
+        cmp ebx, 1 << KEY_BITS
         jb .line
         EXIT
+
+; All CPUs of the test run their routines.
+work_together:
+        mov ecx, [r14]
+        dec ecx
+.give:  mov rax, [r14 + 8 + rcx * 8]
+        mov [ap_work - 8 + rcx * 8], rax
+        dec ecx
+        jnz .give
+        push r14
+        push r15
+        push rbp
+        call [r14 + 8]
+        pause                           ; as in ap_main
+        pop rbp
+        pop r15
+        pop r14
+        mov ecx, [r14]
+        dec ecx
+.wait:  pause
+        cmp qword [ap_work - 8 + rcx * 8], 0
+        jne .wait
+        dec ecx
+        jnz .wait
+        ret
 
 section .data
 opt_test: db " test="
 opt_n:  db " n="
+opt_near: db " near="
+opt_meet: db " meet="
 align 8
+; Pairs of name and number of CPUs.
 %macro TABLE 1-*
-%assign cpu 0
-%rep 2
-table %+ cpu:
-  %rep %0
+  %rep %0 / 2
+        dq %2
+    %assign cpu 0
+    %rep %2
         dq run_%1_ %+ cpu
-    %rotate 1
+      %assign cpu cpu + 1
+    %endrep
+        times 4 - %2 dq 0
+    %assign cpu 0
+    %rep %2
+        dq run_%1_ %+ cpu %+ .end
+      %assign cpu cpu + 1
+    %endrep
+        times 4 - %2 dq 0
+    %rotate 2
   %endrep
-  %assign cpu cpu + 1
-%endrep
 %endmacro
-        TABLE corr, xyx, mp, sb, sbf, sbx, sbl, lb, w22, mix, own, rep
+table:
+        TABLE corr, 2, xyx, 2, mp, 2, sb, 2, sbf, 2, sbx, 2, sbl, 2, lb, 2, w22, 2, mix, 2, own, 2, rep, 2, r, 2, rf, 2
+        TABLE s, 2, cowr, 2, spin, 2, sba, 2, sbd, 2, sbc, 2, sbb, 2, sbs, 2, wrc, 3, iriw, 4, order, 3
+        dq 2, seq_read, seq_write, 0, 0, seq_read.end, seq_write.end, 0, 0
+table_end:
+TESTS           equ (table_end - table) / 72
 
 section .bss
 alignb 8
-hist:   resq 64
 test_number: resd 1
 runs:   resd 1
 round:  resd 1
 seq_stop: resd 1
+stride: resd 1
+y_start: resd 1
+meet:   resd 1
