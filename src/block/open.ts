@@ -25,8 +25,10 @@ export type ImageUser =
   /** A guest's disk; with `share-rw=on`. */
   | 'disk'
   | 'shared-disk'
-  /** A command of `smp86 img`: reads or writes; changes the size, too; looks at metadata only. */
+  /** A command of `smp86 img`: reads or writes; copies it, so that others must not change it;
+   * changes the size, too; looks at metadata only. */
   | 'command'
+  | 'copy-source'
   | 'resize'
   | 'info';
 
@@ -121,6 +123,7 @@ function lockMode(
   if (format === 'qcow2') return metadataLock(writable, user !== 'info');
   if (user === 'info') return UNLOCKED;
   const isDisk = user === 'disk' || user === 'shared-disk';
+  if (user === 'copy-source') return BACKING_LOCK;
   if (role === 'backing') return isDisk ? BACKING_LOCK : commandLock(false);
   return isDisk ? deviceLock(writable, user === 'shared-disk') : commandLock(writable, user === 'resize');
 }
@@ -281,12 +284,13 @@ class Opener {
     options: NodeOptions,
     readOnly: boolean,
     depth: number,
-  ): Promise<BlockNode> {
+  ): Promise<BlockNode | undefined> {
     if (name !== undefined) {
       const node = this.#request.node?.(name);
       if (!node) throw new BlockError('EINVAL', `Cannot find device='' nor node-name='${name}'`);
       return node;
     }
+    if (this.#request.user === 'info') return undefined;
     if (options.empty) {
       if (header.dataFile === '') throw new BlockError('EINVAL', "'data-file' is required for this image");
       // unlike a backing file's, its name is relative to where the program runs, as in QEMU

@@ -1,6 +1,8 @@
 /** Runs command lines with qemu-img and with `smp86 img` in twin directories. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { type ChildProcessByStdio, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
+  closeSync,
   copyFileSync,
   mkdirSync,
   mkdtempSync,
@@ -9,10 +11,12 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  writeFileSync,
+  writeSync,
 } from 'node:fs';
-import { closeSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import { runImg } from '../../src/cli/img/img.ts';
 
 export interface Outcome {
@@ -50,19 +54,46 @@ export class Twins {
   readonly #root = mkdtempSync(join(tmpdir(), 'smp86-img-'));
   readonly qemu = join(this.#root, 'qemu');
   readonly smp86 = join(this.#root, 'smp86');
+  readonly #holders: ChildProcessByStdio<Writable, Readable, null>[] = [];
 
   constructor() {
     mkdirSync(this.qemu);
     mkdirSync(this.smp86);
   }
 
-  remove(): void {
+  /** Opens an image with qemu-io. */
+  async #hold(cwd: string, args: readonly string[]): Promise<void> {
+    const child = spawn('qemu-io', args, { cwd, stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#holders.push(child);
+    // its prompt: the image is open
+    await once(child.stdout, 'data');
+  }
+
+  /** Ends what `hold` began. */
+  async release(): Promise<void> {
+    for (const child of this.#holders.splice(0)) {
+      const ended = once(child, 'exit');
+      child.stdin.end();
+      await ended;
+    }
+  }
+
+  async remove(): Promise<void> {
+    await this.release();
     rmSync(this.#root, { recursive: true });
   }
 
   /** A preparation; false: the line is none. */
-  prepare(line: string): boolean {
+  async prepare(line: string): Promise<boolean> {
     const [program, ...args] = words(line);
+    if (program === 'hold') {
+      for (const directory of [this.qemu, this.smp86]) await this.#hold(directory, args);
+      return true;
+    }
+    if (program === 'release') {
+      await this.release();
+      return true;
+    }
     const act = PREPARATIONS[program];
     if (act === undefined) return false;
     for (const directory of [this.qemu, this.smp86]) act(directory, args, line);

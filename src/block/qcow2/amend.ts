@@ -134,7 +134,7 @@ async function downgrade(node: Qcow2Node, progress: ((done: number) => void) | u
   const { state } = node;
   const { header } = state;
   if (state.hasDataFile) throw bad('Cannot downgrade an image with a data file', 'ENOTSUP');
-  if (header.refcountOrder !== 4) throw bad('Cannot downgrade an image with refcount_bits != 16', 'ENOTSUP');
+  if (header.refcountOrder !== 4) throw bad('compat=0.10 requires refcount_bits=16');
   await state.lock.run(async () => {
     await state.flushMetadata();
     await state.clearDirtyBit();

@@ -21,7 +21,7 @@ export interface Qcow2OpenOptions {
   /** For `check`: a corrupt or dirty image is opened as it is, damaged snapshots too. */
   readonly forCheck?: boolean;
   /** The header is looked at only: no data file is opened (`info` on an image whose data file is away fails all the same). */
-  openDataFile(header: Qcow2Header): Promise<BlockNode>;
+  openDataFile(header: Qcow2Header): Promise<BlockNode | undefined>;
   openBacking(header: Qcow2Header): Promise<BlockNode | undefined>;
 }
 

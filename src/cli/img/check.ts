@@ -7,6 +7,7 @@ import { commandArguments, type CommandContext, IMAGE_OPTIONS, oneFile, outputFo
 import { ImgError, reasonOf } from './img-error.ts';
 import { openImage } from './images.ts';
 import { jsonText, type Output } from './output.ts';
+import { fixedText } from './sizes.ts';
 
 /** Exit codes. */
 const FAILED = 1;
@@ -83,7 +84,7 @@ async function checkOnce(output: Output, image: BlockNode, fix: Fix | undefined)
 }
 
 function percent(part: number, whole: number): string {
-  return `${((part * 100) / whole).toFixed(2)}%`;
+  return `${fixedText((part * 100) / whole, 2)}%`;
 }
 
 function humanResult(result: CheckResult): string {

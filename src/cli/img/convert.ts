@@ -40,7 +40,13 @@ export async function runConvert(context: CommandContext, args: readonly string[
   const progress = new Progress(context.output, given.has('p') && !given.has('q'));
   try {
     for (const name of plan.inputs) {
-      sources.push(await openImage(context, name, { ...given.image(), sourceCache: given.last('T') }));
+      sources.push(
+        await openImage(context, name, {
+          ...given.image(),
+          sourceCache: given.last('T'),
+          user: 'copy-source',
+        }),
+      );
     }
     if (plan.snapshot !== undefined) {
       if (sources.length > 1) throw new ImgError('No support for concatenating multiple snapshot');

@@ -103,7 +103,7 @@ async function lookAtBacking(
     const image = await openImage(context, name, {
       format,
       imageOpts: false,
-      forceShare: false,
+      forceShare: true,
       prefix: '',
     });
     const result = { size: image.size, format: image.driver };

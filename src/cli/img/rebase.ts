@@ -80,20 +80,23 @@ async function keepContent(
           forceShare: given.has('U'),
           prefix: `Could not open new backing file '${name}': `,
         });
+  const old = image.children.backing;
+  // the image owns the new one from now on, and its zero clusters hide that
+  if (image instanceof Qcow2Node) image.state.backing = fresh;
   try {
-    await copyDifferences(image, fresh, progress);
+    await copyDifferences(image, old, fresh, progress);
     await image.flush();
   } finally {
-    await fresh?.close();
+    await (image instanceof Qcow2Node ? old : fresh)?.close();
   }
 }
 
 async function copyDifferences(
   image: BlockNode,
+  old: BlockNode | undefined,
   fresh: BlockNode | undefined,
   progress: Progress,
 ): Promise<void> {
-  const old = image.children.backing;
   const [was, will] = [dataBuffer(BUFFER), dataBuffer(BUFFER)];
   // a piece that is copied is a whole cluster in any case
   const step = Math.max(512, Math.min(BUFFER, image.limits.discardAlignment));

@@ -52,10 +52,20 @@ export function parseInteger(text: string, min: number, max: number): number | u
   return Number.isInteger(value) && value >= min && value <= max ? value : undefined;
 }
 
+/** With `decimals` of them, as printf rounds: a tie goes to the even digit. */
+export function fixedText(value: number, decimals: number): string {
+  const scale = 10 ** decimals;
+  const scaled = value * scale;
+  const isTie = scaled - Math.floor(scaled) === 0.5;
+  const rounded = isTie ? 2 * Math.round(scaled / 2) : Math.round(scaled);
+  return (rounded / scale).toFixed(decimals);
+}
+
 /** printf's %.3g. */
 function threeDigits(value: number): string {
   if (value === 0) return '0';
-  const text = value.toPrecision(3);
+  const decimals = value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  const text = value < 1 ? value.toPrecision(3) : Number(fixedText(value, decimals)).toPrecision(3);
   if (!text.includes('e')) return text.includes('.') ? text.replace(/\.?0+$/, '') : text;
   const [mantissa, exponent] = text.split('e');
   return `${mantissa.replace(/\.?0+$/, '')}e${exponent.replace(/^([+-])(\d)$/, '$10$2')}`;

@@ -12,10 +12,10 @@ import { snapshotTable } from './snapshot-list.ts';
 const ACTIONS = ['l', 'a', 'c', 'd'] as const;
 type Action = (typeof ACTIONS)[number];
 
-function actionOf(given: Given): Action {
+function actionOf(given: Given): Action | undefined {
   const chosen = ACTIONS.flatMap((action) => given.all(action).map(() => action));
   if (chosen.length > 1) throw new ImgError("Cannot mix '-l', '-a', '-c', '-d'", { usage: true });
-  return chosen[0] ?? 'l';
+  return chosen[0];
 }
 
 export async function runSnapshot(context: CommandContext, args: readonly string[]): Promise<number> {
@@ -25,7 +25,7 @@ export async function runSnapshot(context: CommandContext, args: readonly string
   const image = await openImage(context, filename, { ...given.image(), writable: action !== 'l' });
   try {
     if (action === 'l') list(context, image);
-    else await change(image, action, given.last(action) ?? '');
+    else if (action !== undefined) await change(image, action, given.last(action) ?? '');
     return 0;
   } finally {
     await image.close();
@@ -75,11 +75,12 @@ async function apply(image: BlockNode, name: string): Promise<void> {
 
 async function remove(image: BlockNode, name: string): Promise<void> {
   const refuse = (reason: string): ImgError => new ImgError(`Could not delete snapshot '${name}': ${reason}`);
-  if (!(image instanceof Qcow2Node) || findSnapshot(image.state.snapshots, name) === undefined) {
-    throw refuse('snapshot not found');
-  }
+  // only by name, though others find one by its id too
+  const found =
+    image instanceof Qcow2Node ? image.state.snapshots.find((each) => each.name === name) : undefined;
+  if (!(image instanceof Qcow2Node) || found === undefined) throw refuse('snapshot not found');
   try {
-    await deleteSnapshot(image, name);
+    await deleteSnapshot(image, found.id);
   } catch (error) {
     throw refuse(reasonOf(error));
   }
