@@ -47,12 +47,15 @@ export function testContext(): BlockContext & { readonly warnings: string[] } {
 /** Numbers that look random and are the same for the same seed. */
 export function randomNumbers(seed: number): (below: number) => number {
   let state = seed >>> 0 || 1;
-  return (below) => {
+  const next = () => {
     state ^= state << 13;
     state >>>= 0;
     state ^= state >>> 17;
     state ^= state << 5;
     state >>>= 0;
-    return Math.floor((state / 0x1_0000_0000) * below);
+    return state / 0x1_0000_0000;
   };
+  // the first numbers of neighbouring seeds are alike
+  for (let i = 0; i < 16; i++) next();
+  return (below) => Math.floor(next() * below);
 }

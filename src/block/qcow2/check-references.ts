@@ -25,11 +25,15 @@ export class ClusterCounts {
   get(cluster: number): number {
     return this.#pages.get(Math.floor(cluster / PAGE))?.[cluster % PAGE] ?? 0;
   }
-  /** Whether something refers to one of [first, end). Exact to pages. */
-  any(first: number, end: number): boolean {
-    for (let page = Math.floor(first / PAGE); page * PAGE < end; page++)
-      if (this.#pages.has(page)) return true;
-    return false;
+  /** Ranges [first, end) of clusters outside of which nothing is referred to. */
+  *ranges(): Generator<readonly [first: number, end: number]> {
+    for (const page of this.#pages.keys()) yield [page * PAGE, Math.min(this.clusters, (page + 1) * PAGE)];
+  }
+  /** Clusters that something refers to. */
+  *referred(): Generator<number> {
+    for (const [index, page] of this.#pages) {
+      for (let i = 0; i < PAGE; i++) if (page[i] > 0) yield index * PAGE + i;
+    }
   }
   /** A cluster that more than `max` refer to. */
   firstAbove(max: number): { cluster: number; count: number } | undefined {
@@ -39,8 +43,8 @@ export class ClusterCounts {
     }
     return undefined;
   }
-  /** Counts a reference to each cluster of [offset, offset + length). False: that is not in the file. */
-  add(offset: number, length: number): boolean {
+  /** Counts `times` references to each cluster of [offset, offset + length). False: that is not in the file. */
+  add(offset: number, length: number, times: number): boolean {
     if (length <= 0) return true;
     if (offset + length - this.#fileEnd > this.#clusterSize) return false;
     const first = Math.floor(offset / this.#clusterSize);
@@ -49,18 +53,26 @@ export class ClusterCounts {
       const index = Math.floor(cluster / PAGE);
       let page = this.#pages.get(index);
       if (!page) this.#pages.set(index, (page = new Uint32Array(PAGE)));
-      if (page[cluster % PAGE] < 0xffffffff) page[cluster % PAGE]++;
+      page[cluster % PAGE] = Math.min(0xffffffff, page[cluster % PAGE] + times);
     }
     return true;
   }
 }
 
-function count(check: Check, offset: number, length: number): void {
-  if (check.counts.add(offset, length)) return;
+/** How often L1 tables name an L2 table: the disk's own, and all. */
+interface TableUse {
+  active: number;
+  all: number;
+}
+
+/** False: the range is not in the file. */
+function count(check: Check, offset: number, length: number, times = 1): boolean {
+  if (check.counts.add(offset, length, times)) return true;
   check.print(
     `ERROR: counting reference for region exceeding the end of the file by one cluster or more: offset ${hex(offset)} size ${hex(length)}`,
   );
   check.result.corruptions++;
+  return false;
 }
 
 /** Counts everything that refers to clusters. */
@@ -69,8 +81,13 @@ export async function collectReferences(check: Check): Promise<void> {
   const { header, clusterSize } = state;
   await state.l2Cache.writeAll();
   count(check, 0, clusterSize);
-  await countL1(check, header.l1Offset, header.l1Size, true);
-  for (const snapshot of state.snapshots) await countSnapshot(check, snapshot);
+  // snapshots share most L2 tables: each is read once, and counts as often as it is named
+  const tables = new Map<number, TableUse>();
+  await countL1(check, header.l1Offset, header.l1Size, true, tables);
+  for (const snapshot of state.snapshots) await countSnapshot(check, snapshot, tables);
+  for (const [table, use] of tables) {
+    if (count(check, table, clusterSize, use.all)) await countL2(check, table, use);
+  }
   if (header.snapshotsOffset !== 0) {
     const bytes = state.snapshots.reduce((sum, each) => sum + each.tableBytes, 0);
     count(check, header.snapshotsOffset, bytes);
@@ -80,7 +97,7 @@ export async function collectReferences(check: Check): Promise<void> {
   await countBlocks(check);
 }
 
-async function countSnapshot(check: Check, snapshot: Snapshot): Promise<void> {
+async function countSnapshot(check: Check, snapshot: Snapshot, tables: Map<number, TableUse>): Promise<void> {
   const { state } = check;
   if (snapshot.l1Offset % state.clusterSize !== 0) {
     check.corruption(
@@ -88,7 +105,7 @@ async function countSnapshot(check: Check, snapshot: Snapshot): Promise<void> {
     );
     return;
   }
-  await countL1(check, snapshot.l1Offset, snapshot.l1Size, false);
+  await countL1(check, snapshot.l1Offset, snapshot.l1Size, false, tables);
 }
 
 async function readTable(check: Check, offset: number, length: number): Promise<DataView | undefined> {
@@ -103,10 +120,16 @@ async function readTable(check: Check, offset: number, length: number): Promise<
   return new DataView(bytes.buffer);
 }
 
-async function countL1(check: Check, offset: number, entries: number, active: boolean): Promise<void> {
+async function countL1(
+  check: Check,
+  offset: number,
+  entries: number,
+  active: boolean,
+  tables: Map<number, TableUse>,
+): Promise<void> {
   if (entries === 0) return;
   const { clusterSize } = check.state;
-  count(check, offset, entries * 8);
+  if (!count(check, offset, entries * 8)) return;
   const view = await readTable(check, offset, entries * 8);
   if (!view) return;
   for (let i = 0; i < entries; i++) {
@@ -119,16 +142,22 @@ async function countL1(check: Check, offset: number, entries: number, active: bo
       );
     const table = entryOffset(high, low);
     if (table === 0) continue;
-    count(check, table, clusterSize);
     if (table % clusterSize !== 0) {
+      count(check, table, clusterSize);
       check.corruption(`l2_offset=${table.toString(16)}: Table is not cluster aligned; L1 entry corrupted`);
       continue;
     }
-    await countL2(check, table, active);
+    const use = tables.get(table);
+    if (use) {
+      use.all++;
+      if (active) use.active++;
+    } else {
+      tables.set(table, { all: 1, active: active ? 1 : 0 });
+    }
   }
 }
 
-async function countL2(check: Check, table: number, active: boolean): Promise<void> {
+async function countL2(check: Check, table: number, { active, all }: TableUse): Promise<void> {
   const { state, result } = check;
   const { clusterSize, l2EntryBytes, hasDataFile } = state;
   const view = await readTable(check, table, clusterSize);
@@ -150,18 +179,17 @@ async function countL2(check: Check, table: number, active: boolean): Promise<vo
         check.corruption('compressed cluster entry in an image with an external data file');
         continue;
       }
-      count(check, mapping.compressedOffset(high, low), mapping.compressedLength(high, low));
-      if (active) {
-        result.allocatedClusters++;
-        result.compressedClusters++;
-        result.fragmentedClusters++;
-      }
+      count(check, mapping.compressedOffset(high, low), mapping.compressedLength(high, low), all);
+      result.allocatedClusters += active;
+      result.compressedClusters += active;
+      // compressed data is never in one piece with its neighbours
+      result.fragmentedClusters += active;
       continue;
     }
     const type = mapping.typeOf(high, low);
     if (type !== ENTRY.normal && type !== ENTRY.zeroAllocated) continue;
-    if (active) {
-      result.allocatedClusters++;
+    if (active > 0) {
+      result.allocatedClusters += active;
       if (check.nextContiguous !== 0 && offset !== check.nextContiguous) result.fragmentedClusters++;
       check.nextContiguous = offset + clusterSize;
     }
@@ -180,7 +208,7 @@ async function countL2(check: Check, table: number, active: boolean): Promise<vo
         continue;
       }
     }
-    if (!hasDataFile) count(check, offset, clusterSize);
+    if (!hasDataFile) count(check, offset, clusterSize, all);
   }
   if (repaired) {
     await state.file.write(table, [new Uint8Array(view.buffer)]);

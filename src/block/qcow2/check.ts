@@ -127,13 +127,11 @@ async function compare(check: Check, fix: Fix | undefined): Promise<void> {
   const { state, counts, result } = check;
   const { refcounts, clusterSize } = state;
   const { perBlock } = refcounts;
-  const clusters = counts.clusters;
   let highest = 0;
-  for (let first = 0; first < clusters; first += perBlock) {
-    const end = Math.min(clusters, first + perBlock);
-    const index = first / perBlock;
+  for (const index of blocksToCompare(check)) {
+    const first = index * perBlock;
+    const end = Math.min(counts.clusters, first + perBlock);
     const offset = index < refcounts.table.length ? refcounts.table[index] : 0;
-    if (offset === 0 && !counts.any(first, end)) continue;
     let view: DataView | undefined;
     if (offset !== 0 && offset % clusterSize === 0) {
       try {
@@ -158,6 +156,20 @@ async function compare(check: Check, fix: Fix | undefined): Promise<void> {
     }
   }
   result.imageEndOffset = (highest + 1) * clusterSize;
+}
+
+/** Numbers of the refcount blocks that are there or should be; a sparse file has few, however long it is. */
+function blocksToCompare({ state, counts }: Check): number[] {
+  const { refcounts } = state;
+  const { perBlock, table } = refcounts;
+  const indexes = new Set<number>();
+  table.forEach((offset, index) => {
+    if (offset !== 0 && index * perBlock < counts.clusters) indexes.add(index);
+  });
+  for (const [first, end] of counts.ranges()) {
+    for (let index = Math.floor(first / perBlock); index * perBlock < end; index++) indexes.add(index);
+  }
+  return [...indexes].sort((a, b) => a - b);
 }
 
 async function compareOne(
@@ -192,9 +204,10 @@ async function compareOne(
 async function checkCopiedFlags(check: Check): Promise<void> {
   const { state, result } = check;
   const repair = check.fixErrors;
+  const seen = new Set<number>();
   for (let l1Index = 0; l1Index * 2 < state.l1.length; l1Index++) {
     const table = state.l1Offset(l1Index);
-    if (table === 0 || table % state.clusterSize !== 0) continue;
+    if (table === 0 || table % state.clusterSize !== 0 || table >= state.file.size) continue;
     try {
       const l1High = state.l1[l1Index * 2];
       const refcount = await state.refcounts.get(table / state.clusterSize);
@@ -209,7 +222,8 @@ async function checkCopiedFlags(check: Check): Promise<void> {
           await state.writeL1Entry(l1Index);
         }
       }
-      await checkCopiedInTable(check, table);
+      if (!seen.has(table)) await checkCopiedInTable(check, table);
+      seen.add(table);
     } catch (error) {
       if (!(error instanceof BlockError)) throw error;
       result.checkErrors++;

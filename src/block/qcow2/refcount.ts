@@ -238,15 +238,46 @@ export class Refcounts {
   }
 
   async #find(from: number, count: number): Promise<number> {
+    const { perBlock, table } = this;
+    const limit = Math.floor(Number.MAX_SAFE_INTEGER / this.#state.clusterSize);
+    // a damaged table can name a block any number of times: a full one is looked at once
+    let full: Set<number> | undefined;
     let cluster = from;
     let run = 0;
-    const limit = Math.floor(Number.MAX_SAFE_INTEGER / this.#state.clusterSize);
     while (run < count) {
-      const known = this.peek(cluster) ?? (await this.get(cluster));
-      run = known === 0 && !this.#pending.has(cluster) ? run + 1 : 0;
-      if (++cluster > limit) throw new BlockError('EFBIG', 'File too large');
+      const index = Math.floor(cluster / perBlock);
+      const end = (index + 1) * perBlock;
+      if (end > limit) throw new BlockError('EFBIG', 'File too large');
+      const offset = index < table.length ? table[index] : 0;
+      if (offset !== 0 && full?.has(offset)) {
+        run = 0;
+        cluster = end;
+        continue;
+      }
+      const view = offset === 0 ? undefined : (this.#peekBlock(cluster) ?? (await this.#loadBlock(cluster)));
+      const first = cluster;
+      const before = run;
+      let free = false;
+      for (; cluster < end && run < count; cluster++) {
+        const isFree =
+          (view === undefined || readRefcount(view, this.order, cluster % perBlock) === 0) &&
+          !this.#pending.has(cluster);
+        run = isFree ? run + 1 : 0;
+        free ||= isFree;
+      }
+      if (!free && first % perBlock === 0 && before === 0) (full ??= new Set()).add(offset);
     }
     return cluster - count;
+  }
+
+  #peekBlock(cluster: number): DataView | undefined {
+    return this.#state.refcountCache.peek(this.#blockOffset(cluster))?.view;
+  }
+  async #loadBlock(cluster: number): Promise<DataView> {
+    const cache = this.#state.refcountCache;
+    const block = await cache.get(this.#blockOffset(cluster));
+    cache.release(block);
+    return block.view;
   }
 
   async #take(first: number, count: number): Promise<void> {
@@ -302,6 +333,7 @@ export class Refcounts {
     const state = this.#state;
     const { clusterSize } = state;
     const perCluster = clusterSize / 8;
+    if (entries * 8 > MAX_REFCOUNT_TABLE_BYTES) throw new BlockError('EFBIG', 'File too large');
     const oldClusters = state.header.refcountTableClusters;
     let clusters = Math.max(Math.ceil(entries / perCluster), oldClusters + Math.ceil(oldClusters / 2));
     // the new table's place, and the blocks that count it, are in range of the new table

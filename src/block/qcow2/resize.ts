@@ -9,7 +9,7 @@ import type { Qcow2State } from './state.ts';
 /** `truncate` of a qcow2 node; no request may be under way. Throws BlockError with QEMU's texts. */
 export async function resize(node: Qcow2Node, size: number, preallocation: Preallocation): Promise<void> {
   const { state } = node;
-  const { header } = state;
+  const { header, clusterSize } = state;
   if (size % 512 !== 0) throw new BlockError('EINVAL', 'The new size must be a multiple of 512');
   if (state.snapshots.length > 0 && header.version < 3) {
     throw new BlockError('ENOTSUP', "Can't resize a v2 image which has snapshots");
@@ -19,6 +19,9 @@ export async function resize(node: Qcow2Node, size: number, preallocation: Preal
   if (size < old) {
     if (preallocation !== 'off')
       throw new BlockError('EINVAL', "Preallocation can't be used for shrinking an image");
+    // what is cut off inside a cluster must not come back when the disk grows again
+    const rest = Math.min(old, Math.ceil(size / clusterSize) * clusterSize) - size;
+    if (rest > 0) await node.writeZeroes(size, rest);
     await shrink(node, size);
   } else {
     await state.lock.run(() => growL1(state, l1EntriesFor(header, size)));
@@ -33,6 +36,21 @@ export async function resize(node: Qcow2Node, size: number, preallocation: Preal
     await state.writeHeader();
     await state.file.flush();
   });
+  if (size > old) await zeroNew(node, old, size);
+}
+
+/** What is new reads as zeroes: the rest of the last cluster, and where the backing file is longer than the disk was. */
+async function zeroNew(node: Qcow2Node, old: number, size: number): Promise<void> {
+  const { backing, clusterSize, header } = node.state;
+  const rest = Math.min(size, Math.ceil(old / clusterSize) * clusterSize);
+  if (rest > old) await node.writeZeroes(old, rest - old);
+  if (backing === undefined && header.backingFile !== '') {
+    // opened without it: what it has there is not known
+    if (size > rest) await node.writeZeroes(rest, size - rest);
+    return;
+  }
+  const shown = Math.min(size, backing?.size ?? 0);
+  if (shown > rest) await node.writeZeroes(rest, shown - rest);
 }
 
 /** Makes the active L1 table have at least `entries`. Lock held. */
@@ -115,7 +133,8 @@ async function dropL2Tables(state: Qcow2State, first: number): Promise<void> {
 async function cutFile(state: Qcow2State): Promise<void> {
   await state.lock.run(async () => {
     const { refcounts, clusterSize, file } = state;
-    let cluster = Math.ceil(file.size / clusterSize);
+    // no cluster has a refcount behind what the table covers
+    let cluster = Math.min(Math.ceil(file.size / clusterSize), refcounts.table.length * refcounts.perBlock);
     while (cluster > 1) {
       const block = Math.floor((cluster - 1) / refcounts.perBlock);
       if (block >= refcounts.table.length || refcounts.table[block] === 0) {

@@ -3,7 +3,8 @@
  * requests under way.
  */
 import { BlockError } from '../errors.ts';
-import { entryOffset, HIGH_COMPRESSED, HIGH_COPIED, MAX_SNAPSHOTS } from './format.ts';
+import { hex } from './cache.ts';
+import { entryOffset, HIGH_COMPRESSED, HIGH_COPIED, MAX_L1_BYTES, MAX_SNAPSHOTS } from './format.ts';
 import { l1EntriesFor } from './header.ts';
 import type { Qcow2Node } from './node.ts';
 import { readWords } from './open.ts';
@@ -86,6 +87,9 @@ export async function applySnapshot(node: Qcow2Node, idOrName: string): Promise<
     const { header, clusterSize, refcounts, file } = state;
     await state.flushMetadata();
     const entries = Math.max(snapshot.l1Size, l1EntriesFor(header, snapshot.diskSize));
+    if (entries * 8 > MAX_L1_BYTES || snapshot.diskSize % 512 !== 0) {
+      throw new BlockError('EFBIG', 'Snapshot L1 table too large');
+    }
     const l1 = new Uint32Array(entries * 2);
     l1.set(await readSnapshotL1(state, snapshot));
     const clusters = Math.ceil((entries * 8) / clusterSize);
@@ -189,6 +193,19 @@ async function adjustTree(
 ): Promise<void> {
   const { state } = node;
   let done = 0;
+  // a table that is named twice, or is not in the file, would make the work as long as a hostile image likes
+  const seen = new Set<number>();
+  for (let i = 0; i * 2 < l1.length; i++) {
+    const table = entryOffset(l1[i * 2], l1[i * 2 + 1]);
+    if (table === 0) continue;
+    if (seen.has(table) || table >= state.file.size) {
+      throw state.corrupt(
+        false,
+        `L2 table offset ${hex(table)} is not one of a table of its own (L1 index: ${hex(i)})`,
+      );
+    }
+    seen.add(table);
+  }
   try {
     for (; done * 2 < l1.length; done++) await adjustTable(node, l1, done, addend, flags);
   } catch (error) {
@@ -220,8 +237,7 @@ async function adjustTable(
   const { clusterSize, l2Cache, refcounts } = state;
   const table = entryOffset(l1[l1Index * 2], l1[l1Index * 2 + 1]);
   if (table === 0) return;
-  if (table % clusterSize !== 0)
-    throw state.corrupt(true, `L2 table offset 0x${table.toString(16)} unaligned`);
+  if (table % clusterSize !== 0) throw state.corrupt(true, `L2 table offset ${hex(table)} unaligned`);
   if (addend < 0) await state.refcountCache.setDependency(l2Cache);
   let at = 0;
   let entry = 0;
@@ -288,7 +304,7 @@ async function adjustEntry(
   const offset = entryOffset(high, low);
   if (offset === 0) return;
   if (offset % clusterSize !== 0) {
-    throw state.corrupt(true, `Cluster allocation offset 0x${offset.toString(16)} unaligned`);
+    throw state.corrupt(true, `Cluster allocation offset ${hex(offset)} unaligned`);
   }
   const cluster = offset / clusterSize;
   if (addend !== 0 && !refcounts.updateNow(cluster, addend))
