@@ -37,6 +37,7 @@ import {
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { callHelper, type Helper } from '../cpu/tier0/helper-call.ts';
 import type { HandlerTable } from '../cpu/tier0/handlers.ts';
+import { OneShot, OneShots } from '../cpu/tier0/one-shots.ts';
 import { PSEUDO, RECORD_SIZE } from '../cpu/tier0/record.ts';
 import { correctStackFault } from '../cpu/tier0/stack-fault.ts';
 import { type HelperTraits, Translator } from '../cpu/tier0/translate.ts';
@@ -77,6 +78,7 @@ export class VcpuWorker {
   readonly codeCache: CodeCache;
   readonly vcpus: Vcpu[] = [];
   readonly helpers: readonly (Helper | undefined)[];
+  readonly oneShots = new OneShots();
   private readonly byBase = new Map<number, Vcpu>();
   run: (env: number, record: number) => number = () => REASON.HALT;
   /** Tier 1, unless it is off. */
@@ -471,20 +473,42 @@ export class Vcpu {
     const offset = lo & 4095;
     const codeSize = u32[w + W_CODE_SIZE];
     const inPage = Math.min(4096 - offset, MAX_INSN);
-    const { translator } = worker;
-    let length = translator.single(u8, host, inPage, offset, codeSize, end);
-    if (length === DECODE.MORE) {
-      const bytes = this.crossing;
-      bytes.set(u8.subarray(host, host + inPage));
+    const known = worker.oneShots.find(host, codeSize, end);
+    let second = -1;
+    const at = cpu.base + ONE_SHOT;
+    const mapSecond = (): boolean => {
       const nextLo = ((lo & ~4095) + 4096) >>> 0;
       const nextHi = nextLo === 0 && codeSize === 2 ? (hi + 1) >>> 0 : hi;
-      const second = cpu.mmu.fetchTranslate(nextLo, nextHi);
-      if (second < 0) return -1;
+      second = cpu.mmu.fetchTranslate(nextLo, nextHi);
+      return second >= 0;
+    };
+    if (known !== undefined && known.matches(u8, host, 0, inPage)) {
+      if (known.bytes.length > inPage && !mapSecond()) return -1;
+      if (known.matches(u8, second, inPage, MAX_INSN)) {
+        u8.set(known.records, at);
+        return this.beginOneShot(at, lo, hi);
+      }
+    }
+    const { translator } = worker;
+    // from a copy, which another vCPU cannot change meanwhile: records and bytes that are kept belong together
+    const bytes = this.crossing;
+    bytes.set(u8.subarray(host, host + inPage));
+    let length = translator.single(bytes, 0, inPage, offset, codeSize, end);
+    if (length === DECODE.MORE) {
+      if (second < 0 && !mapSecond()) return -1;
       bytes.set(u8.subarray(second, second + MAX_INSN), inPage);
       length = translator.single(bytes, 0, inPage + MAX_INSN, offset, codeSize, end);
     }
-    const at = cpu.base + ONE_SHOT;
-    u8.set(translator.buffer.subarray(0, translator.count * RECORD_SIZE), at);
+    const records = translator.buffer.slice(0, translator.count * RECORD_SIZE);
+    if (length > 0) {
+      worker.oneShots.add(new OneShot(host, codeSize, end, bytes.slice(0, length), records));
+    }
+    u8.set(records, at);
+    return this.beginOneShot(at, lo, hi);
+  }
+  private beginOneShot(at: number, lo: number, hi: number): number {
+    const { w } = this;
+    const { u32 } = this.cpu;
     u32[w + W_CODE_PAGE] = (lo & ~4095) >>> 0;
     u32[w + W_CODE_PAGE + 1] = hi;
     u32[w + I.codeDesc] = 0;

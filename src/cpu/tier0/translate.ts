@@ -49,6 +49,50 @@ const NO_FALL_THROUGH = new Set(
 
 const FS = 4;
 
+/** What all instructions have in common that differ only in registers, address and immediate. */
+interface Form {
+  /** Number of the handler, or -1: a helper's. */
+  readonly handler: number;
+  /** Number of the variant that sets no flags, or -1. */
+  readonly dead: number;
+  readonly name: string;
+  readonly kinds: string;
+  readonly isString: boolean;
+  /** The next instruction in memory may follow. */
+  readonly falls: boolean;
+  /** It overwrites all arithmetic flags, reads none, and does not fault. */
+  readonly kills: boolean;
+  /** It leaves the flags to a later setter: neither reads them, nor faults, nor leaves the run. */
+  readonly transparent: boolean;
+}
+/** Undecodable bytes. */
+const NO_FORM: Form = {
+  handler: -1,
+  dead: -1,
+  name: 'ud',
+  kinds: '',
+  isString: false,
+  falls: false,
+  kills: false,
+  transparent: false,
+};
+
+/** Tells the forms of one row apart; 29 bits. */
+function formKey(insn: Insn): number {
+  const { kind } = insn;
+  let key = 0;
+  for (let n = 0; n < insn.count; n++) key |= kind[n] << (n * 4);
+  return (
+    key |
+    (log2(insn.opSize) << 16) |
+    (log2(insn.addrSize) << 18) |
+    (insn.rep << 20) |
+    (insn.lock << 22) |
+    ((insn.prefixes & PREFIX.W ? 1 : 0) << 23) |
+    (insn.cond << 24)
+  );
+}
+
 function log2(size: number): number {
   return size === 8 ? 3 : size >> 1;
 }
@@ -73,11 +117,11 @@ export class Translator {
   /** Bytes covered by the last run, from its first offset. */
   length = 0;
   private codeSize = 2;
-  /** Handler number → that of the variant that sets no flags. */
-  private readonly deadForm = new Map<number, number>();
-  private readonly keyCache = new Map<string, number>();
-  /** Per instruction of the run: record number of its handler and what it does to the flags, for the liveness pass. */
-  private readonly flagRecords: { record: number; dead: number; kills: boolean; transparent: boolean }[] = [];
+  /** By row of the instruction table, then by `formKey`. */
+  private readonly forms: (Map<number, Form> | undefined)[] = [];
+  /** Of the run's instructions, for the liveness pass: the form, and the record number of its handler. */
+  private readonly runForms: Form[] = [];
+  private readonly runRecords = new Uint16Array(MAX_RUN + 1);
 
   constructor(handlers: HandlerTable, helpers: HelperTraits) {
     this.handlers = handlers;
@@ -114,7 +158,7 @@ export class Translator {
       }
       if (length < 0) {
         this.mark(o);
-        this.flagRecords.push({ record: this.count, dead: -1, kills: false, transparent: false });
+        this.noteFlags(NO_FORM, this.count);
         this.pseudo(length === DECODE.UD ? PSEUDO.UNDEFINED : PSEUDO.TOO_LONG, o, 0);
         this.finish(o - offset + 1);
         return true;
@@ -156,7 +200,7 @@ export class Translator {
     this.count = 0;
     this.instructions = 0;
     this.codeSize = codeSize;
-    this.flagRecords.length = 0;
+    this.runForms.length = 0;
   }
   private finish(length: number): void {
     this.length = length;
@@ -184,25 +228,53 @@ export class Translator {
     this.view.setUint32(at + RECORD.CHAIN, chain, true);
   }
 
-  /** Number of the handler for `insn`, or -1. */
-  private findHandler(name: string, kinds: string, semantics: SemanticsTraits): number {
+  /** What `insn` comes to, whatever its registers, address and immediate are. */
+  private form(): Form {
     const { insn } = this;
-    const cacheKey = `${name} ${kinds} ${insn.opSize} ${insn.addrSize} ${insn.cond} ${insn.rep} ${insn.lock} ${insn.prefixes & PREFIX.W} ${insn.memOperand >= 0 ? insn.size[insn.memOperand] : 0}`;
-    const cached = this.keyCache.get(cacheKey);
-    if (cached !== undefined) return cached;
-    const size = operandSize(insn, semantics);
-    const lock = isLocked(insn, semantics);
-    const key = handlerKey(name, size, kinds, {
-      cond: semantics.conditional ? insn.cond : undefined,
-      addressSize: semantics.addressSizes ? insn.addrSize : undefined,
-      rep: semantics.reps ? insn.rep : 0,
-      lock,
-    });
-    const number = this.handlers.numbers.get(key) ?? -1;
-    const dead = this.handlers.numbers.get(`${key}.nf`);
-    if (dead !== undefined) this.deadForm.set(number, dead);
-    this.keyCache.set(cacheKey, number);
-    return number;
+    const byKey = (this.forms[insn.row] ??= new Map<number, Form>());
+    const key = formKey(insn);
+    let form = byKey.get(key);
+    if (form === undefined) {
+      form = this.findForm();
+      byKey.set(key, form);
+    }
+    return form;
+  }
+
+  private findForm(): Form {
+    const { insn } = this;
+    const name = NAMES[insn.name];
+    const semantic = semanticName(insn);
+    const kinds = operandKinds(insn);
+    const semantics = this.semantics.find(semantic, kinds);
+    let handler = -1;
+    let dead = -1;
+    if (semantics !== undefined && !this.helpers.prefers(name)) {
+      const { numbers } = this.handlers;
+      const key = handlerKey(semantic, operandSize(insn, semantics), kinds, {
+        cond: semantics.conditional ? insn.cond : undefined,
+        addressSize: semantics.addressSizes ? insn.addrSize : undefined,
+        rep: semantics.reps ? insn.rep : 0,
+        lock: isLocked(insn, semantics),
+      });
+      handler = numbers.get(key) ?? -1;
+      if (handler >= 0 && semantics.setsAllFlags === true) dead = numbers.get(`${key}.nf`) ?? -1;
+    }
+    const isString = semantics?.reps !== undefined;
+    const touchesMemory = kinds.includes('m') || handler < 0 || isString;
+    const readsFlags = (ROWS[insn.row].flagsRead & ARITHMETIC) !== 0;
+    const falls = !NO_FALL_THROUGH.has(name);
+    const opaque = touchesMemory || kinds.includes('j') || !falls || !PURE.has(semantics?.name ?? '');
+    return {
+      handler,
+      dead,
+      name,
+      kinds,
+      isString,
+      falls,
+      kills: semantics?.setsAllFlags === true && !readsFlags && !touchesMemory,
+      transparent: !opaque && !readsFlags,
+    };
   }
 
   /** Env offset of register operand `n`, or its number for those without a slot. */
@@ -226,17 +298,10 @@ export class Translator {
   /** Translates `insn` at page offset `offset`. False when nothing falls through to the next. */
   private instruction(offset: number): boolean {
     const { insn } = this;
-    const name = NAMES[insn.name];
+    const form = this.form();
+    const { name, kinds, handler } = form;
     this.mark(offset);
     this.instructions--; // the sequence number of the records below
-    const semantic = semanticName(insn);
-    const kinds = operandKinds(insn);
-    const semantics = this.semantics.find(semantic, kinds);
-    const handler =
-      semantics === undefined || this.helpers.prefers(name)
-        ? -1
-        : this.findHandler(semantic, kinds, semantics);
-    const isString = semantics?.reps !== undefined;
     const memory = insn.memOperand >= 0 ? this.addressOf(name, offset) : undefined;
     if (handler >= 0) {
       const at = this.record(handler, offset, insn.length);
@@ -245,14 +310,14 @@ export class Translator {
         if ('rxqs'.includes(kinds[n])) this.view.setUint16(at + SLOTS[position++], this.slotOf(n), true);
       }
       if (memory !== undefined) this.putAddress(at, memory);
-      if (isString) this.view.setUint16(at + RECORD.INDEX, this.segmentSlot(insn.seg), true);
+      if (form.isString) this.view.setUint16(at + RECORD.INDEX, this.segmentSlot(insn.seg), true);
       this.putImmediate(at, kinds, offset);
     } else {
       this.helper(name, kinds, offset, memory);
     }
-    this.noteFlags(handler, semantics, kinds);
+    this.noteFlags(form, this.count - 1);
     this.instructions++;
-    return !NO_FALL_THROUGH.has(name);
+    return form.falls;
   }
 
   private putImmediate(at: number, kinds: string, offset: number): void {
@@ -262,7 +327,9 @@ export class Translator {
       const counted = this.helpers.countsJumps && (insn.rel < 0 || NAMES[insn.name] === 'call');
       view.setUint16(at + RECORD.SLOT0, counted ? 1 : 0, true);
       view.setInt32(at + RECORD.DISP, counted ? 0 : 1, true);
-      view.setBigInt64(at + RECORD.IMM, BigInt(offset + insn.length + insn.rel), true);
+      const target = offset + insn.length + insn.rel;
+      view.setInt32(at + RECORD.IMM, target, true);
+      view.setInt32(at + RECORD.IMM + 4, Math.floor(target / 2 ** 32), true);
     } else {
       view.setInt32(at + RECORD.IMM, insn.immLo, true);
       view.setInt32(at + RECORD.IMM + 4, insn.immHi, true);
@@ -427,36 +494,21 @@ export class Translator {
 
   // --- dead flags ---
 
-  private noteFlags(handler: number, semantics: SemanticsTraits | undefined, kinds: string): void {
-    const { insn } = this;
-    const row = ROWS[insn.row];
-    const touchesMemory = kinds.includes('m') || handler < 0 || semantics?.reps !== undefined;
-    const readsFlags = (row.flagsRead & ARITHMETIC) !== 0;
-    const opaque =
-      touchesMemory ||
-      kinds.includes('j') ||
-      NO_FALL_THROUGH.has(NAMES[insn.name]) ||
-      !PURE.has(semantics?.name ?? '');
-    let dead = -1;
-    if (semantics?.setsAllFlags === true && handler >= 0) {
-      dead = this.deadForm.get(handler) ?? -1;
-    }
-    this.flagRecords.push({
-      record: this.count - 1,
-      dead,
-      kills: semantics?.setsAllFlags === true && !readsFlags && !touchesMemory,
-      transparent: !opaque && !readsFlags,
-    });
+  private noteFlags(form: Form, record: number): void {
+    this.runRecords[this.runForms.length] = record;
+    this.runForms.push(form);
   }
 
   /** A setter's flags are dead when a later one overwrites them all and nothing in between reads them, faults or leaves. */
   private markDeadFlags(): void {
     let dead = false;
-    for (let i = this.flagRecords.length - 1; i >= 0; i--) {
-      const r = this.flagRecords[i];
-      if (dead && r.dead >= 0) this.view.setUint16(r.record * RECORD_SIZE + RECORD.HANDLER, r.dead, true);
-      if (r.kills) dead = true;
-      else if (!r.transparent) dead = false;
+    for (let i = this.runForms.length - 1; i >= 0; i--) {
+      const form = this.runForms[i];
+      if (dead && form.dead >= 0) {
+        this.view.setUint16(this.runRecords[i] * RECORD_SIZE + RECORD.HANDLER, form.dead, true);
+      }
+      if (form.kills) dead = true;
+      else if (!form.transparent) dead = false;
     }
   }
 }
