@@ -263,7 +263,11 @@ export class Mmu {
     const hostPage = host - (lo & 4095);
     const code = Atomics.load(mem.codeMap, hostPage >>> 12) !== 0;
     this.code = code;
-    if (this.dataBreakpoints && access !== ACCESS.FETCH && this.isWatchedPage(lo, hi)) return true;
+    if (this.dataBreakpoints && access !== ACCESS.FETCH && this.isWatchedPage(lo, hi)) {
+      // without an entry nobody sees that a store may be under way: it is treated as one to a code page
+      this.code = true;
+      return true;
+    }
     if (walk.size !== PAGE.SMALL) this.#noteLarge(lo, hi, walk.size);
     const pageLo = (lo & ~4095) >>> 0;
     const set = this.#tlb + index * SET_WORDS;

@@ -62,6 +62,8 @@ export interface CodeCacheHooks {
  * needs no translator.
  */
 export class CodeCache {
+  /** A read-modify-write of any word is a full barrier. */
+  private readonly barrier = new Int32Array(1);
   private readonly views: Views;
   private readonly u32: Uint32Array<SharedArrayBuffer>;
   private readonly u8: Uint8Array<SharedArrayBuffer>;
@@ -227,6 +229,9 @@ export class CodeCache {
    * would go unseen). *Thread:* any. *Lock:* takes the cache's own.
    */
   written(host: number, length: number): void {
+    // Who makes the page code sets the map and then reads the bytes; we stored the bytes and now read the map. Between a
+    // plain store and a load that needs a full barrier, so that one of the two sees the other's.
+    Atomics.or(this.barrier, 0, 0);
     const last = (host + Math.max(length, 1) - 1) >>> 12;
     for (let page = host >>> 12; page <= last; page++) {
       if (this.u8[this.codeMap + page] === 0) continue;
