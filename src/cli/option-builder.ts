@@ -5,6 +5,7 @@ import {
   type CpuModel,
   DEFAULT_MEMORY,
   type DeviceOptions,
+  type IcountOptions,
   type LogItem,
   type MachineOptions,
   MAX_CPUS,
@@ -37,13 +38,20 @@ export class OptionBuilder {
   hpet = true;
   acpi = true;
   /** Accelerators in the order given; the first that exists is taken. */
-  readonly accels: { argument: Argument; name: string; thread: 'multi' | 'single'; jit: boolean }[] = [];
+  readonly accels: {
+    argument: Argument;
+    name: string;
+    thread?: 'multi' | 'single' | undefined;
+    jit?: boolean | undefined;
+  }[] = [];
   cpu: { model: CpuModel; features: Record<string, boolean>; properties?: Record<string, string> } = {
     model: 'qemu64',
     features: {},
   };
   readonly smp: Partial<Record<SmpKey, number>> = {};
   smpArgument: Argument | undefined;
+  icount: IcountOptions | undefined;
+  seed: string | undefined;
   memory = DEFAULT_MEMORY;
   kernel: string | undefined;
   initrd: string | undefined;
@@ -94,6 +102,8 @@ export class OptionBuilder {
       ...(this.name === undefined ? {} : { name: this.name }),
       machine: { type: 'pc', hpet: this.hpet, acpi: this.acpi },
       accel,
+      ...(this.icount === undefined ? {} : { icount: this.icount }),
+      ...(this.seed === undefined ? {} : { seed: this.seed }),
       cpu: this.cpu,
       smp: this.#smp(),
       memory: this.memory,
@@ -113,13 +123,19 @@ export class OptionBuilder {
   }
 
   #accel(): MachineOptions['accel'] {
-    if (this.accels.length === 0) return { thread: 'multi', jit: false };
+    const { icount } = this;
+    const thread = icount === undefined ? 'multi' : 'single';
+    if (this.accels.length === 0) return { thread, jit: false };
     const found = this.accels.find(({ name }) => name === 'tcg');
     if (found === undefined) {
       const { argument, name } = this.accels[0];
       throw argument.unsupported(`accelerator '${name}' does not exist here, only tcg`);
     }
-    return { thread: found.thread, jit: found.jit };
+    if (icount !== undefined) {
+      if (found.thread === 'multi') throw found.argument.bad('icount needs thread=single');
+      if (found.jit === true) throw found.argument.bad('icount and jit=on are incompatible');
+    }
+    return { thread: found.thread ?? thread, jit: found.jit ?? false };
   }
 
   #serial(): (CharBackend | null)[] {

@@ -6,6 +6,7 @@ import {
   MAX_MEMORY,
   MIN_MEMORY,
 } from '../machine/machine-options.ts';
+import { MAX_SHIFT } from '../timer/icount.ts';
 import { LOG_ITEMS } from '../machine/log.ts';
 import { type BackendReference, type OptionBuilder, SMP_KEYS } from './option-builder.ts';
 import { DRIVE_OPTIONS, parseIde, parseVirtioBlk } from './option-drives.ts';
@@ -69,12 +70,40 @@ function applyAccel(builder: OptionBuilder, argument: Argument): Printed | void 
   const name = list.get('accel') ?? '';
   if (name === 'help') return describe('Accelerators:', ACCELERATORS);
   if (name === 'tcg') argument.refuseOthers(list, ['accel', 'thread', 'jit']);
+  const thread = list.get('thread');
+  const jit = list.get('jit');
+  const threads = ['multi', 'single'] as const;
   builder.accels.push({
     argument,
     name,
-    thread: argument.choose('thread', list.get('thread') ?? 'multi', ['multi', 'single']),
-    jit: argument.switch('jit', list.get('jit') ?? 'off'),
+    thread: thread === undefined ? undefined : argument.choose('thread', thread, threads),
+    jit: jit === undefined ? undefined : argument.switch('jit', jit),
   });
+}
+
+function applyIcount(builder: OptionBuilder, argument: Argument): void {
+  const list = argument.list('shift');
+  for (const key of ['rr', 'rrfile', 'rrsnapshot']) {
+    if (list.has(key)) throw argument.unsupported(`${key}= (record and replay) is not yet supported`);
+  }
+  argument.refuseOthers(list, ['shift', 'align', 'sleep']);
+  const text = list.get('shift');
+  if (text === undefined) throw argument.bad('shift=N or shift=auto is missing');
+  const shift = text === 'auto' ? text : argument.integer('shift', text, 0, MAX_SHIFT);
+  const align = argument.switch('align', list.get('align') ?? 'off');
+  const sleep = argument.switch('sleep', list.get('sleep') ?? 'on');
+  if (align && !sleep) throw argument.bad('align=on and sleep=off are incompatible');
+  if (shift === 'auto' && align) throw argument.bad('shift=auto and align=on are incompatible');
+  if (shift === 'auto' && !sleep) throw argument.bad('shift=auto and sleep=off are incompatible');
+  builder.icount = { shift, align, sleep };
+}
+
+function applySeed(builder: OptionBuilder, argument: Argument): void {
+  const { text } = argument;
+  if (!/^(\d+|0[xX][0-9a-fA-F]+)$/.test(text) || BigInt(text) >= 1n << 64n) {
+    throw argument.bad('must be a number below 2^64');
+  }
+  builder.seed = String(BigInt(text));
 }
 
 function applyMachine(builder: OptionBuilder, argument: Argument): Printed | void {
@@ -99,7 +128,7 @@ function applyMachine(builder: OptionBuilder, argument: Argument): Printed | voi
       case 'accel':
         // A list of names, first choice first.
         for (const name of value.split(':')) {
-          builder.accels.push({ argument, name, thread: 'multi', jit: false });
+          builder.accels.push({ argument, name });
         }
         break;
       case 'usb':
@@ -328,6 +357,20 @@ export const OPTIONS: readonly OptionSpec[] = [
     apply: applyAccel,
   },
   {
+    name: 'icount',
+    argument: '[shift=]N|auto[,align=on|off][,sleep=on|off]',
+    help:
+      'guest time by executed instructions, 2^N ns each (0 to 10);\n' +
+      'align=on: wait for host time; sleep=off: idle time is skipped',
+    apply: applyIcount,
+  },
+  {
+    name: 'seed',
+    argument: 'NUMBER',
+    help: "what the guest's random numbers (RDRAND, RDSEED) follow from",
+    apply: applySeed,
+  },
+  {
     name: 'smp',
     argument: '[cpus=]N[,maxcpus=N][,sockets=N][,cores=N][,threads=N]',
     help: `number and topology of CPUs, at most ${MAX_CPUS} (default 1)`,
@@ -506,9 +549,9 @@ export const UNSUPPORTED: Readonly<Record<string, boolean>> = {
   ...Object.fromEntries(
     (
       'add-fd audio audiodev acpitable chroot compat device_add dtb echr fda fdb fsdev ' +
-      'fw_cfg g gdb global icount incoming iscsi k L loadvm mem-path mon msg mtdblock netdev ' +
+      'fw_cfg g gdb global incoming iscsi k L loadvm mem-path mon msg mtdblock netdev ' +
       'numa option-rom overcommit pflash pidfile plugin prom-env qmp qmp-pretty readconfig rtc-td-hack ' +
-      'run-with runas sandbox sd seed semihosting-config set smbios spice tb-size tpmdev trace usbdevice uuid ' +
+      'run-with runas sandbox sd semihosting-config set smbios spice tb-size tpmdev trace usbdevice uuid ' +
       'virtfs vnc watchdog watchdog-action writeconfig xen-domid bios dfilter'
     )
       .split(' ')

@@ -36,6 +36,8 @@ export const INTERRUPT = {
 export const EXIT = {
   /** interruptRequest, queued work or a stop request is to be looked at. */
   KICK: 1,
+  /** The vCPU's turn ends, where several share a thread: it waits for another one. */
+  YIELD: 2,
 } as const;
 
 /** Why generated code returned to the vCPU loop (the value `run` returns). */
@@ -191,6 +193,8 @@ export const CpuEnv = struct({
   hwcr: u64,
   /** By MMU index: the code size that the code entries of its TLB set were decoded for; the entries do not tell. */
   setCodeSizes: array(u32, MMU.COUNT),
+  /** State of the generator behind RDRAND and RDSEED, with -seed. Not touched by reset. */
+  randomState: u64,
   /** Nonzero for one instruction after STI / MOV SS: interrupts are held off. */
   inhibit: u32,
   /** NMI blocked until IRET. */

@@ -2,9 +2,10 @@
  * The devices of the `pc` machine and their wiring. Every worker builds its own board over the same shared state;
  * what differs is who created the timers and who runs their callbacks.
  */
+import { writeSync } from 'node:fs';
 import { SpscRing } from '@smp86/atomics-sync';
 import { MainLoop } from '../aio/main-loop.ts';
-import { CpuEnv, VCPU_BLOCK_SIZE } from '../cpu/env.ts';
+import { CpuEnv, EXIT, VCPU_BLOCK_SIZE } from '../cpu/env.ts';
 import { apicIdOf } from '../cpu/sys/cpuid.ts';
 import { PhysMemory } from '../cpu/sys/phys-memory.ts';
 import { GPE0_BASE, GPE0_LENGTH, Piix4Pm, APM_PORTS, SMI_CMD } from '../hw/acpi/piix4-pm.ts';
@@ -34,7 +35,8 @@ import { Hpet, HPET_BASE, HPET_SIZE } from '../hw/timer/hpet.ts';
 import { I8254 } from '../hw/timer/i8254.ts';
 import { PcSpeaker } from '../hw/timer/pcspk.ts';
 import { ClockSystem } from '../timer/clock.ts';
-import { CLOCK, type ClockType } from '../timer/clock-state.ts';
+import { CLOCK, type ClockType, VIRTUAL_MODE } from '../timer/clock-state.ts';
+import type { SharedTimer } from '../timer/timer.ts';
 import { Bql } from './bql.ts';
 import { type MachineConfig, memoryConfigOf } from './config.ts';
 import { CpuWork } from './cpu-work.ts';
@@ -45,8 +47,11 @@ import {
   machineLayout,
   type MachineLayout,
   MachineControl,
+  RUN_STATE,
   SERIAL_PORTS,
 } from './layout.ts';
+import { GuestOutput } from './guest-output.ts';
+import { type IcountTimers, icountTimers } from './icount-timers.ts';
 import { Log } from './log.ts';
 import { VcpuSignals } from './signals.ts';
 import { Storage } from './storage.ts';
@@ -93,6 +98,7 @@ const ELCR = 0x4d0;
 const PIT_PORT = 0x40;
 const SPEAKER_PORT = 0x61;
 const RTC_PORT = 0x70;
+const STDERR = 2;
 /** ns */
 const TURN = 1e8;
 const PIIX_SLOT = 1;
@@ -114,6 +120,9 @@ export class Board {
   /** Work for vCPU threads. */
   readonly cpuWork: CpuWork;
   readonly throttle: Throttle;
+  private readonly output: GuestOutput;
+  /** With icount. */
+  readonly icountTimers: IcountTimers | undefined;
   readonly lapics: readonly Lapic[];
   readonly mem: PhysMemory;
   readonly ports: IoBus;
@@ -173,7 +182,12 @@ export class Board {
     this.control = MachineControl.at(buffer, layout.control);
     this.bql = new Bql(buffer, layout.bql);
     if (role === 'create') {
-      this.clocks = ClockSystem.init(buffer, layout.clocks, {});
+      const { icount } = config;
+      this.clocks = ClockSystem.init(
+        buffer,
+        layout.clocks,
+        icount === undefined ? {} : { virtualMode: VIRTUAL_MODE.ICOUNT, icountShift: icount.shift },
+      );
       this.mainLoop = MainLoop.init(this.clocks, layout.mainLoop, { bql: this.bql });
     } else {
       this.clocks = ClockSystem.attach(buffer, layout.clocks, {});
@@ -183,9 +197,10 @@ export class Board {
     const virtual = this.clocks.clock(CLOCK.VIRTUAL);
     const words = new Int32Array(buffer);
     const bases = Array.from({ length: config.cpus }, (_, i) => layout.vcpus + i * VCPU_BLOCK_SIZE);
-    this.signals = bases.map(
-      (base) => new VcpuSignals(words, base, config.accel === 'single' ? bases : [base]),
-    );
+    const together = config.accel === 'single' ? bases : undefined;
+    // with icount the vCPUs' own thread ends a turn when one interrupts another, which may be waited for
+    const exit = config.icount !== undefined && role === 'vcpu' ? EXIT.KICK | EXIT.YIELD : EXIT.KICK;
+    this.signals = bases.map((base) => new VcpuSignals(words, base, together ?? [base], exit));
     this.exclusive = new Exclusive(buffer, layout.exclusive, layout.vcpus, config.cpus);
     this.cpuWork = new CpuWork(buffer, layout.cpuWork, this, own);
     const reset = (): void => this.requestEnd(REQUEST.RESET);
@@ -260,7 +275,16 @@ export class Board {
       signals: this.signals,
     });
 
+    if (config.icount !== undefined) {
+      this.icountTimers = icountTimers(config.icount, role, this.clocks, {
+        timer: (name, onExpiry, clock) => this.timer(name, onExpiry, clock),
+        kick: () => this.signals[0].kick(),
+        running: () => this.control.runState.load() === RUN_STATE.RUNNING,
+      });
+    }
+
     // --- character devices ---
+    this.output = this.guestOutput();
     this.serialOut = layout.serialOut.map((at) => new SpscRing(buffer, at, layout.serialRing));
     this.debugConOut = layout.debugConOut.map((at) => new SpscRing(buffer, at, layout.serialRing));
     this.serialIn = layout.serialIn.map((at) => new SpscRing(buffer, at, layout.serialRing));
@@ -273,7 +297,7 @@ export class Board {
         timeoutTimer,
         transmitTimer,
         irq: isa(COM_IRQS[i], i >> 1),
-        sink: { write: (byte) => this.writeRing(this.serialOut[i], 1 << i, byte) },
+        sink: { write: (byte) => this.output.write(this.serialOut[i], 1 << i, byte) },
         acceptInput: () => this.feedSerial(i),
       });
     });
@@ -394,7 +418,7 @@ export class Board {
     }
     this.config.debugCons.forEach(({ iobase, readback }, i) => {
       const sink = {
-        write: (byte: number) => this.writeRing(this.debugConOut[i], 1 << (SERIAL_PORTS + i), byte),
+        write: (byte: number) => this.output.write(this.debugConOut[i], 1 << (SERIAL_PORTS + i), byte),
       };
       ports.register(iobase, 1, new Debugcon(sink, readback));
     });
@@ -404,11 +428,18 @@ export class Board {
   }
 
   /** A timer of the main loop. Numbers are given in order, so they are the same in every thread. */
-  private timer(name: string, onExpiry: () => void, clock: ClockType = CLOCK.VIRTUAL) {
+  private timer(name: string, onExpiry: () => void, clock: ClockType = CLOCK.VIRTUAL): SharedTimer {
     const callback = this.timerCount++;
     if (this.role === 'create') return this.clocks.createTimer({ clock, callback, name });
-    if (this.role === 'main-loop') this.clocks.callbacks.register(callback, onExpiry, name);
+    // with icount the thread that executes guest code runs VIRTUAL timers
+    const owner = this.config.icount !== undefined && clock === CLOCK.VIRTUAL ? 'vcpu' : 'main-loop';
+    if (this.role === owner) this.clocks.callbacks.register(callback, onExpiry, name);
     return this.clocks.timer(callback);
+  }
+
+  /** One line for the user. *Thread:* any worker. */
+  warn(text: string): void {
+    writeSync(STDERR, `smp86: ${text}\n`);
   }
 
   /** Tells the host thread. *Thread:* any. */
@@ -438,7 +469,8 @@ export class Board {
   }
   /** Withdraws the stop requests. */
   startVcpus(): void {
-    if (this.config.accel === 'single' && this.config.cpus > 1)
+    // with icount the budget ends turns
+    if (this.config.accel === 'single' && this.config.cpus > 1 && this.config.icount === undefined)
       this.turnTimer.modAnticipate(this.clocks.now(CLOCK.VIRTUAL) + TURN);
     const words = this.mem.views.i32;
     for (let i = 0; i < this.config.cpus; i++) {
@@ -458,11 +490,15 @@ export class Board {
     }
   }
 
-  private writeRing(ring: SpscRing, bit: number, byte: number): boolean {
-    if (!ring.writeByte(byte)) return false;
-    // one announcement until the host has looked
-    if ((this.control.serialPending.or(bit) & bit) === 0) this.raiseEvent(0);
-    return true;
+  private guestOutput(): GuestOutput {
+    const announce = (bit: number): void => {
+      // one announcement until the host has looked
+      if ((this.control.serialPending.or(bit) & bit) === 0) this.raiseEvent(0);
+    };
+    if (this.config.icount === undefined || this.role !== 'vcpu') return new GuestOutput({ announce });
+    const stopping = (): boolean =>
+      this.control.quit.load() !== 0 || this.control.runState.load() !== RUN_STATE.RUNNING;
+    return new GuestOutput({ announce, wait: { bql: this.bql, signals: this.signals[0], stopping } });
   }
 
   private panicked(events: number): void {

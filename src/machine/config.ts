@@ -1,3 +1,4 @@
+import type { IcountOptions } from '../timer/icount.ts';
 import type { MemoryConfig } from './layout.ts';
 import type { LogConfig } from './log.ts';
 import type { StorageConfig } from './storage-config.ts';
@@ -24,6 +25,10 @@ export interface MachineConfig {
     readonly properties?: Readonly<Record<string, string>>;
   };
   readonly accel: 'multi' | 'single';
+  /** VIRTUAL is made of executed instructions; only with accel 'single'. */
+  readonly icount?: IcountOptions;
+  /** RDRAND and RDSEED give numbers that follow from this one, decimal, below 2^64. */
+  readonly seed?: string;
   /** Tier 1 is on. */
   readonly jit: boolean;
   /** A reset ends the machine. */

@@ -7,6 +7,7 @@ import type {
   CharBackend,
   DeviceOptions,
   DriveOptions,
+  IcountOptions,
   MachineOptions,
   NodeOptions,
   ObjectOptions,
@@ -39,6 +40,13 @@ export interface MachineCreateOptions {
   readonly cpu?: string | Partial<MachineOptions['cpu']>;
   /** `-accel` syntax (`'tcg,thread=single'`), or in full. Default: a thread for each vCPU. */
   readonly accel?: string | Partial<MachineOptions['accel']>;
+  /**
+   * Time by executed instructions: `-icount` syntax (`'shift=0,sleep=off'`), or in full. The vCPUs then take turns on one
+   * thread.
+   */
+  readonly icount?: string | (Partial<IcountOptions> & Pick<IcountOptions, 'shift'>);
+  /** What the guest's random numbers follow from, below 2^64; as `-seed`. Default: the host's generator. */
+  readonly seed?: number | bigint | string;
   /** `-machine` syntax (`'pc,hpet=off'`), or in full. */
   readonly machine?: string | Partial<MachineOptions['machine']>;
   /** COM1 to COM4; null or `'none'`: not there. Default: COM1 alone. */
@@ -112,8 +120,20 @@ function cpuOf(cpu: MachineCreateOptions['cpu']): MachineOptions['cpu'] {
   return parsed('cpu', 'cpu', listText(cpu?.model ?? 'qemu64', { ...cpu?.features, ...cpu?.properties }));
 }
 
-function accelOf(accel: MachineCreateOptions['accel']): MachineOptions['accel'] {
-  return parsed('accel', 'accel', typeof accel === 'string' ? accel : listText('tcg', accel ?? {}));
+/** Which accelerator there can be depends on icount. */
+function accelOf({ accel, icount, seed }: MachineCreateOptions) {
+  const args = ['-accel', typeof accel === 'string' ? accel : listText('tcg', accel ?? {})];
+  if (icount !== undefined) {
+    const { shift, ...rest } = typeof icount === 'string' ? { shift: undefined } : icount;
+    args.push('-icount', typeof icount === 'string' ? icount : listText(String(shift), rest));
+  }
+  if (seed !== undefined) args.push('-seed', String(seed));
+  const options = parseOptions(args);
+  return {
+    accel: options.accel,
+    ...(options.icount === undefined ? {} : { icount: options.icount }),
+    ...(options.seed === undefined ? {} : { seed: options.seed }),
+  };
 }
 
 function machineOf(machine: MachineCreateOptions['machine']): MachineOptions['machine'] {
@@ -180,7 +200,7 @@ export function resolveOptions(create: MachineCreateOptions): ResolvedOptions {
   const { smp = 1, name, append, bootOrder } = create;
   check('smp', create.smp, 'number');
   check('m', create.memory, 'number');
-  for (const option of ['kernel', 'initrd', 'append', 'cpu', 'accel', 'machine', 'rtc'] as const) {
+  for (const option of ['kernel', 'initrd', 'append', 'cpu', 'accel', 'machine', 'rtc', 'icount'] as const) {
     check(option, create[option]);
   }
   const kernel = path('kernel', create.kernel);
@@ -195,7 +215,7 @@ export function resolveOptions(create: MachineCreateOptions): ResolvedOptions {
   const options: MachineOptions = {
     ...(name === undefined ? {} : { name }),
     machine: machineOf(create.machine),
-    accel: accelOf(create.accel),
+    ...accelOf(create),
     cpu: cpuOf(create.cpu),
     smp: parsed('smp', 'smp', typeof smp === 'object' ? keyText(smp) : String(smp)),
     memory: memoryOf(create.memory),

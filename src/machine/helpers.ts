@@ -1,5 +1,6 @@
 /** All instructions done in TypeScript, numbered, with what the translator must know of each. */
 import { NAMES } from '../cpu/decode/table.ts';
+import { CpuEnv, EXIT } from '../cpu/env.ts';
 import { STATE_HELPERS } from '../cpu/fpu/state-helpers.ts';
 import { DIVIDE_HELPERS } from '../cpu/sem/divide-helpers.ts';
 import { MISC_ADDRESS_ONLY, MISC_HAS_RESULT, MISC_HELPERS } from '../cpu/sem/misc-helpers.ts';
@@ -9,9 +10,11 @@ import { STATUS } from '../cpu/sys/words.ts';
 import type { Helper } from '../cpu/tier0/helper-call.ts';
 import type { HelperTraits } from '../cpu/tier0/translate.ts';
 
+const W_EXIT_REQUEST = CpuEnv.offsetOf('exitRequest') >>> 2;
+
 /** PAUSE ends the turn where vCPUs share a worker: what the guest waits for may be another one's to do. */
 const pause: Helper = (cpu) => {
-  cpu.mmu.kickSelf();
+  Atomics.or(cpu.i32, cpu.w + W_EXIT_REQUEST, EXIT.YIELD);
   return STATUS.NEXT;
 };
 

@@ -1,8 +1,10 @@
 /** What a machine is made of, complete and checked, as plain data: what the command line comes to. */
 import type { DiskDevice, DriveOptions, NodeOptions, ObjectOptions } from './drive-options.ts';
+import type { IcountOptions } from '../timer/icount.ts';
 import type { LogItem } from './log.ts';
 
 export type * from './drive-options.ts';
+export type { IcountOptions } from '../timer/icount.ts';
 export type { LogItem } from './log.ts';
 
 /** vCPUs and how CPUID presents them: sockets x cores x threads == maxcpus. */
@@ -59,6 +61,10 @@ export interface MachineOptions {
   readonly name?: string;
   readonly machine: { readonly type: 'pc'; readonly hpet: boolean; readonly acpi: boolean };
   readonly accel: { readonly thread: 'multi' | 'single'; readonly jit: boolean };
+  /** Time by executed instructions; only with thread 'single'. */
+  readonly icount?: IcountOptions;
+  /** What the guest's random numbers follow from: decimal, below 2^64. Absent: the host's generator. */
+  readonly seed?: string;
   readonly cpu: {
     readonly model: CpuModel;
     /** Features switched on (true) or off (false) by name, in CPUID spelling with `-`. */

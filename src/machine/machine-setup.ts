@@ -108,6 +108,8 @@ function configOf(options: MachineOptions, logFd: number): MachineConfig {
     panic: pauses ? 'pause' : actions.panic === 'none' ? 'none' : 'end',
     cpu: options.cpu,
     accel: options.accel.thread,
+    ...(options.icount === undefined ? {} : { icount: options.icount }),
+    ...(options.seed === undefined ? {} : { seed: options.seed }),
     jit: options.accel.jit,
     noReboot: actions.reboot === 'shutdown',
     storage: storageConfigOf(options),

@@ -83,6 +83,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   #command: PendingCommand | undefined;
   #commands: Promise<unknown> = Promise.resolve();
   #sequence = 0;
+  #instructions: number | undefined;
 
   private constructor(setup: MachineSetup) {
     super();
@@ -95,18 +96,21 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     // whoever does not ask how it ended does not want to hear it either
     this.exit.catch(() => {});
     const post = (kind: number, arg = 0): void => this.#parts?.board.mainLoop.post(kind, arg);
+    // with icount a vCPU waits for room in the ring
+    const outputTaken = board.config.icount === undefined ? () => {} : () => board.signals[0].kick();
     this.serial = board.uarts.map((uart, i) =>
       uart === undefined
         ? undefined
         : new SerialPort({
             fromGuest: board.serialOut[i],
             toGuest: board.serialIn[i],
+            outputTaken,
             inputArrived: () => post(REQUEST.SERIAL_INPUT),
             sendBreak: () => post(REQUEST.SERIAL_BREAK, i),
           }),
     );
     this.debugConsoles = board.debugConOut.map(
-      (fromGuest) => new SerialPort({ fromGuest, inputArrived: () => {}, sendBreak: () => {} }),
+      (fromGuest) => new SerialPort({ fromGuest, outputTaken, inputArrived: () => {}, sendBreak: () => {} }),
     );
     setup.files.attach([...this.serial, ...this.debugConsoles]);
     void keepAlive(this.#watch());
@@ -138,7 +142,10 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   async #start(): Promise<void> {
     const { setup, workers } = this.#running();
     const { memory, config, boot } = setup;
-    const { module, table, firstRegion } = interpreterModule(setup.board.layout.pages);
+    const { module, table, firstRegion } = interpreterModule(
+      setup.board.layout.pages,
+      config.icount !== undefined,
+    );
     workers.start('main-loop', { memory, config, boot });
     for (let index = 0; index < config.storage.iothreads; index++) {
       workers.start('iothread', { memory, config, index });
@@ -203,6 +210,10 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   /** Raises a non-maskable interrupt at the first vCPU. */
   nmi(): void {
     this.#parts?.board.mainLoop.post(REQUEST.NMI);
+  }
+  /** Instructions that the guest has executed; with icount only, and exact while the machine does not run. */
+  get instructions(): number | undefined {
+    return this.#parts?.board.clocks.icount?.instructions ?? this.#instructions;
   }
   /** Percentage of the time for which each vCPU is made to sleep; 0: none. */
   get throttle(): number {
@@ -276,6 +287,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     setup.closeLog();
     this.#command?.failed(new MachineError('ERR_MACHINE_ENDED', 'the machine has ended'));
     this.#command = undefined;
+    this.#instructions = this.instructions;
     this.#parts = undefined;
   }
 

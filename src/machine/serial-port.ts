@@ -27,6 +27,8 @@ export interface SerialLink {
   readonly fromGuest: SpscRing;
   /** Absent: the guest takes no input (a debug console). */
   readonly toGuest?: SpscRing;
+  /** Called after bytes were taken from `fromGuest`. */
+  outputTaken?(): void;
   /** Called after bytes were put into `toGuest`. */
   inputArrived(): void;
   /** Puts a break condition on the line. */
@@ -126,6 +128,7 @@ export class SerialPort extends Duplex {
     while (!this.#stalled) {
       const n = this.#link?.fromGuest.read(this.#buffer) ?? 0;
       if (n === 0) return;
+      this.#link?.outputTaken?.();
       const bytes = this.#buffer.slice(0, n);
       this.#note(bytes);
       if (!this.#reading) this.#remember(bytes);

@@ -23,18 +23,27 @@ const OFF = {
 export class VcpuSignals implements CpuSignals {
   private readonly words: Int32Array<SharedArrayBuffer>;
   private readonly at: number;
+  private readonly exit: number;
   /** First words of the vCPUs that a kick makes leave, and of the one whose `kickSeq` their thread sleeps on. */
   private readonly together: readonly number[];
 
-  /** `together`: bases of all vCPUs that share this one's worker. */
-  constructor(words: Int32Array<SharedArrayBuffer>, base: number, together: readonly number[] = [base]) {
+  /**
+   * `together`: bases of all vCPUs that share this one's worker. `exit`: what a kick asks for, bits of EXIT.
+   */
+  constructor(
+    words: Int32Array<SharedArrayBuffer>,
+    base: number,
+    together: readonly number[] = [base],
+    exit: number = EXIT.KICK,
+  ) {
     this.words = words;
+    this.exit = exit;
     this.at = base >>> 2;
     this.together = together.map((b) => b >>> 2);
   }
   kick(): void {
-    const { words, together } = this;
-    for (const at of together) Atomics.or(words, at + OFF.exitRequest, EXIT.KICK);
+    const { words, together, exit } = this;
+    for (const at of together) Atomics.or(words, at + OFF.exitRequest, exit);
     Atomics.add(words, together[0] + OFF.kickSeq, 1);
     Atomics.notify(words, together[0] + OFF.kickSeq);
   }

@@ -13,24 +13,26 @@ export interface InterpreterModule {
 }
 
 /** The module names the size of the memory it is for. */
-const cache = new Map<number, InterpreterModule>();
+const cache = new Map<string, InterpreterModule>();
 const MAX_CACHED = 8;
 
-/** *Thread:* host. `pages`: size of the machine's memory in 64 KiB pages. */
-export function interpreterModule(pages: number): InterpreterModule {
-  let found = cache.get(pages);
+/** *Thread:* host. `pages`: size of the machine's memory in 64 KiB pages. `counting`: for icount. */
+export function interpreterModule(pages: number, counting = false): InterpreterModule {
+  const key = `${pages} ${counting}`;
+  let found = cache.get(key);
   if (found === undefined) {
     const tier0 = buildTier0({
       memoryPages: pages,
       semantics: allSemantics,
       helperId,
       regionSlots: REGION_SLOTS,
+      counting,
     });
     const module = new WebAssembly.Module(tier0.bytes);
     found = { module, table: tier0.handlers.table(), firstRegion: tier0.firstRegion };
     const oldest = cache.keys().next();
     if (cache.size >= MAX_CACHED && !oldest.done) cache.delete(oldest.value);
-    cache.set(pages, found);
+    cache.set(key, found);
   }
   return found;
 }

@@ -4,6 +4,7 @@ import { Cpu, type ApicHooks } from '../cpu/sys/cpu.ts';
 import { CpuModel } from '../cpu/sys/cpuid.ts';
 import { KIND } from '../cpu/sys/exceptions.ts';
 import type { Lapic } from '../hw/intc/lapic.ts';
+import type { Icount, IcountOptions } from '../timer/icount.ts';
 import { lapicMsrNeedsLock } from '../hw/intc/lapic-state.ts';
 import { RegionClient, regionImports } from '../jit/client.ts';
 import { Board, REQUEST } from './board.ts';
@@ -12,10 +13,13 @@ import { modelSpec } from './config.ts';
 import { CPU_WORK } from './cpu-work.ts';
 import { describeDelivery, dumpCpu } from './cpu-dump.ts';
 import { HELPER_TRAITS, helperTable, YIELDING_TRAITS } from './helpers.ts';
+import { IcountRunner } from './icount-runner.ts';
 import { Log } from './log.ts';
 import type { VcpuData } from './messages.ts';
+import { seededRandom } from './seeded-random.ts';
 import { isOptimised, tierUp } from './tier-up.ts';
-import { type Pause, Vcpu, VcpuWorker } from './vcpu.ts';
+import { type Pause, Vcpu } from './vcpu.ts';
+import { VcpuWorker } from './vcpu-worker.ts';
 
 const MSR_APIC_BASE = 0x1b;
 const MSR_TSC_DEADLINE = 0x6e0;
@@ -36,7 +40,8 @@ export class VcpuThread {
     this.log = new Log(data.config.log);
     const { exclusive } = board;
     const worker = new VcpuWorker(board, exclusive, data.table, helperTable(), {
-      ...(data.indices.length > 1 ? YIELDING_TRAITS : HELPER_TRAITS),
+      // with icount PAUSE takes the same way whatever the number of vCPUs
+      ...(data.indices.length > 1 || data.config.icount !== undefined ? YIELDING_TRAITS : HELPER_TRAITS),
       countsJumps: data.jit !== undefined,
     });
     const model = new CpuModel(modelSpec(data.config), data.config);
@@ -55,6 +60,7 @@ export class VcpuThread {
           clock: { readTsc: (out) => board.clocks.readTsc(out) },
           model,
           codeCache: worker.codeCache,
+          counting: data.config.icount !== undefined,
           exclusive: (begin) => (begin ? exclusive.start(index) : exclusive.end(index)),
         }),
     );
@@ -62,6 +68,13 @@ export class VcpuThread {
       const vcpu = this.vcpus.find((v) => v.index === index)!;
       board.throttle.sleep(index, () => vcpu.stopRequested || board.control.quit.load() !== 0);
     });
+    const { seed } = data.config;
+    if (seed !== undefined) {
+      for (const { cpu, index } of this.vcpus) {
+        cpu.env.index = index;
+        cpu.random = seededRandom(cpu.env, BigInt(seed));
+      }
+    }
     if (this.log.has('int')) for (const { cpu } of this.vcpus) this.logDeliveries(cpu);
     const imports = worker.imports();
     const instance = new WebAssembly.Instance(data.module, { env: { memory: data.memory, ...imports } });
@@ -85,9 +98,20 @@ export class VcpuThread {
 
   /** Executes until the machine quits. */
   run(): void {
-    if (this.vcpus.length === 1) this.runOne(this.vcpus[0]);
+    const { icount } = this.board.clocks;
+    const options = this.board.config.icount;
+    if (icount !== undefined && options !== undefined) this.runCounted(icount, options);
+    else if (this.vcpus.length === 1) this.runOne(this.vcpus[0]);
     else this.runInTurn();
     for (const { index } of this.vcpus) this.board.cpuWork.close(index);
+  }
+
+  private runCounted(icount: Icount, options: IcountOptions): void {
+    new IcountRunner(this.board, icount, options, this.vcpus, {
+      prepare: (vcpu) => this.prepare(vcpu),
+      turn: (vcpu) => this.turn(vcpu, true),
+      park: (vcpus) => this.park(vcpus),
+    }).run();
   }
 
   private runOne(vcpu: Vcpu): void {
@@ -152,17 +176,21 @@ export class VcpuThread {
     };
   }
 
-  /** Counts the vCPUs as stopped until they may go on. */
+  /** Counts the vCPUs as stopped until one may go on; with icount, until all may, so that their order stays. */
   private park(vcpus: readonly Vcpu[]): void {
     const { stoppedCpus, quit } = this.board.control;
     stoppedCpus.add(vcpus.length);
     stoppedCpus.notify();
-    while (vcpus.every((v) => v.stopRequested) && quit.load() === 0) {
+    while (this.stopped(vcpus) && quit.load() === 0) {
       const seq = vcpus[0].kickSequence;
       for (const vcpu of vcpus) vcpu.processWork();
-      if (vcpus.every((v) => v.stopRequested) && quit.load() === 0) vcpus[0].sleepUnlessKicked(seq);
+      if (this.stopped(vcpus) && quit.load() === 0) vcpus[0].sleepUnlessKicked(seq);
     }
     stoppedCpus.add(-vcpus.length);
+  }
+  private stopped(vcpus: readonly Vcpu[]): boolean {
+    if (this.board.config.icount !== undefined) return vcpus.some((v) => v.stopRequested);
+    return vcpus.every((v) => v.stopRequested);
   }
 }
 

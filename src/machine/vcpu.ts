@@ -2,18 +2,15 @@
  * One vCPU's execution: decoded-code lookups, interrupts and exceptions between stretches of generated code.
  * Several of these can live in one worker (thread=single).
  */
-import { viewsOf } from '@smp86/atomics-sync';
 import { DECODE } from '../cpu/decode/insn.ts';
 import {
   CODE_TLB_ENTRIES,
   CpuEnv,
+  EXIT,
   INTERRUPT,
-  MMU,
   REASON,
   SCRATCH_OFFSET,
-  TLB_INVALID,
   TLB_SET,
-  tlbSetOffset,
   VCPU_BLOCK_SIZE,
 } from '../cpu/env.ts';
 import { FLAG } from '../cpu/flags.ts';
@@ -21,11 +18,12 @@ import { Cpu, type CpuOptions } from '../cpu/sys/cpu.ts';
 import { apicIdOf } from '../cpu/sys/cpuid.ts';
 import { debugActive, debugTrap, instructionBreakpoint } from '../cpu/sys/debug.ts';
 import { deliver, deliverRaised, interrupt, KIND, nmi } from '../cpu/sys/exceptions.ts';
-import { SCRATCH_DATA_SIZE, dropWriteEntriesOf } from '../cpu/sys/mmu.ts';
+import { SCRATCH_DATA_SIZE } from '../cpu/sys/mmu.ts';
 import { init, powerOn, startUp } from '../cpu/sys/reset.ts';
 import {
   SEG_WORDS,
   VEC,
+  W_BUDGET,
   W_CODE_PAGE,
   W_CODE_SIZE,
   W_EFLAGS,
@@ -34,19 +32,13 @@ import {
   W_IP,
   W_SEGS,
 } from '../cpu/sys/words.ts';
-import { CodeCache } from '../cpu/tier0/code-cache.ts';
-import { callHelper, type Helper } from '../cpu/tier0/helper-call.ts';
-import type { HandlerTable } from '../cpu/tier0/handlers.ts';
-import { OneShot, OneShots } from '../cpu/tier0/one-shots.ts';
+import { OneShot } from '../cpu/tier0/one-shots.ts';
 import { PSEUDO, RECORD_SIZE } from '../cpu/tier0/record.ts';
 import { correctStackFault } from '../cpu/tier0/stack-fault.ts';
-import { type HelperTraits, Translator } from '../cpu/tier0/translate.ts';
-import type { Tier0Imports } from '../cpu/tier0/build.ts';
-import type { RegionClient } from '../jit/client.ts';
 import { MAX_REFUSALS, REGION, RETURN_CACHE, RETURN_CACHE_SIZE } from '../jit/layout.ts';
 import type { Board } from './board.ts';
-import type { Exclusive } from './exclusive.ts';
 import { setFirmwareMtrrs } from './firmware-mtrrs.ts';
+import type { VcpuWorker } from './vcpu-worker.ts';
 
 const I = {
   exitRequest: CpuEnv.offsetOf('exitRequest') >>> 2,
@@ -68,102 +60,7 @@ const WHILE_WAITING_FOR_SIPI = INTERRUPT.INIT | INTERRUPT.SIPI | INTERRUPT.TLB_F
 const INHIBIT_DEBUG = 2;
 
 /** Why `execute` came back. */
-export type Pause = 'stop' | 'halted' | 'shutdown' | 'yield';
-
-/** What the vCPUs of one worker share: translator, code cache, generated code. */
-export class VcpuWorker {
-  readonly board: Board;
-  readonly exclusive: Exclusive;
-  readonly translator: Translator;
-  readonly codeCache: CodeCache;
-  readonly vcpus: Vcpu[] = [];
-  readonly helpers: readonly (Helper | undefined)[];
-  readonly oneShots = new OneShots();
-  private readonly byBase = new Map<number, Vcpu>();
-  run: (env: number, record: number) => number = () => REASON.HALT;
-  /** Tier 1, unless it is off. */
-  regions: RegionClient | undefined;
-
-  constructor(
-    board: Board,
-    exclusive: Exclusive,
-    handlers: HandlerTable,
-    helpers: readonly (Helper | undefined)[],
-    traits: HelperTraits,
-  ) {
-    this.board = board;
-    this.exclusive = exclusive;
-    this.translator = new Translator(handlers, traits);
-    this.helpers = helpers;
-    const { layout, buffer } = board;
-    const cache = { base: layout.codeCache, size: layout.codeCacheSize, codeMap: layout.codeMap };
-    this.codeCache = new CodeCache(buffer, cache, this.translator, {
-      pageBecomesCode: (hostPage) => this.pageBecomesCode(hostPage),
-      exclusively: (body) => this.exclusively(body),
-      regionsDropped: () => {
-        for (const s of board.signals) s.kick();
-      },
-    });
-    board.memoryWritten = (host, length) => this.codeCache.written(host, length);
-  }
-
-  private get selfIndex(): number {
-    return this.board.currentCpu;
-  }
-  private pageBecomesCode(hostPage: number): void {
-    const { board, exclusive } = this;
-    const self = this.selfIndex;
-    exclusive.start(self);
-    for (let i = 0; i < board.config.cpus; i++) {
-      dropWriteEntriesOf(board.buffer, board.layout.vcpus + i * VCPU_BLOCK_SIZE, (hostPage << 12) >>> 0);
-    }
-    exclusive.end(self);
-  }
-  private exclusively(body: () => void): void {
-    const self = this.selfIndex;
-    this.exclusive.start(self);
-    body();
-    for (let i = 0; i < this.board.config.cpus; i++) {
-      this.dropCodeEntries(i);
-      this.board.signals[i].interrupt(INTERRUPT.CODE_FLUSH);
-    }
-    this.exclusive.end(self);
-  }
-  private dropCodeEntries(index: number): void {
-    dropCodeEntriesOf(this.board.buffer, this.board.layout.vcpus + index * VCPU_BLOCK_SIZE);
-  }
-
-  add(vcpu: Vcpu): void {
-    this.vcpus.push(vcpu);
-    this.byBase.set(vcpu.cpu.base, vcpu);
-  }
-  /** Functions that the tier 0 module imports. */
-  imports(): Tier0Imports {
-    // the common case of one vCPU in a worker needs no look-up
-    const cpuOf = (env: number): Cpu => (this.vcpus.length === 1 ? this.vcpus[0] : this.byBase.get(env)!).cpu;
-    return {
-      slowLoad: (env, size) => cpuOf(env).mmu.slowLoad(size),
-      slowStore: (env, size) => cpuOf(env).mmu.slowStore(size),
-      rmwBegin: (env, size) => cpuOf(env).mmu.rmwBegin(size),
-      rmwCommit: (env, size) => cpuOf(env).mmu.rmwCommit(size),
-      helper: (env, id, size) => this.helpers[id]!(cpuOf(env), size),
-      helperRecord: (env, record) => callHelper(cpuOf(env), record, this.helpers),
-      exclusive: (_env, begin) => {
-        if (begin) this.exclusive.start(this.selfIndex);
-        else this.exclusive.end(this.selfIndex);
-      },
-    };
-  }
-}
-
-/** Makes a vCPU look all its code up again. The vCPU stands still. */
-function dropCodeEntriesOf(buffer: SharedArrayBuffer, base: number): void {
-  const { u32 } = viewsOf(buffer);
-  for (let set = 0; set < MMU.COUNT; set++) {
-    const first = (base + tlbSetOffset(set) + TLB_SET.CODE) >>> 2;
-    for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) u32[t] = TLB_INVALID;
-  }
-}
+export type Pause = 'stop' | 'halted' | 'shutdown' | 'yield' | 'budget';
 
 /** *Thread:* the worker that runs it. */
 export class Vcpu {
@@ -236,22 +133,32 @@ export class Vcpu {
   }
 
   /**
-   * Executes guest code until the vCPU halts, is asked to stop, or shuts down. With `once` it also comes back
-   * after a kick (round robin).
+   * Executes guest code until the vCPU halts, is asked to stop, or shuts down. With `once` (round robin) it also comes
+   * back after a kick; with icount only at PAUSE, and when the budget is used up.
    */
   execute(once = false): Pause {
     const { worker, index, i32, w } = this;
+    const { icount } = this.board.clocks;
     this.board.currentCpu = index;
     worker.exclusive.execStart(index);
     try {
       let first = true;
       for (;;) {
-        Atomics.store(i32, w + I.exitRequest, 0);
+        const exit = Atomics.exchange(i32, w + I.exitRequest, 0);
         if (this.word(I.stopRequested) !== 0) return 'stop';
-        if (!first && once) return 'yield';
+        if (!first) {
+          if (once && (icount === undefined || (exit & EXIT.YIELD) !== 0)) return 'yield';
+          if (icount !== undefined) {
+            // timers may have been armed by other threads
+            icount.refresh();
+            if (this.exhausted()) return 'budget';
+          }
+        }
         worker.exclusive.execEnd(index);
-        this.processWork();
+        const worked = this.processWork();
         worker.exclusive.execStart(index);
+        // work may take long: kicks that came meanwhile must not end the turn before it has begun
+        if (worked) continue;
         if (Atomics.load(i32, w + I.interruptRequest) !== 0) this.takeRequests();
         if (this.word(I.halted) !== 0) return 'halted';
         if (this.shutdown || !this.runUntilExit()) return 'shutdown';
@@ -263,9 +170,12 @@ export class Vcpu {
     }
   }
 
-  /** Runs what other threads have queued. Not in guest code. */
-  processWork(): void {
-    this.board.cpuWork.process(this.index);
+  /** Runs what other threads have queued; false: there was nothing. Not in guest code. */
+  processWork(): boolean {
+    const { cpuWork } = this.board;
+    if (!cpuWork.pending(this.index)) return false;
+    cpuWork.process(this.index);
+    return true;
   }
 
   /** Runs generated code until a kick, a halt, or an event that interrupts must be looked at for. False: triple fault. */
@@ -275,7 +185,7 @@ export class Vcpu {
     /** One-shot code to begin with, or 0: the code at ip. */
     let record = 0;
     for (;;) {
-      if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) return this.step();
+      if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) return this.exhausted() || this.step();
       const reason = worker.run(base, record);
       record = 0;
       switch (reason) {
@@ -288,6 +198,7 @@ export class Vcpu {
           record = this.lookup();
           break;
         case REASON.EXCEPTION:
+          this.uncount();
           if (!this.raised()) return false;
           if (this.interruptible()) return true;
           break;
@@ -314,6 +225,17 @@ export class Vcpu {
       if (!this.raised()) return false;
       if (this.interruptible()) return true;
     }
+  }
+
+  // --- icount ---
+
+  /** No instruction may be executed any more: `execute` ends the turn. */
+  private exhausted(): boolean {
+    return this.cpu.counting && this.cpu.i32[this.w + W_BUDGET] <= 0;
+  }
+  /** The instruction that faulted was not executed. */
+  private uncount(): void {
+    if (this.cpu.counting) this.cpu.i32[this.w + W_BUDGET]++;
   }
 
   // --- tier 1 ---
@@ -408,6 +330,7 @@ export class Vcpu {
     const ip = cpu.get(W_IP);
     switch (worker.run(cpu.base, record)) {
       case REASON.EXCEPTION:
+        this.uncount();
         return this.raised();
       case REASON.SPECIAL:
         return false;

@@ -37,6 +37,8 @@ export const VIRTUAL_MODE = {
   HOST: 0,
   /** VIRTUAL is a number that changes only by `setVirtual` (tests). */
   MANUAL: 1,
+  /** VIRTUAL is made of executed instructions; see icount.ts. */
+  ICOUNT: 2,
 } as const;
 export type VirtualMode = (typeof VIRTUAL_MODE)[keyof typeof VIRTUAL_MODE];
 
@@ -78,6 +80,14 @@ export const ClockState = struct({
   tscHz: atomicNs,
   /** TSC less scaled VIRTUAL. */
   tscOffset: atomicNs,
+  /** Mode ICOUNT: instructions executed; ns to add to what they are worth; log2 of an instruction's ns. */
+  icountInstructions: atomicNs,
+  icountBias: atomicNs,
+  icountShift: atomicI32,
+  /** VIRTUAL_RT when the warp began; -1: none. */
+  icountWarpStart: atomicNs,
+  /** VIRTUAL less VIRTUAL_RT at the last adjustment. */
+  icountLastDelta: atomicNs,
   pad1: padTo(64),
   /** Per clock type: 1 when its timers may run. */
   enabled: array(atomicI32, CLOCK_COUNT),

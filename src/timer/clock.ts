@@ -26,6 +26,7 @@ import {
   type VirtualMode,
 } from './clock-state.ts';
 import { ClockError } from './errors.ts';
+import { Icount, type IcountOptions } from './icount.ts';
 import { chooseStartSecond, type HostSource, SystemTime } from './host-time.ts';
 import { type ListClock } from './timer-list.ts';
 import { SharedTimer, type TimerOptions } from './timer.ts';
@@ -37,6 +38,8 @@ export interface ClockOptions extends Partial<ClockLimits> {
   readonly source?: HostSource;
   readonly callbacks?: CallbackRegistry;
   readonly virtualMode?: VirtualMode;
+  /** With mode ICOUNT: the shift; default 0. */
+  readonly icountShift?: IcountOptions['shift'];
   /** TSC ticks per second of VIRTUAL; default 1e9. */
   readonly tscHz?: number;
 }
@@ -54,6 +57,8 @@ export class ClockSystem implements ListClock {
   readonly buffer: SharedArrayBuffer;
   readonly offset: number;
   readonly layout: ClockLayout;
+  /** In mode ICOUNT. */
+  readonly icount: Icount | undefined;
   readonly #source: HostSource;
   readonly #state: ClockStateView;
   readonly #groups: (TimerGroup | undefined)[] = [];
@@ -83,6 +88,7 @@ export class ClockSystem implements ListClock {
     state.wallBaseMs = Math.floor(source.wallMs() / 1000) * 1000;
     state.hostOffset.store((source.wallMs() - state.wallBaseMs) * 1e6 - source.monotonic());
     state.virtualMode.store(options.virtualMode ?? VIRTUAL_MODE.HOST);
+    Icount.init(state, options.icountShift ?? 0);
     state.tscHz.store(options.tscHz ?? 1e9);
     for (let type = 0; type < CLOCK_COUNT; type++) state.enabled[type].store(type === CLOCK.VIRTUAL ? 0 : 1);
     state.freeTimer = -1;
@@ -125,6 +131,7 @@ export class ClockSystem implements ListClock {
     this.#ops = opsFor(buffer);
     this.#state = ClockState.at(buffer, offset);
     this.#places = new Int32Array(buffer, offset + layout.places, layout.maxTimers);
+    if (this.virtualMode === VIRTUAL_MODE.ICOUNT) this.icount = new Icount(this.#state, this);
     this.#views = CLOCK_NAMES.map((_, type) => new ClockView(this, type as ClockType));
   }
 
@@ -161,6 +168,7 @@ export class ClockSystem implements ListClock {
 
   /** TSC: VIRTUAL in ticks of `tscHz`; never decreases. *Thread:* any. *Lock:* none. */
   ticks(): number {
+    this.icount?.fold();
     const state = this.#state;
     for (;;) {
       const seq = state.ticksSeq.readBegin();
@@ -190,7 +198,17 @@ export class ClockSystem implements ListClock {
 
   #virtual(): number {
     if (this.#state.virtualMode.load() === VIRTUAL_MODE.MANUAL) return this.#state.manualVirtual.load();
-    return this.#virtualRt();
+    return this.icount === undefined ? this.#virtualRt() : this.#instructionTime(this.icount);
+  }
+
+  #instructionTime(icount: Icount): number {
+    icount.fold();
+    const { ticksSeq } = this.#state;
+    for (;;) {
+      const seq = ticksSeq.readBegin();
+      const now = icount.virtualUnlocked();
+      if (!ticksSeq.readRetry(seq)) return now;
+    }
   }
 
   #virtualRt(): number {
@@ -212,6 +230,7 @@ export class ClockSystem implements ListClock {
 
   #virtualUnlocked(): number {
     const state = this.#state;
+    if (this.icount !== undefined) return this.icount.virtualUnlocked();
     return state.virtualMode.load() === VIRTUAL_MODE.MANUAL
       ? state.manualVirtual.load()
       : this.#virtualRtUnlocked();
@@ -283,7 +302,7 @@ export class ClockSystem implements ListClock {
    */
   setVirtual(ns: number): void {
     if (this.virtualMode !== VIRTUAL_MODE.MANUAL) {
-      throw new ClockError('not-manual', 'VIRTUAL is driven by the host');
+      throw new ClockError('not-manual', 'VIRTUAL is not set by hand');
     }
     this.#change(() => this.#state.manualVirtual.store(Math.floor(ns)));
     this.#notify(CLOCK.VIRTUAL);
@@ -319,7 +338,7 @@ export class ClockSystem implements ListClock {
     const before = this.#scale(virtual);
     apply();
     const after = this.#scale(
-      state.virtualMode.load() === VIRTUAL_MODE.MANUAL ? this.#virtualUnlocked() : virtual,
+      state.virtualMode.load() === VIRTUAL_MODE.HOST ? virtual : this.#virtualUnlocked(),
     );
     if (after < before) state.tscOffset.store(state.tscOffset.load() + (before - after));
     state.ticksSeq.writeEnd();
@@ -328,7 +347,7 @@ export class ClockSystem implements ListClock {
 
   /** True when the value of clock `type` does not grow at present. *Thread:* any. */
   standsStill(type: ClockType): boolean {
-    if (type === CLOCK.VIRTUAL && this.virtualMode === VIRTUAL_MODE.MANUAL) return true;
+    if (type === CLOCK.VIRTUAL && this.virtualMode !== VIRTUAL_MODE.HOST) return true;
     return (type === CLOCK.VIRTUAL || type === CLOCK.VIRTUAL_RT) && !this.ticksEnabled;
   }
 
@@ -382,6 +401,23 @@ export class ClockSystem implements ListClock {
     for (let g = 0; g < this.layout.maxGroups; g++) {
       const group = this.#usedGroup(g);
       if (group !== undefined) soonest = Math.min(soonest, group.lists[type].deadlineOf(mask));
+    }
+    return soonest;
+  }
+
+  /**
+   * icount: ns until the earliest VIRTUAL timer whose attributes are all in `mask`. Those of the main loop's group
+   * count when they are due; of another group its thread is told, since nobody waits for it.
+   * *Thread:* executing.
+   */
+  virtualDeadline(mask: number = ALL_ATTRIBUTES): number {
+    let soonest = this.mainGroup.lists[CLOCK.VIRTUAL].deadlineOf(mask);
+    for (let g = 1; g < this.layout.maxGroups; g++) {
+      const group = this.#usedGroup(g);
+      if (group === undefined || group.lists[CLOCK.VIRTUAL].head === Infinity) continue;
+      const deadline = group.lists[CLOCK.VIRTUAL].deadlineOf(mask);
+      if (deadline > 0) soonest = Math.min(soonest, deadline);
+      else group.notifier.notify();
     }
     return soonest;
   }

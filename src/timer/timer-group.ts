@@ -1,5 +1,5 @@
 /** A timer list group: the four lists, one per clock, that one thread runs, and how to wake that thread. */
-import type { ClockLayout, TimerGroupStateView } from './clock-state.ts';
+import { CLOCK, type ClockLayout, type TimerGroupStateView } from './clock-state.ts';
 import { Notifier } from './notifier.ts';
 import { type ListClock, TimerList } from './timer-list.ts';
 
@@ -18,10 +18,13 @@ export class TimerGroup {
   /** Wakes the owner. */
   readonly notifier: Notifier;
   readonly #state: TimerGroupStateView;
+  /** icount: the main loop leaves its VIRTUAL timers to the thread that executes guest code. */
+  readonly #leavesVirtual: boolean;
 
   constructor(home: GroupHome, index: number, state: TimerGroupStateView) {
     this.index = index;
     this.#state = state;
+    this.#leavesVirtual = index === 0 && home.icount !== undefined;
     this.notifier = new Notifier(state.notifier);
     this.lists = state.lists.map(
       (list, type) =>
@@ -37,13 +40,15 @@ export class TimerGroup {
   /** Ns until the owner has a timer to run: 0 now, `Infinity` none. *Thread:* any. *Lock:* none. */
   deadline(): number {
     const lists = this.lists;
-    return Math.min(lists[0].deadline(), lists[1].deadline(), lists[2].deadline(), lists[3].deadline());
+    const virtual = this.#leavesVirtual ? Infinity : lists[1].deadline();
+    return Math.min(lists[0].deadline(), virtual, lists[2].deadline(), lists[3].deadline());
   }
 
   /** Runs what is due on all four clocks; see `TimerList.run`. *Thread:* owner. */
   run(): boolean {
     let progress = false;
     for (let type = 0; type < 4; type++) {
+      if (this.#leavesVirtual && type === CLOCK.VIRTUAL) continue;
       if (this.lists[type].run()) progress = true;
     }
     return progress;

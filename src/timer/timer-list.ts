@@ -9,6 +9,7 @@ import { viewsOf, type Event, type Mutex } from '@smp86/atomics-sync';
 import { threadId } from 'node:worker_threads';
 import type { CallbackRegistry } from './callback-registry.ts';
 import {
+  CLOCK,
   CLOCK_NAMES,
   type ClockLayout,
   type ClockType,
@@ -17,6 +18,7 @@ import {
   TimerState,
 } from './clock-state.ts';
 import { ClockError } from './errors.ts';
+import type { Icount } from './icount.ts';
 import type { Notifier } from './notifier.ts';
 
 /** Identifies a thread in shared memory; 0 is none. */
@@ -32,6 +34,8 @@ export interface ListClock {
   /** True when the clock's value does not grow by itself at present. */
   standsStill(type: ClockType): boolean;
   readonly callbacks: CallbackRegistry;
+  /** Absent: VIRTUAL is not made of instructions. */
+  readonly icount?: Icount | undefined;
 }
 
 const EXPIRE = TimerState.offsetOf('expire') >>> 3;
@@ -97,6 +101,12 @@ export class TimerList {
 
   /** Wakes the owner so that it computes its deadline afresh. *Thread:* any. *Lock:* none. */
   notify(): void {
+    const { icount } = this.#clock;
+    if (icount !== undefined && this.type === CLOCK.VIRTUAL) {
+      icount.rearmed(this.head);
+      // those of the main loop's group are run by the thread that executes guest code
+      if (this.index === CLOCK.VIRTUAL) return;
+    }
     this.#notifier.notify();
   }
 
@@ -146,7 +156,7 @@ export class TimerList {
     this.#lock.lock();
     const isHead = this.#set(timer, when);
     this.#lock.unlock();
-    if (isHead) this.#notifier.notify();
+    if (isHead) this.notify();
   }
 
   /** As `mod`, but does nothing when the timer is pending at `expire` or before. */
@@ -157,7 +167,7 @@ export class TimerList {
     const place = this.#places[timer];
     if (place === 0 || when < this.#heap[(place - 1) * HEAP_ENTRY]) isHead = this.#set(timer, when);
     this.#lock.unlock();
-    if (isHead) this.#notifier.notify();
+    if (isHead) this.notify();
   }
 
   /** Disarms timer `timer`, pending or not. Does not wait for its callback and notifies no one. */

@@ -85,7 +85,8 @@ export async function runQemu(
   options: readonly string[],
   timeoutMs: number,
 ): Promise<BareResult> {
-  const args = ['-accel', 'tcg,thread=multi', '-monitor', 'none', ...commandLine(kernel, options)];
+  const accel = options.includes('-accel') ? [] : ['-accel', 'tcg,thread=multi'];
+  const args = [...accel, '-monitor', 'none', ...commandLine(kernel, options)];
   const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
   child.stdout.on('data', (data: Buffer) => (output += data.toString('latin1')));

@@ -178,6 +178,63 @@ test('the first accelerator that exists is taken', () => {
   expect(parseOptions(['-machine', 'pc,accel=kvm:tcg']).accel.thread).toBe('multi');
 });
 
+test('icount has its shift, and one thread for all vCPUs', () => {
+  expect(parseOptions(['-icount', '3'])).toMatchObject({
+    icount: { shift: 3, align: false, sleep: true },
+    accel: { thread: 'single', jit: false },
+  });
+  expect(parseOptions(['-icount', 'shift=auto', '-accel', 'tcg'])).toMatchObject({
+    icount: { shift: 'auto', align: false, sleep: true },
+    accel: { thread: 'single' },
+  });
+  expect(parseOptions(['-icount', 'shift=0,align=on']).icount).toEqual({
+    shift: 0,
+    align: true,
+    sleep: true,
+  });
+  expect(parseOptions(['-icount', 'shift=10,sleep=off']).icount).toEqual({
+    shift: 10,
+    align: false,
+    sleep: false,
+  });
+  expect(parseOptions(['-accel', 'tcg,thread=multi'])).not.toHaveProperty('icount');
+});
+
+test.each([
+  ['shift=11', 'shift must be from 0 to 10'],
+  ['shift=-1', "shift must be a number, not '-1'"],
+  ['shift=foo', "shift must be a number, not 'foo'"],
+  ['align=on', 'shift=N or shift=auto is missing'],
+  ['shift=1,align=on,sleep=off', 'align=on and sleep=off are incompatible'],
+  ['shift=auto,align=on', 'shift=auto and align=on are incompatible'],
+  ['shift=auto,sleep=off', 'shift=auto and sleep=off are incompatible'],
+  ['shift=1,foo=bar', "unknown parameter 'foo' (known: shift, align, sleep)"],
+  ['shift=1,rr=record,rrfile=x', 'rr= (record and replay) is not yet supported'],
+  ['shift=1,rrfile=x', 'rrfile= (record and replay) is not yet supported'],
+])('-icount %s is refused', (text, reason) => {
+  expect(message('-icount', text)).toBe(`smp86: -icount ${text}: ${reason}`);
+});
+
+test('icount goes neither with thread=multi nor with tier 1', () => {
+  for (const args of [
+    ['-icount', '1', '-accel', 'tcg,thread=multi'],
+    ['-accel', 'tcg,thread=multi', '-icount', '1'],
+  ]) {
+    expect(message(...args)).toBe('smp86: -accel tcg,thread=multi: icount needs thread=single');
+  }
+  expect(message('-icount', '1', '-accel', 'tcg,jit=on')).toBe(
+    'smp86: -accel tcg,jit=on: icount and jit=on are incompatible',
+  );
+});
+
+test('the seed is a number of 64 bits', () => {
+  expect(parseOptions(['-seed', '0x10']).seed).toBe('16');
+  expect(parseOptions(['-seed', '18446744073709551615']).seed).toBe('18446744073709551615');
+  for (const text of ['foo', '-1', '18446744073709551616', '']) {
+    expect(message('-seed', text)).toBe(`smp86: -seed ${text}: must be a number below 2^64`);
+  }
+});
+
 test('CPU features are switched by sign or value; minus wins over plus, plus over =', () => {
   const { cpu } = parseOptions(['-cpu', 'max,-a,+a,b=off,+b,c=on,c=off,D_1']);
   expect(cpu).toEqual({ model: 'max', features: { a: false, b: true, c: false, 'd-1': true } });

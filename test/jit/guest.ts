@@ -13,7 +13,7 @@ import { REGION, REGION_SLOTS, RETURN_CACHE, RETURN_CACHE_SIZE } from '../../src
 import { findRegion, type Region } from '../../src/jit/region.ts';
 import { buildRegionModule, isCompilable } from '../../src/jit/region-module.ts';
 import { operandKinds, semanticName } from '../../src/cpu/sem/select.ts';
-import type { VcpuWorker } from '../../src/machine/vcpu.ts';
+import type { VcpuWorker } from '../../src/machine/vcpu-worker.ts';
 import { type Case, CODE, type Outcome, PAGE } from '../oracle/format.ts';
 import { Guest } from '../oracle/guest.ts';
 

@@ -23,7 +23,8 @@ import type { Board } from '../../src/machine/board.ts';
 import { Exclusive, ExclusiveState } from '../../src/machine/exclusive.ts';
 import { HELPER_TRAITS, helperId, helperTable } from '../../src/machine/helpers.ts';
 import { VcpuSignals } from '../../src/machine/signals.ts';
-import { Vcpu, VcpuWorker } from '../../src/machine/vcpu.ts';
+import { Vcpu } from '../../src/machine/vcpu.ts';
+import { VcpuWorker } from '../../src/machine/vcpu-worker.ts';
 import {
   AREAS,
   type Case,
@@ -143,6 +144,7 @@ export class Guest {
       memoryWritten: () => {},
       signals: [new VcpuSignals(views.i32, vcpus)],
       cpuWork: { pending: () => false, process: () => {} },
+      clocks: { icount: undefined },
     } as unknown as Board;
     const exclusive = new Exclusive(buffer, exclusiveAt, vcpus, 1);
     const tier0 = buildTier0({ memoryPages: pages, semantics: allSemantics, helperId });

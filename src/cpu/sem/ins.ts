@@ -119,12 +119,25 @@ export interface Ins {
   jumpRelative(): void;
   /** i64: the instruction pointer of the next instruction. */
   nextIp(): Expr;
-  /** Leaves with this instruction's own ip when an exit is requested: between two steps of a repeated instruction. */
+  /**
+   * Before a further step of a repeated instruction: leaves with this instruction's own ip when an exit is requested or
+   * the budget is used up.
+   */
   interruptible(): void;
+  /** Present when instructions are counted, and of a repeated one each step. */
+  readonly steps?: StepCounter | undefined;
   /** Goes on with the next instruction, from the middle of the code. */
   next(): void;
   /** After a change that the code-lookup or MMU depends on: continue at the next instruction, looked up afresh. */
   endBlock(): void;
+}
+
+/** Counts the steps of a repeated instruction beyond the first, but for those that `interruptible` let go on. */
+export interface StepCounter {
+  /** i64, bound: how many the budget has, at least 0. */
+  left(): Expr;
+  /** `n` (i64) were done. */
+  done(n: Expr): void;
 }
 
 /** An i32 or i64 constant of the type that values of `size` bytes have. */

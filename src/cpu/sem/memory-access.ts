@@ -33,6 +33,8 @@ export interface Runtime {
   readonly helper: FuncRef;
   /** Number of a helper by instruction name. */
   helperId(name: string): number;
+  /** Instructions are counted (icount). */
+  readonly counting: boolean;
 }
 
 const PAGE_MASK = -4096n;

@@ -61,7 +61,16 @@ function repeat(ins: Ins, op: StringOperation, once: (done: Label) => void): voi
     f.loop((again) => {
       once(done);
       // a repetition that is complete must not be left to run again: CMPS and SCAS have flags to set
-      f.brIf(done, op.count().eqz());
+      const { steps } = ins;
+      if (steps !== undefined) {
+        // finding that the count is used up is a step like the others, and takes its place even in an empty budget
+        f.if(op.count().eqz(), () => {
+          steps.done(i64(1));
+          f.br(done);
+        });
+      } else {
+        f.brIf(done, op.count().eqz());
+      }
       ins.interruptible();
       f.br(again);
     });
@@ -88,6 +97,11 @@ function bulkWanted(ins: Ins, op: StringOperation): Expr {
     .and(ins.envLoad('i32', EXIT_REQUEST).eqz());
 }
 
+/** Elements that are left, as far as the budget goes. */
+function affordable(ins: Ins, op: StringOperation): Expr {
+  return ins.steps === undefined ? op.count() : minimum(ins, op.count(), ins.steps.left());
+}
+
 /** The bulk part of REP MOVS: as many elements as lie in one source page and one destination page. */
 function bulkMove(ins: Ins, op: StringOperation): void {
   const { f, size } = ins;
@@ -96,7 +110,7 @@ function bulkMove(ins: Ins, op: StringOperation): void {
     const destination = op.destination();
     const n = minimum(
       ins,
-      op.count(),
+      affordable(ins, op),
       minimum(ins, elementsInPage(source, size), elementsInPage(destination, size)),
     );
     const bytes = f.let(n.mul(size));
@@ -110,6 +124,7 @@ function bulkMove(ins: Ins, op: StringOperation): void {
         op.advance(REG.SI, bytes);
         op.advance(REG.DI, bytes);
         op.countDown(n);
+        ins.steps?.done(n);
       });
     });
   });
@@ -120,7 +135,7 @@ function bulkStore(ins: Ins, op: StringOperation): void {
   const { f, size } = ins;
   f.if(bulkWanted(ins, op), () => {
     const destination = op.destination();
-    const n = minimum(ins, op.count(), elementsInPage(destination, size));
+    const n = minimum(ins, affordable(ins, op), elementsInPage(destination, size));
     const to = ins.tlbAddress(destination, 1, true);
     f.if(to.ne(0).and(n.ne(0)), () => {
       const value = f.let(ins.reg(REG.AX));
@@ -147,6 +162,7 @@ function bulkStore(ins: Ins, op: StringOperation): void {
       );
       op.advance(REG.DI, bytes);
       op.countDown(n);
+      ins.steps?.done(n);
     });
   });
 }

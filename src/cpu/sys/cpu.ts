@@ -87,6 +87,8 @@ export interface CpuOptions {
   onModeChange?: () => void;
   /** Between `exclusive(true)` and `exclusive(false)` all other vCPUs stand still. Absent: there are none. */
   exclusive?: (begin: boolean) => void;
+  /** Instructions are counted (icount). */
+  counting?: boolean;
   /** Source of RDRAND and RDSEED: an unsigned 32-bit number. Absent: the host's generator. */
   random?: () => number;
 }
@@ -119,6 +121,7 @@ export class Cpu {
   onModeChange: () => void;
   exclusive: (begin: boolean) => void;
   random: () => number;
+  readonly counting: boolean;
   /** Told of each exception and interrupt before it is delivered (a log); kind: KIND of exceptions.ts. */
   onDelivery: ((vector: number, error: number, kind: number) => void) | undefined = undefined;
   /** A pair of words for hooks that return 64 bits. */
@@ -151,6 +154,7 @@ export class Cpu {
     this.onModeChange = options.onModeChange ?? (() => {});
     this.exclusive = options.exclusive ?? (() => {});
     this.random = options.random ?? hostRandom;
+    this.counting = options.counting ?? false;
     this.scratchArea = options.base + SCRATCH_OFFSET;
     this.mmu = new Mmu(this);
   }

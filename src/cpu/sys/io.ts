@@ -7,7 +7,19 @@ import { FLAG } from '../flags.ts';
 import type { Cpu } from './cpu.ts';
 import { noteIo } from './debug.ts';
 import { IMPLICIT } from './segments.ts';
-import { ATTR, REG, SEG_ATTR, SEG_BASE, SEG_LIMIT, STATUS, VEC, W_EFLAGS, W_SCRATCH, W_TR } from './words.ts';
+import {
+  ATTR,
+  REG,
+  SEG_ATTR,
+  SEG_BASE,
+  SEG_LIMIT,
+  STATUS,
+  VEC,
+  W_BUDGET,
+  W_EFLAGS,
+  W_SCRATCH,
+  W_TR,
+} from './words.ts';
 
 const W_EXIT_REQUEST = CpuEnv.offsetOf('exitRequest') >>> 2;
 
@@ -111,10 +123,16 @@ export function portString(cpu: Cpu, size: number, input: boolean): number {
   for (let steps = 0; ; steps++) {
     if (repeated) {
       const left = wideLo(cpu, REG.CX, addressSize);
-      if (left === 0 && (addressSize !== 8 || cpu.regHigh(REG.CX) === 0)) return STATUS.NEXT;
-      if (steps >= MAX_STEPS || (steps > 0 && Atomics.load(cpu.i32, w + W_EXIT_REQUEST) !== 0)) {
+      const over = left === 0 && (addressSize !== 8 || cpu.regHigh(REG.CX) === 0);
+      if (!over && steps > 0 && (steps >= MAX_STEPS || Atomics.load(cpu.i32, w + W_EXIT_REQUEST) !== 0)) {
         return STATUS.LOOKUP;
       }
+      // each further step is counted, and finding the count used up too; see sem/string.ts
+      if (steps > 0 && --cpu.i32[w + W_BUDGET] < 0 && cpu.counting && !over) {
+        cpu.i32[w + W_BUDGET]++;
+        return STATUS.LOOKUP;
+      }
+      if (over) return STATUS.NEXT;
     }
     const offset = wideLo(cpu, pointer, addressSize);
     const sum = baseLo + offset;

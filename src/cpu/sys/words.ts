@@ -51,6 +51,7 @@ export const W_TSC_ADJUST = word('tscAdjust');
 export const W_APIC_BASE = word('apicBase');
 export const W_PDPTE = word('pdpte');
 export const W_INHIBIT = word('inhibit');
+export const W_BUDGET = word('budget');
 export const W_NMI_MASKED = word('nmiMasked');
 export const W_STAT_TLB_FILLS = word('statTlbFills');
 

@@ -14,7 +14,7 @@ import { emitFpuCheck } from '../sem/fpu-check.ts';
 import type { Semantics } from '../sem/ins.ts';
 import { FLAG_OFFSETS, type MainLoop, type Runtime, STATUS, Tier0Ins, tlbIndex } from './context.ts';
 import { type HandlerForm, HandlerSet, hotKeys } from './handlers.ts';
-import { PSEUDO, RECORD, RECORD_SIZE } from './record.ts';
+import { FIRST_INSTRUCTION, PSEUDO, RECORD, RECORD_SIZE } from './record.ts';
 
 const OFF = {
   tlbSet: CpuEnv.offsetOf('tlbSet'),
@@ -30,6 +30,7 @@ const OFF = {
   jumpTarget: CpuEnv.offsetOf('jumpTarget'),
   exitRequest: CpuEnv.offsetOf('exitRequest'),
   exitDetail: CpuEnv.offsetOf('exitDetail'),
+  budget: CpuEnv.offsetOf('budget'),
   excVector: CpuEnv.offsetOf('excVector'),
   excError: CpuEnv.offsetOf('excError'),
   csBase: CpuEnv.offsetOf('segs') + SEG.CS * Segment.size,
@@ -66,6 +67,8 @@ interface Options {
   readonly hot?: Iterable<string>;
   /** Table entries for regions of tier 1. */
   readonly regionSlots?: number;
+  /** Each instruction takes 1 from `env.budget`; what finds nothing left is not executed: REASON.BUDGET. */
+  readonly counting?: boolean;
 }
 
 /** What a region's table entry is until the worker has its module. */
@@ -78,6 +81,15 @@ function missingRegion(m: ModuleBuilder): FuncRef {
   f.ret(i32(STATUS.EXIT + REASON.REGION));
   return f;
 }
+
+/** Of the runtime, what a module of tier 1 imports from elsewhere or does not need. */
+const NOT_EXPORTED: ReadonlySet<string> = new Set<keyof Runtime>([
+  'helper',
+  'exclusive',
+  'rmwCommit',
+  'helperId',
+  'counting',
+]);
 
 type Imports = Record<keyof Tier0Imports, FuncRef>;
 
@@ -289,12 +301,18 @@ function emitMain(
                   f.set(record, load('i32', record, RECORD.CHAIN));
                   f.br(dispatchLabel);
                 };
+                // unlike other instructions that fault these count: what counted them is taken back at every fault
+                const countFault = (): void => {
+                  if (runtime.counting) f.store(4, env, OFF.budget, load('i32', env, OFF.budget).sub(1));
+                };
                 pseudo[PSEUDO.UNDEFINED] = () => {
+                  countFault();
                   f.store(4, env, OFF.excVector, i32(INVALID_OPCODE));
                   f.store(4, env, OFF.excError, i32(-1));
                   f.br(faultLabel);
                 };
                 pseudo[PSEUDO.TOO_LONG] = () => {
+                  countFault();
                   f.store(4, env, OFF.excVector, i32(GENERAL_PROTECTION));
                   f.store(4, env, OFF.excError, i32(0));
                   f.br(faultLabel);
@@ -333,7 +351,15 @@ function emitMain(
                     f.br(nextLabel);
                   }),
                 ];
-                f.switch(load('i32_16u', record), cases, callCold);
+                let handler = load('i32_16u', record);
+                if (runtime.counting) {
+                  handler = f.copy(handler);
+                  const counts = handler.geU(FIRST_INSTRUCTION);
+                  const budget = f.copy(load('i32', env, OFF.budget).sub(counts));
+                  f.if(budget.ltS(0), () => leaveAt(REASON.BUDGET, recordLinear()), undefined, false);
+                  f.store(4, env, OFF.budget, budget);
+                }
+                f.switch(handler, cases, callCold);
               });
               f.set(record, record.add(RECORD_SIZE));
               f.br(dispatchLabel);
@@ -392,6 +418,7 @@ export function buildTier0(options: Options): Tier0Module {
     exclusive: imports.exclusive,
     helper: imports.helper,
     helperId: options.helperId,
+    counting: options.counting ?? false,
   };
   const handlers = new HandlerSet(options.semantics(m), options.hot ?? hotKeys());
   const table: FuncRef[] = handlers.cold.map((form) => coldHandler(m, form, runtime));
@@ -406,8 +433,7 @@ export function buildTier0(options: Options): Tier0Module {
   m.exportTable('table');
   m.exportFunc('missingRegion', missing);
   for (const [name, ref] of Object.entries(runtime)) {
-    if (name !== 'helper' && name !== 'exclusive' && name !== 'rmwCommit' && name !== 'helperId')
-      m.exportFunc(name, ref as FuncRef);
+    if (!NOT_EXPORTED.has(name)) m.exportFunc(name, ref as FuncRef);
   }
   m.elementsAt(handlers.firstCold, table);
   m.elementsAt(PSEUDO.ADDRESS, [addressHandler(m)]);

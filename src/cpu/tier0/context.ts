@@ -9,9 +9,9 @@ import {
   load,
   type Local,
 } from '../../wasm/index.ts';
-import { CpuEnv, SEG, Segment } from '../env.ts';
+import { CpuEnv, REASON, SEG, Segment } from '../env.ts';
 import { EnvFlagStorage, FlagEmitter, LocalFlagStorage } from '../sem/flag-emitter.ts';
-import type { Ins, OperandKind } from '../sem/ins.ts';
+import type { Ins, OperandKind, StepCounter } from '../sem/ins.ts';
 import {
   INT_LOAD,
   loadOfSize,
@@ -68,6 +68,7 @@ const OFF = {
   esBase: CpuEnv.offsetOf('segs') + SEG.ES * Segment.size,
   jumpTarget: CpuEnv.offsetOf('jumpTarget'),
   exitRequest: CpuEnv.offsetOf('exitRequest'),
+  budget: CpuEnv.offsetOf('budget'),
   tlbSet: CpuEnv.offsetOf('tlbSet'),
 } as const;
 export const FLAG_OFFSETS = {
@@ -89,6 +90,7 @@ export class Tier0Ins extends MemoryAccess implements Ins {
   readonly lock: boolean;
   readonly rep: number;
   readonly flags: FlagEmitter;
+  readonly steps: StepCounter | undefined;
   private readonly rec: Expr;
   protected readonly runtime: Runtime;
   private readonly main: MainLoop | undefined;
@@ -115,6 +117,14 @@ export class Tier0Ins extends MemoryAccess implements Ins {
         ? new EnvFlagStorage(f, env, FLAG_OFFSETS, (kind, addr, offset) => load(kind, addr, offset))
         : new LocalFlagStorage(f, main.flags);
     this.flags = new FlagEmitter(f, storage, !form.deadFlags);
+    if (!runtime.counting) return;
+    this.steps = {
+      left: () => {
+        const budget = f.copy(load('i32', env, OFF.budget));
+        return f.copy(budget.gtS(0).select(budget.i64u(), i64(0)));
+      },
+      done: (n) => f.store(4, env, OFF.budget, load('i32', env, OFF.budget).sub(n.i32())),
+    };
   }
 
   // --- operands ---
@@ -392,15 +402,21 @@ export class Tier0Ins extends MemoryAccess implements Ins {
   }
   interruptible(): void {
     const { f } = this;
-    f.if(
-      atomicLoad32(this.env, OFF.exitRequest),
-      () => {
-        this.storeIp();
-        f.ret(i32(STATUS.EXIT + 0));
-      },
-      undefined,
-      false,
-    );
+    const leaveIf = (condition: Expr, reason: number): void =>
+      f.if(
+        condition,
+        () => {
+          this.storeIp();
+          f.ret(i32(STATUS.EXIT + reason));
+        },
+        undefined,
+        false,
+      );
+    leaveIf(atomicLoad32(this.env, OFF.exitRequest), REASON.KICK);
+    if (this.steps === undefined) return;
+    const budget = f.copy(this.envLoad('i32', OFF.budget).sub(1));
+    leaveIf(budget.ltS(0), REASON.BUDGET);
+    f.store(4, this.env, OFF.budget, budget);
   }
   next(): void {
     if (this.main !== undefined) this.f.br(this.main.nextLabel);

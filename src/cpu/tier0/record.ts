@@ -47,16 +47,18 @@ export const PSEUDO = {
   GOTO: 3,
   /** Computes an address that does not fit the fast form into `tmpAddr`. */
   ADDRESS: 4,
-  /** Raises #UD. */
-  UNDEFINED: 5,
-  /** Raises #GP(0): an instruction longer than 15 bytes. */
-  TOO_LONG: 6,
-  /** An instruction done by TypeScript; see `HELPER`. */
-  HELPER: 7,
   /** As ADDRESS, for a 64-bit address in the record's immediate. */
-  ADDRESS_IMMEDIATE: 8,
+  ADDRESS_IMMEDIATE: 5,
+  /** Raises #UD. */
+  UNDEFINED: 6,
+  /** Raises #GP(0): an instruction longer than 15 bytes. */
+  TOO_LONG: 7,
+  /** An instruction done by TypeScript; see `HELPER`. */
+  HELPER: 8,
   COUNT: 9,
 } as const;
+/** Records with this handler number or above are an instruction each. */
+export const FIRST_INSTRUCTION = PSEUDO.UNDEFINED;
 
 /**
  * A HELPER record: SLOT0 and SLOT1 hold its register slots or register numbers, SLOT2 the helper's number, SLOT3

@@ -53,7 +53,7 @@ export const CLOCKS: readonly Mutation[] = [
     'list-notify-first',
     'arm-poll',
     'mod notifies before the timer is in the list',
-    'const isHead = this.#set(timer, when);\n    this.#lock.unlock();\n    if (isHead) this.#notifier.notify();',
+    'const isHead = this.#set(timer, when);\n    this.#lock.unlock();\n    if (isHead) this.notify();',
     'this.#notifier.notify();\n    this.#set(timer, when);\n    this.#lock.unlock();',
   ),
   list(
@@ -67,7 +67,7 @@ export const CLOCKS: readonly Mutation[] = [
     'list-no-notify',
     'arm-poll',
     'a new head notifies nobody',
-    'const isHead = this.#set(timer, when);\n    this.#lock.unlock();\n    if (isHead) this.#notifier.notify();',
+    'const isHead = this.#set(timer, when);\n    this.#lock.unlock();\n    if (isHead) this.notify();',
     'this.#set(timer, when);\n    this.#lock.unlock();',
   ),
   list(
@@ -360,7 +360,7 @@ export const MACHINE: readonly Mutation[] = [
     'kick-no-exit',
     'kick-exit',
     'a kick does not set exitRequest',
-    'for (const at of together) Atomics.or(words, at + OFF.exitRequest, EXIT.KICK);',
+    'for (const at of together) Atomics.or(words, at + OFF.exitRequest, exit);',
     '',
   ),
   signals(

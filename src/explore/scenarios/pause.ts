@@ -39,6 +39,7 @@ const LOADED = [
     'main-loop-thread',
     'signals',
     'vcpu',
+    'vcpu-worker',
     'vcpu-thread',
   ].map((name) => `src/machine/${name}.ts`),
 ];
@@ -93,6 +94,7 @@ function board(model: Model, options: Options): Board {
     storage: { iothreads: [] },
     mainLoop: { requestStop: () => {} },
     turnTimer: { modAnticipate: () => {} },
+    storage: { iothreads: [] },
   };
   return Object.assign(Object.create(Board.prototype) as Board, parts);
 }
