@@ -8,7 +8,7 @@
  * - While all vCPUs are idle, VIRTUAL jumps to the next timer (sleep=off), or passes as host time does (sleep=on).
  */
 import { CLOCK } from '../timer/clock-state.ts';
-import type { Icount, IcountOptions, Slice } from '../timer/icount.ts';
+import { ALIGNED_TURN, type Icount, type IcountOptions, LONGEST_TURN, type Slice } from '../timer/icount.ts';
 import type { SharedTimer } from '../timer/timer.ts';
 import { CpuEnv, VCPU_BLOCK_SIZE } from '../cpu/env.ts';
 import type { Board } from './board.ts';
@@ -41,6 +41,9 @@ export class IcountRunner implements Slice {
   private given = 0;
   /** The vCPU whose turn is next. */
   private next = 0;
+  /** Its turn was interrupted by a stop, and ends at this VIRTUAL time. */
+  private interrupted = false;
+  private turnEnd = 0;
   private warned = false;
   private lateWarnings = 0;
   private late = 0;
@@ -118,7 +121,11 @@ export class IcountRunner implements Slice {
   private turn(vcpu: Vcpu): void {
     const { icount } = this;
     this.taker.prepare(vcpu);
-    const budget = icount.budget(this.options.align);
+    const now = this.board.clocks.now(CLOCK.VIRTUAL);
+    // a turn that a stop has interrupted ends when it would have ended
+    if (!this.interrupted || now >= this.turnEnd)
+      this.turnEnd = now + (this.options.align ? ALIGNED_TURN : LONGEST_TURN);
+    const budget = icount.budget(this.turnEnd - now);
     // a timer became due since they were run
     if (budget === 0) return;
     this.word = ((this.board.layout.vcpus + vcpu.index * VCPU_BLOCK_SIZE) >>> 2) + BUDGET;
@@ -126,8 +133,8 @@ export class IcountRunner implements Slice {
     this.given = budget;
     icount.slice = this;
     try {
-      // a vCPU that is stopped in its turn goes on with it later
-      if (this.taker.turn(vcpu) !== 'stop') this.next = vcpu.index + 1;
+      this.interrupted = this.taker.turn(vcpu) === 'stop';
+      if (!this.interrupted) this.next = vcpu.index + 1;
     } finally {
       icount.fold();
       icount.slice = undefined;

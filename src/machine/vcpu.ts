@@ -145,15 +145,15 @@ export class Vcpu {
       let first = true;
       for (;;) {
         const exit = Atomics.exchange(i32, w + I.exitRequest, 0);
-        if (this.word(I.stopRequested) !== 0) return 'stop';
-        if (!first) {
-          if (once && (icount === undefined || (exit & EXIT.YIELD) !== 0)) return 'yield';
-          if (icount !== undefined) {
-            // timers may have been armed by other threads
-            icount.refresh();
-            if (this.exhausted()) return 'budget';
-          }
+        if (!first && icount !== undefined) {
+          // what ends the turn anyhow comes before a stop, after which it would go on
+          if ((exit & EXIT.YIELD) !== 0) return 'yield';
+          // timers may have been armed by other threads
+          icount.refresh();
+          if (this.exhausted()) return 'budget';
         }
+        if (this.word(I.stopRequested) !== 0) return 'stop';
+        if (!first && once && icount === undefined) return 'yield';
         worker.exclusive.execEnd(index);
         const worked = this.processWork();
         worker.exclusive.execStart(index);

@@ -29,11 +29,11 @@ const WOBBLE = 1e8;
 /** Periods of the adjustment, ns. */
 const ADJUST_RT = 1e9;
 const ADJUST_VIRTUAL = 1e8;
-/** With align: how far VIRTUAL may be ahead of host time, and how long a slice may be, ns. */
+/** With align: how far VIRTUAL may be ahead of host time, ns. */
 const ALIGN_AHEAD = 3e6;
-const ALIGN_SLICE = 1e7;
-/** How long a slice may be otherwise, ns: as long as a turn of the round robin. */
-const LONGEST_SLICE = 1e8;
+/** How long a turn may be, ns: as without icount. With align shorter, so that host time is looked at. */
+export const LONGEST_TURN = 1e8;
+export const ALIGNED_TURN = 1e7;
 /** No warp is under way. */
 const NO_WARP = -1;
 
@@ -111,14 +111,13 @@ export class Icount {
     this.slice?.limit(this.budget());
   }
 
-  /** Instructions until the next timer: 0 when one is due. *Thread:* executing. */
-  budget(align = false): number {
-    const deadline = this.#clocks.virtualDeadline();
-    return this.#instructionsFor(Math.min(deadline, align ? ALIGN_SLICE : LONGEST_SLICE));
+  /** Instructions until the next timer, `ns` at most: 0 when one is due. *Thread:* executing. */
+  budget(ns = Infinity): number {
+    return this.#instructionsFor(Math.min(this.#clocks.virtualDeadline(), ns));
   }
   #instructionsFor(ns: number): number {
     if (ns <= 0) return 0;
-    return Math.ceil(Math.min(ns, LONGEST_SLICE) / 2 ** this.#state.icountShift.load());
+    return Math.ceil(Math.min(ns, LONGEST_TURN) / 2 ** this.#state.icountShift.load());
   }
 
   /** Ns until the next timer that concerns the guest; `Infinity`: none. *Thread:* executing, between slices. */

@@ -112,10 +112,10 @@ describe('the budget of a slice', () => {
     run(10);
     expect(icount.budget()).toBe(0);
   });
-  it('is 100 ms at most, 10 ms with align', () => {
+  it('is what is left of the turn at most, and that is 100 ms', () => {
     const { icount } = setup(1);
     expect(icount.budget()).toBe(5e7);
-    expect(icount.budget(true)).toBe(5e6);
+    expect(icount.budget(1001)).toBe(501);
   });
   it('ends where a timer is armed while it is executed', () => {
     const { timer, begin, slice } = setup();

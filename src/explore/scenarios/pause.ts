@@ -94,7 +94,6 @@ function board(model: Model, options: Options): Board {
     storage: { iothreads: [] },
     mainLoop: { requestStop: () => {} },
     turnTimer: { modAnticipate: () => {} },
-    storage: { iothreads: [] },
   };
   return Object.assign(Object.create(Board.prototype) as Board, parts);
 }
