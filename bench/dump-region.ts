@@ -69,7 +69,7 @@ if (code.length === 0 || code.length > PAGE) {
 const bytes = new Uint8Array(PAGE).fill(HLT);
 bytes.set(code);
 const region = findRegion(
-  { bytes, page: (distance) => (distance === 0 ? 0 : -1), compilable: isCompilable },
+  { bytes, page: (distance) => (distance === 0 ? 0 : -1), executed: () => true, compilable: isCompilable },
   Number(values.head),
 );
 if (region === undefined) {

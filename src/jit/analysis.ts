@@ -50,7 +50,7 @@ export function stepInfo(insn: Insn, kinds: string, semantics: Semantics, size: 
     semantics,
     kinds,
     leaves,
-    readsFlags: (row.flagsRead & ARITHMETIC) !== 0,
+    readsFlags: (row.flagsRead & ARITHMETIC) !== 0 || name === 'syscall',
     writesFlags: (row.flagsWritten & ARITHMETIC) !== 0,
     kills,
     simple: !isLocked(insn, semantics) && (kills || name === 'inc' || name === 'dec'),

@@ -32,9 +32,9 @@ export class RegionClient {
   private readonly cache: CodeCache;
   /** The code cache's generation that the table's regions belong to. */
   private generation: number;
-  /** Head of each region asked for, with how often; a region that cannot be made is not asked for for ever. */
+  /** Head of each region wanted, with how often. */
   private readonly asked = new Map<number, number>();
-  private static readonly MAX_REQUESTS = 4;
+  private static readonly ASK_AGAIN = 4;
 
   constructor(
     port: MessagePort,
@@ -60,8 +60,9 @@ export class RegionClient {
   request(request: RegionRequest): void {
     const key = request.desc + request.offset / 4096;
     const times = this.asked.get(key) ?? 0;
-    if (times >= RegionClient.MAX_REQUESTS) return;
     this.asked.set(key, times + 1);
+    // the first time, and then ever more rarely: it may be under way, or impossible
+    if (times > 0 && (times < RegionClient.ASK_AGAIN || (times & (times - 1)) !== 0)) return;
     this.port.postMessage(request);
   }
 

@@ -1,21 +1,24 @@
 /**
- * The JIT worker's work: takes requests from vCPUs, finds a region around a hot branch target, compiles and
- * optimises it, sends the module to every vCPU and publishes it as a handler.
+ * The JIT worker's work: takes requests from vCPUs, finds a region around a hot branch target, compiles it with V8's
+ * baseline compiler, sends the module to every vCPU and publishes it as a handler. V8 optimises what runs much, in its
+ * own threads.
  *
- * Order that makes it safe: (1) under the code cache's lock the pages are known to be code and what the region was
- * made from is marked as covered, so any later change of it invalidates; (2) without the lock the module is built;
- * (3) under the lock again, only if no page was invalidated since, the region is listed with its pages, and last the
- * head record's handler is replaced. A vCPU that meets the handler before it has the module finds a stub in its
- * table, which leaves to TypeScript.
+ * Order that makes it safe: (1) the region is found in copies of its pages; (2) under the code cache's lock what it
+ * was made from is marked as covered, then compared with the copies, so any later change of it invalidates; (3) without
+ * the lock the module is built, and sent; (4) under the lock again, only if no page was invalidated since, the region
+ * is listed with its pages, and last the handlers of its entries' records are replaced. A vCPU that meets the handler
+ * before it has the module finds a stub in its table, which leaves to TypeScript. A slot that was sent is not used for
+ * another region of the same generation.
  */
 import type { MessagePort } from 'node:worker_threads';
 import { viewsOf } from '@smp86/atomics-sync';
 import { CODE_TLB_ENTRIES, ENV_SIZE, TLB_SET } from '../cpu/env.ts';
 import type { CodeCache } from '../cpu/tier0/code-cache.ts';
+import { NAMES } from '../cpu/decode/table.ts';
 import { RECORD } from '../cpu/tier0/record.ts';
 import { isOptimised } from '../machine/tier-up.ts';
 import { entriesOf } from './emit.ts';
-import { REGION, REGION_SLOTS } from './layout.ts';
+import { MAX_REGION_PAGES, REGION, REGION_SLOTS } from './layout.ts';
 import { findRegion, type Region } from './region.ts';
 import { buildRegionModule, isCompilable } from './region-module.ts';
 
@@ -52,6 +55,16 @@ export interface RegionMail {
 }
 
 const CODE_SIZE_64 = 2;
+const PAGE = 4096;
+
+/** A region, and what it was made from. */
+interface Found {
+  readonly region: Region;
+  /** Of its pages, in their order. */
+  readonly descriptors: readonly number[];
+  /** By distance in pages, where in `copies` a page's copy begins. */
+  readonly positions: ReadonlyMap<number, number>;
+}
 
 /** *Thread:* JIT worker. */
 export class RegionCompiler {
@@ -62,6 +75,9 @@ export class RegionCompiler {
   private readonly memoryPages: number;
   /** Number of the first region slot among the handlers. */
   private readonly firstHandler: number;
+  private readonly pauseYields: boolean;
+  private readonly onPublished: () => void;
+  private readonly copies = new Uint8Array((MAX_REGION_PAGES + 1) * PAGE);
   private nextSlot = 0;
   private standInEnv = 0;
   /** By slot. */
@@ -77,7 +93,13 @@ export class RegionCompiler {
     ports: readonly MessagePort[];
     imports: WebAssembly.Imports;
     firstHandler: number;
+    /** Called after each region that is published. */
+    onPublished(): void;
+    /** PAUSE ends the turn of a vCPU: tier 0 does it. */
+    pauseYields: boolean;
   }) {
+    this.pauseYields = options.pauseYields;
+    this.onPublished = options.onPublished;
     this.memory = options.memory;
     this.memoryPages = options.memoryPages;
     this.cache = options.cache;
@@ -104,26 +126,26 @@ export class RegionCompiler {
       cache.requestFlush();
       return;
     }
-    const found = cache.locked(() => this.find(request));
+    const found = this.find(request);
     if (found === undefined) return;
-    const { region, descriptors, description } = found;
-    const slot = this.nextSlot;
+    const { region, descriptors } = found;
+    const description = cache.locked(() => this.claim(found));
+    if (description === 0) return;
+    const slot = this.nextSlot++;
     const place = { description, slot, descriptors, firstHandler: this.firstHandler };
     const module = new WebAssembly.Module(buildRegionModule(region, place, this.memoryPages));
     const instance = new WebAssembly.Instance(module, this.imports);
     // not valid yet, so it refuses; but now V8's baseline compiler has been at it, here and not in a vCPU
     (instance.exports.region as (env: number, record: number) => number)(this.standIn(), 0);
+    const mail: RegionMail = { slot, module, generation: this.generation };
+    for (const port of this.ports) port.postMessage(mail);
     cache.locked(() => {
       if (cache.generation !== this.generation || !descriptors.every((d) => cache.isAlive(d))) return;
-      const record = cache.recordAt(request.desc, request.offset);
-      if (record === 0 || this.isRegion(record)) return;
-      this.nextSlot++;
       this.describe(description, slot, region, descriptors);
       this.published[slot] = { description, head: region.head, run: instance.exports.region };
-      for (const port of this.ports)
-        port.postMessage({ slot, module, generation: this.generation } satisfies RegionMail);
       cache.publishRegion(description, this.firstHandler + slot, this.firstHandler, descriptors);
     });
+    this.onPublished();
   }
 
   /** The regions published since all code was last dropped. `ram`: wasm address of guest-physical address 0. */
@@ -159,49 +181,78 @@ export class RegionCompiler {
     );
   }
 
-  /** *Lock:* the code cache's. */
-  private find(
-    request: RegionRequest,
-  ): { region: Region; descriptors: number[]; description: number } | undefined {
+  /**
+   * The region that is asked for, made from copies of its pages and without the lock, for vCPUs want it often: `claim`
+   * sees to it that nothing of it has changed.
+   */
+  private find(request: RegionRequest): Found | undefined {
     const { cache } = this;
     const { desc, offset } = request;
-    // a request from before a flush names memory that holds something else now
-    if (!cache.isAlive(desc) || !cache.isDescriptor(desc, cache.pageOf(desc))) return undefined;
-    if (cache.codeSizeOf(desc) !== CODE_SIZE_64) return undefined;
-    const head = cache.recordAt(desc, offset);
-    if (head === 0 || this.isRegion(head)) return undefined;
-    const known = new Map<number, number>([[0, desc]]);
+    const usable = cache.locked(() => {
+      // a request from before a flush names memory that holds something else now
+      if (!cache.isAlive(desc) || !cache.isDescriptor(desc, cache.pageOf(desc))) return false;
+      if (cache.codeSizeOf(desc) !== CODE_SIZE_64) return false;
+      const head = cache.recordAt(desc, offset);
+      return head !== 0 && !this.isRegion(head);
+    });
+    if (!usable) return undefined;
+    const known = new Map<number, number>();
+    const bytes = this.copies;
+    const add = (distance: number, descriptor: number): number => {
+      const at = known.size * PAGE;
+      const page = cache.pageOf(descriptor);
+      bytes.set(this.u8.subarray(page, page + PAGE), at);
+      known.set(distance, descriptor);
+      return at;
+    };
+    const positions = new Map([[0, add(0, desc)]]);
     const region = findRegion(
       {
-        bytes: this.u8,
+        bytes,
         page: (distance) => {
+          const position = positions.get(distance);
+          if (position !== undefined) return position;
           // pages that push each other out of the code TLB would never be there together
-          for (const d of known.keys()) {
-            if (d !== distance && (d - distance) % CODE_TLB_ENTRIES === 0) return -1;
-          }
-          const found = distance === 0 ? desc : this.knownDescriptor(request, distance);
+          for (const d of known.keys()) if ((d - distance) % CODE_TLB_ENTRIES === 0) return -1;
+          const found = cache.locked(() => this.knownDescriptor(request, distance));
           if (found === 0) return -1;
-          known.set(distance, found);
-          return cache.pageOf(found);
+          const at = add(distance, found);
+          positions.set(distance, at);
+          return at;
         },
-        compilable: isCompilable,
+        executed: (at) => {
+          const distance = Math.floor(at / PAGE);
+          return cache.recordAt(known.get(distance) as number, at - distance * PAGE) !== 0;
+        },
+        compilable: (insn) => isCompilable(insn) && !(this.pauseYields && NAMES[insn.name] === 'pause'),
       },
       offset,
     );
     if (region === undefined) return undefined;
-    // an instruction lies in one page, a block may not
-    for (const { steps } of region.blocks) {
-      for (const { at, insn } of steps) {
-        const distance = Math.floor(at / 4096);
-        const from = at - distance * 4096;
-        cache.cover(known.get(distance) as number, from, from + insn.length);
+    return { region, descriptors: region.pages.map((d) => known.get(d) as number), positions };
+  }
+
+  /**
+   * Marks the bytes that a region was made from as covered: from here on a change of them invalidates. Room for its
+   * description; 0 when something has changed since they were copied. *Lock:* the code cache's.
+   */
+  private claim({ region, descriptors, positions }: Found): number {
+    const { cache, copies, u8 } = this;
+    if (cache.generation !== this.generation || !descriptors.every((d) => cache.isAlive(d))) return 0;
+    for (const { at, next } of region.blocks) {
+      for (let from = at; from < next;) {
+        const distance = Math.floor(from / PAGE);
+        const offset = from - distance * PAGE;
+        const length = Math.min(next - from, PAGE - offset);
+        const desc = descriptors[region.pages.indexOf(distance)];
+        cache.cover(desc, offset, offset + length);
+        const copy = (positions.get(distance) as number) + offset;
+        const now = cache.pageOf(desc) + offset;
+        for (let i = 0; i < length; i++) if (copies[copy + i] !== u8[now + i]) return 0;
+        from += length;
       }
     }
-    return {
-      region,
-      descriptors: region.pages.map((d) => known.get(d) as number),
-      description: cache.reserveDescription(REGION.SIZE),
-    };
+    return cache.reserveDescription(REGION.SIZE);
   }
 
   /** Descriptor of the page at a distance from the head's, as the asking vCPU's code TLB has it; 0 if it has none. */

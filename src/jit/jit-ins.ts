@@ -20,6 +20,7 @@ import { JitFlags } from './jit-flags.ts';
 
 const OFF = {
   exitRequest: CpuEnv.offsetOf('exitRequest'),
+  tlbSet: CpuEnv.offsetOf('tlbSet'),
   excVector: CpuEnv.offsetOf('excVector'),
   excError: CpuEnv.offsetOf('excError'),
   segs: CpuEnv.offsetOf('segs'),
@@ -78,6 +79,8 @@ export class JitIns extends MemoryAccess implements Ins {
   private readonly dirty = new Set<number>();
   /** The instruction's code may run again from its middle: registers go to the env at once. */
   private repeats = false;
+  /** The instruction changes the MMU index. */
+  private changesMode = false;
 
   constructor(frame: RegionFrame, runtime: Runtime, flags: JitFlags) {
     super();
@@ -102,6 +105,7 @@ export class JitIns extends MemoryAccess implements Ins {
     this.memoryAddress = undefined;
     this.stores = false;
     this.repeats = semantics.reps !== undefined;
+    this.changesMode = false;
     this.missLeaves = !inPlace;
   }
   /** Stores registers that have changed to the env. Emitted where nothing is conditional. */
@@ -314,6 +318,9 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   envStore(size: number, offset: number, value: Expr): void {
     this.f.store(size, this.env, offset, value);
+    if (offset !== OFF.tlbSet) return;
+    this.changesMode = true;
+    this.f.set(this.frame.tlb, this.env.add(this.envLoad('i32', OFF.tlbSet)));
   }
 
   // --- leaving ---
@@ -330,7 +337,9 @@ export class JitIns extends MemoryAccess implements Ins {
   jump(target: Expr): void {
     const to = this.f.let(target);
     this.leaveIfStale(to);
-    this.frame.branchIndirect(to);
+    // in another mode this region's pages have not been checked
+    if (this.changesMode) this.exit(EXIT_JUMP, to);
+    else this.frame.branchIndirect(to);
   }
   jumpRelative(): void {
     const to = this.at + this.insn.length + this.insn.rel;

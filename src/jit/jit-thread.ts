@@ -21,6 +21,29 @@ const UNUSED = (): number => {
   throw new Error('generated code does not run in the JIT worker');
 };
 
+/** For how long after the last publication vCPUs are made to leave generated code now and then, and how often, ms. */
+const REENTRY_TIME = 1000;
+const REENTRY_PERIOD = 10;
+
+/**
+ * A loop that never ends would stay in baseline code: V8 replaces a function, but not one that is being executed. So
+ * while new regions warm up, vCPUs leave and come back. Gives what is to be called at each publication.
+ */
+function reentries(kick: () => void): () => void {
+  let until = 0;
+  let timer: NodeJS.Timeout | undefined;
+  return () => {
+    until = performance.now() + REENTRY_TIME;
+    timer ??= setInterval(() => {
+      kick();
+      if (performance.now() < until) return;
+      clearInterval(timer);
+      timer = undefined;
+    }, REENTRY_PERIOD);
+    timer.unref();
+  };
+}
+
 export function runJitThread(data: JitData): void {
   const { memory, config, module, table } = data;
   registerMemory(memory);
@@ -62,6 +85,8 @@ export function runJitThread(data: JitData): void {
     ports: data.ports,
     imports: regionImports(memory, tier0, unused),
     firstHandler: data.firstRegion,
+    onPublished: reentries(() => signals.forEach((s) => s.kick())),
+    pauseYields: config.accel === 'single' && config.cpus > 1,
   });
   for (const port of data.ports) port.on('message', (request: RegionRequest) => compiler.handle(request));
   parentPort?.on('message', (answer: MessagePort) => {

@@ -15,7 +15,7 @@ export const RETURN_CACHE_SIZE = RETURN_ENTRIES * RETURN_ENTRY_SIZE;
 
 export const MAX_REFUSALS = 64;
 /** A power of two. */
-export const EXIT_SAMPLE = 1024;
+export const EXIT_SAMPLE = 256;
 
 /** Most pages that a region's code lies in. */
 export const MAX_REGION_PAGES = 6;

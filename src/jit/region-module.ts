@@ -21,9 +21,6 @@ export const REGION_IMPORTS = {
   flagWords: [['i32'], []],
 } as const satisfies Record<string, readonly [readonly ValType[], readonly ValType[]]>;
 
-/** Instructions that have semantics but are better left to tier 0: they change what a region relies on. */
-const NOT_COMPILED = new Set(['popf', 'pushf', 'cli', 'sti', 'cmpxchg16b', 'pause', 'syscall', 'sysret']);
-
 const INTEGER = new SemanticsIndex(INTEGER_SEMANTICS);
 const SIMD_NAMES = new SemanticsIndex(
   makeSimdSemantics(new ModuleBuilder()).map(({ name, forms }) => ({ name, forms })),
@@ -32,7 +29,6 @@ const SIMD_NAMES = new SemanticsIndex(
 /** Can a region contain `insn`? */
 export function isCompilable(insn: Insn): boolean {
   const name = semanticName(insn);
-  if (NOT_COMPILED.has(name)) return false;
   const kinds = operandKinds(insn);
   // MMX registers are x87 registers, whose state tier 0 keeps
   if (kinds.includes('q') || kinds.includes('s')) return false;

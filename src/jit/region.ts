@@ -57,6 +57,8 @@ export interface CodeReader {
   readonly bytes: Uint8Array;
   /** Position in `bytes` of the page at a distance (in pages) from the head's, or -1 when it is not known. */
   page(distance: number): number;
+  /** Has code at this offset been executed, as far as is known? What has not is left out. */
+  executed(at: number): boolean;
   /** Can this instruction be compiled? */
   compilable(insn: Insn): boolean;
 }
@@ -80,6 +82,7 @@ class Discovery {
     while (this.pending.length > 0 && this.blocks.size < MAX_BLOCKS && this.instructions < MAX_INSTRUCTIONS) {
       const at = this.pending.shift() as number;
       if (this.blocks.has(at) || this.split(at)) continue;
+      if (at !== head && !(this.locate(at) !== undefined && this.reader.executed(at))) continue;
       const block = this.decodeBlock(at);
       if (block === undefined) continue;
       this.blocks.set(at, block);

@@ -11,7 +11,7 @@ import {
   VCPU_BLOCK_SIZE,
 } from '../cpu/env.ts';
 import type { Cpu } from '../cpu/sys/cpu.ts';
-import { dropWriteEntriesOf } from '../cpu/sys/mmu.ts';
+import { dropWriteEntriesOf, hasWriteEntryFor } from '../cpu/sys/mmu.ts';
 import type { Tier0Imports } from '../cpu/tier0/build.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { callHelper, type Helper } from '../cpu/tier0/helper-call.ts';
@@ -66,10 +66,17 @@ export class VcpuWorker {
   private pageBecomesCode(hostPage: number): void {
     const { board, exclusive } = this;
     const self = this.selfIndex;
-    exclusive.start(self);
+    const page = (hostPage << 12) >>> 0;
+    const block = (i: number): number => board.layout.vcpus + i * VCPU_BLOCK_SIZE;
+    // a vCPU of this thread is not between a probe and its store
+    dropWriteEntriesOf(board.buffer, block(self), page);
+    let written = false;
     for (let i = 0; i < board.config.cpus; i++) {
-      dropWriteEntriesOf(board.buffer, board.layout.vcpus + i * VCPU_BLOCK_SIZE, (hostPage << 12) >>> 0);
+      if (i !== self && hasWriteEntryFor(board.buffer, block(i), page)) written = true;
     }
+    if (!written) return;
+    exclusive.start(self);
+    for (let i = 0; i < board.config.cpus; i++) dropWriteEntriesOf(board.buffer, block(i), page);
     exclusive.end(self);
   }
   private exclusively(body: () => void): void {

@@ -232,6 +232,7 @@ export class JitGuest {
       {
         bytes: cpu.u8,
         page: (distance) => this.pageAddress(head + distance * PAGE),
+        executed: () => true,
         compilable: (insn) => isCompilable(insn) && this.wanted(insn),
       },
       lo & (PAGE - 1),

@@ -34,7 +34,7 @@ describe.skipIf(oracle instanceof NativeError)('tier 1', () => {
 
   it(
     'agrees with tier 0 and the host CPU on single instructions, sequences, programs and self-modifying programs',
-    { timeout: 120 * SECONDS },
+    { timeout: 300 * SECONDS },
     () => {
       result = (oracle as TierOracle).run();
       expect(reports.join('\n')).toBe('');

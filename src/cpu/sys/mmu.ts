@@ -400,11 +400,21 @@ export class Mmu {
       const host = this.host;
       if (host >= 0) {
         this.#storeValue(host, size);
-        if (this.code) this.#cpu.codeCache.written(host, size);
+        if (this.code || this.#unlisted(host)) this.#cpu.codeCache.written(host, size);
         return 0;
       }
     }
     return this.#write(lo, hi, size, index, this.#u8, (w + W_SLOW_VALUE) << 2) ? 0 : -1;
+  }
+
+  /**
+   * After a store to a page that debug registers keep out of the TLB, so that nobody who makes it code waits for the
+   * store: has it become code? The exchange puts the store before the look.
+   */
+  #unlisted(host: number): boolean {
+    if (!this.dataBreakpoints) return false;
+    Atomics.exchange(this.#u32, this.#w + W_SLOW_ADDR, 0);
+    return Atomics.load(this.#cpu.mem.codeMap, host >>> 12) !== 0;
   }
 
   /** Stores slowValue in one piece where x86 does (aligned), else bytewise. */
@@ -440,7 +450,7 @@ export class Mmu {
     const nextLo = ((lo & ~4095) + 4096) >>> 0;
     if (first < size && !this.#reaches(nextLo, hi)) return -1;
     if (!this.resolve(lo, hi, ACCESS.WRITE, index)) return -1;
-    if (first === size && this.host >= 0 && !this.code) {
+    if (first === size && this.host >= 0 && !this.code && !this.dataBreakpoints) {
       this.#rmwKind = RMW_DIRECT;
       return this.host;
     }
@@ -623,6 +633,23 @@ export class Mmu {
   kickSelf(): void {
     Atomics.or(this.#i32, this.#w + EXIT_REQUEST, EXIT.KICK);
   }
+}
+
+/**
+ * Has a vCPU a write entry for a wasm page? *Thread:* any; the page's code map was set before, atomically. False: no
+ * store of that vCPU to the page is under way that its slow path will not see, since only the vCPU itself and
+ * exclusive sections remove entries, and it removes none between a probe and its store.
+ */
+export function hasWriteEntryFor(buffer: SharedArrayBuffer, base: number, hostPage: number): boolean {
+  const u32 = viewsOf(buffer).u32;
+  const first = (base >>> 2) + FIRST_SET;
+  for (let set = 0; set < MMU.COUNT; set++) {
+    const start = first + set * SET_WORDS + WRITE_WORDS;
+    for (let t = start; t < start + TLB_ENTRIES * 4; t += 4) {
+      if ((u32[t + 3] & ~4095) >>> 0 === hostPage && u32[t] !== TLB_INVALID) return true;
+    }
+  }
+  return false;
 }
 
 /**
