@@ -190,10 +190,15 @@ export class BlockBackend {
   async writeCompressed(offset: number, from: IoVector): Promise<void> {
     const length = iovLength(from);
     await this.#begin(true, length);
+    let tracked: Tracked | undefined;
     try {
       const root = this.#checkWrite(offset, length);
+      if (length === 0) return;
+      const order = this.#track(offset, offset + length);
+      tracked = order instanceof Promise ? await order : order;
       await root.writeCompressed(offset, from);
     } finally {
+      if (tracked) this.#untrack(tracked);
       this.#end();
     }
   }

@@ -55,10 +55,12 @@ export async function createSnapshot(node: Qcow2Node, request: SnapshotRequest):
       const copy = state.l1.slice();
       for (let i = 0; i < copy.length; i += 2) copy[i] = (copy[i] & 0x7fffffff) >>> 0;
       if (clusters > 0) await state.writeMetadata(l1Offset, [l1Bytes(copy, clusters * clusterSize)], 0);
-      await adjustTree(node, state.l1, 1, true);
+      // flags first: a cluster with two users is never taken for one with one, whenever the power fails
+      await adjustTree(node, state.l1, 0, 'clear');
+      await adjustTree(node, state.l1, 1, 'none');
     } catch (error) {
       if (clusters > 0) await refcounts.update(l1Offset, bytes, -1);
-      await state.flushMetadata();
+      await adjustTree(node, state.l1, 0, 'follow');
       throw error;
     }
     await state.flushMetadata();
@@ -95,7 +97,7 @@ export async function applySnapshot(node: Qcow2Node, idOrName: string): Promise<
     const clusters = Math.ceil((entries * 8) / clusterSize);
     const l1Offset = clusters === 0 ? 0 : await refcounts.allocate(clusters);
     state.noteUsed(l1Offset + clusters * clusterSize);
-    await adjustTree(node, l1, 1, false);
+    await adjustTree(node, l1, 1, 'none');
     // the new table is there, and all that it names is counted, before the header names it
     await state.writeMetadata(l1Offset, [l1Bytes(l1, clusters * clusterSize)], 0);
     await state.flushMetadata();
@@ -107,9 +109,9 @@ export async function applySnapshot(node: Qcow2Node, idOrName: string): Promise<
     await file.flush();
     state.l1 = l1;
     state.overlap.invalidate();
-    await adjustTree(node, old.l1, -1, false);
+    await adjustTree(node, old.l1, -1, 'none');
     if (old.l1Size > 0) await refcounts.update(old.l1Offset, old.l1Size * 8, -1);
-    await adjustTree(node, state.l1, 0, true);
+    await adjustTree(node, state.l1, 0, 'follow');
     await state.flushMetadata();
   });
 }
@@ -127,12 +129,12 @@ export async function deleteSnapshot(node: Qcow2Node, idOrName: string): Promise
     );
     state.freeReason = 'snapshot';
     try {
-      await adjustTree(node, l1, -1, false);
+      await adjustTree(node, l1, -1, 'none');
       if (snapshot.l1Size > 0) await state.refcounts.update(snapshot.l1Offset, snapshot.l1Size * 8, -1);
     } finally {
       state.freeReason = 'never';
     }
-    await adjustTree(node, state.l1, 0, true);
+    await adjustTree(node, state.l1, 0, 'follow');
     await state.flushMetadata();
   });
 }
@@ -181,16 +183,14 @@ export async function writeSnapshotTable(state: Qcow2State, snapshots: Snapshot[
   if (oldOffset !== 0 && oldBytes > 0) await refcounts.update(oldOffset, oldBytes, -1);
 }
 
+/** Bit 63 of entries, `refcount is one`: left alone, taken away, set by the refcounts. */
+type Flags = 'none' | 'clear' | 'follow';
+
 /**
- * Adds `addend` to the refcounts of all L2 tables and data that `l1` reaches. `flags`: `l1` is the active table, and bit 63
- * of its entries and its tables' follows the refcounts. What was added is taken back when it fails. Lock held.
+ * Adds `addend` to the refcounts of all L2 tables and data that `l1` reaches. `flags`: what
+ * becomes of bit 63 of the entries of the active table, and its tables'. What was added is taken back when it fails. Lock held.
  */
-async function adjustTree(
-  node: Qcow2Node,
-  l1: Uint32Array,
-  addend: -1 | 0 | 1,
-  flags: boolean,
-): Promise<void> {
+async function adjustTree(node: Qcow2Node, l1: Uint32Array, addend: -1 | 0 | 1, flags: Flags): Promise<void> {
   const { state } = node;
   let done = 0;
   // a table that is named twice, or is not in the file, would make the work as long as a hostile image likes
@@ -214,7 +214,7 @@ async function adjustTree(
     }
     throw error;
   }
-  if (flags) await writeActiveL1(state);
+  if (flags !== 'none') await writeActiveL1(state);
 }
 
 /** The whole active L1 table, after its flags have changed; L2 tables first. */
@@ -231,7 +231,7 @@ async function adjustTable(
   l1: Uint32Array,
   l1Index: number,
   addend: -1 | 0 | 1,
-  flags: boolean,
+  flags: Flags,
 ): Promise<void> {
   const { state } = node;
   const { clusterSize, l2Cache, refcounts } = state;
@@ -246,7 +246,7 @@ async function adjustTable(
       const slice = await l2Cache.get(table + at);
       try {
         for (entry = 0; entry < state.sliceEntries; entry++) {
-          await adjustEntry(node, slice.view, entry, addend, flags && (() => l2Cache.markDirty(slice)));
+          await adjustEntry(node, slice.view, entry, addend, flags, () => l2Cache.markDirty(slice));
         }
       } finally {
         l2Cache.release(slice);
@@ -257,9 +257,9 @@ async function adjustTable(
     throw error;
   }
   if (addend !== 0) await refcounts.update(table, clusterSize, addend);
-  if (flags) {
-    const count = await refcounts.get(table / clusterSize);
-    l1[l1Index * 2] = (count === 1 ? l1[l1Index * 2] | HIGH_COPIED : l1[l1Index * 2] & 0x7fffffff) >>> 0;
+  if (flags !== 'none') {
+    const own = flags === 'follow' && (await refcounts.get(table / clusterSize)) === 1;
+    l1[l1Index * 2] = (own ? l1[l1Index * 2] | HIGH_COPIED : l1[l1Index * 2] & 0x7fffffff) >>> 0;
   }
 }
 
@@ -271,7 +271,7 @@ async function undoEntries(node: Qcow2Node, table: number, stop: number, entry: 
     try {
       const end = at === stop ? entry : sliceEntries;
       for (let i = 0; i < end; i++)
-        await adjustEntry(node, slice.view, i, -1, () => l2Cache.markDirty(slice));
+        await adjustEntry(node, slice.view, i, -1, 'none', () => l2Cache.markDirty(slice));
     } finally {
       l2Cache.release(slice);
     }
@@ -283,7 +283,8 @@ async function adjustEntry(
   view: DataView,
   entry: number,
   addend: -1 | 0 | 1,
-  flagChanged: false | (() => void),
+  flags: Flags,
+  flagChanged: () => void,
 ): Promise<void> {
   const { state, mapping } = node;
   const { clusterSize, refcounts } = state;
@@ -309,9 +310,9 @@ async function adjustEntry(
   const cluster = offset / clusterSize;
   if (addend !== 0 && !refcounts.updateNow(cluster, addend))
     await refcounts.update(offset, clusterSize, addend);
-  if (!flagChanged) return;
-  const count = refcounts.peek(cluster) ?? (await refcounts.get(cluster));
-  const wanted = count === 1 ? high | HIGH_COPIED : high & 0x7fffffff;
+  if (flags === 'none') return;
+  const own = flags === 'follow' && (refcounts.peek(cluster) ?? (await refcounts.get(cluster))) === 1;
+  const wanted = own ? high | HIGH_COPIED : high & 0x7fffffff;
   if (wanted === high) return;
   view.setInt32(at, wanted);
   flagChanged();
