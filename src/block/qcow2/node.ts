@@ -153,13 +153,17 @@ export class Qcow2Node implements BlockNode {
     this.#checkWritable();
     const unit = state.subclusterSize;
     const stop = offset + length;
-    // the disk's last cluster may be a part of one
-    const atEnd = stop === state.header.size;
-    const start = Math.min(stop, Math.ceil(offset / unit) * unit);
-    const end = atEnd ? Math.ceil(stop / unit) * unit : Math.max(start, Math.floor(stop / unit) * unit);
-    if (start > offset) await this.#zeroPart(offset, Math.min(start, stop), flags);
-    if (end > start) await this.#zeroWhole(start, end, flags);
-    if (stop > end && stop > start) await this.#zeroPart(end, stop, flags);
+    const start = Math.ceil(offset / unit) * unit;
+    if (start >= stop) {
+      await this.#zeroPart(offset, stop, flags);
+    } else {
+      // the disk's last cluster may be a part of one
+      const atEnd = stop === state.header.size;
+      const end = (atEnd ? Math.ceil(stop / unit) : Math.floor(stop / unit)) * unit;
+      if (start > offset) await this.#zeroPart(offset, start, flags);
+      if (end > start) await this.#zeroWhole(start, end, flags);
+      if (stop > end) await this.#zeroPart(Math.max(start, end), stop, flags);
+    }
     if (flags?.fua) await this.flush();
   }
 
