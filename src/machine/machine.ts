@@ -7,6 +7,7 @@ import { EventEmitter } from 'node:events';
 import { MessageChannel } from 'node:worker_threads';
 import { keepAlive } from '@smp86/atomics-sync';
 import type { RegionInfo } from '../jit/compiler.ts';
+import { CLOCK } from '../timer/clock-state.ts';
 import { type Board, COMMAND, COMMAND_BITS, REQUEST } from './board.ts';
 import type { MachineCreateOptions } from './create-options.ts';
 import { MachineError } from './errors.ts';
@@ -84,6 +85,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   #commands: Promise<unknown> = Promise.resolve();
   #sequence = 0;
   #instructions: number | undefined;
+  #virtualTime = 0;
 
   private constructor(setup: MachineSetup) {
     super();
@@ -215,6 +217,10 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   get instructions(): number | undefined {
     return this.#parts?.board.clocks.icount?.instructions ?? this.#instructions;
   }
+  /** Guest time (VIRTUAL) in ns since the start; it stands still while the machine is stopped. */
+  get virtualTime(): number {
+    return this.#parts?.board.clocks.now(CLOCK.VIRTUAL) ?? this.#virtualTime;
+  }
   /** Percentage of the time for which each vCPU is made to sleep; 0: none. */
   get throttle(): number {
     return this.#parts?.board.throttle.percent ?? 0;
@@ -288,6 +294,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     this.#command?.failed(new MachineError('ERR_MACHINE_ENDED', 'the machine has ended'));
     this.#command = undefined;
     this.#instructions = this.instructions;
+    this.#virtualTime = this.virtualTime;
     this.#parts = undefined;
   }
 

@@ -46,22 +46,26 @@ interface Correlation {
   readonly error: number;
 }
 
+/** A clock to compare with, in ns. */
+export type ReferenceClock = () => number;
+const hostClock: ReferenceClock = () => performance.now() * 1e6;
+
 /** Asks for the guest's time again and again; the shortest round trip tells most. */
-async function correlate(guest: LinuxGuest): Promise<Correlation> {
+async function correlate(guest: LinuxGuest, clock: ReferenceClock): Promise<Correlation> {
   let best: Correlation | undefined;
   for (let i = 0; i < SAMPLES; i++) {
     const from = guest.output.length;
-    const sent = performance.now();
+    const sent = clock();
     guest.write('\n');
     const [, monotonic, tsc] = await guest.until(
       (text) => /stamp (\d+) (\d+) (\d+)\n/.exec(text) ?? undefined,
       from,
       30_000,
     );
-    const received = performance.now();
-    const error = ((received - sent) / 2) * 1e6;
+    const received = clock();
+    const error = (received - sent) / 2;
     if (best === undefined || error < best.error) {
-      best = { host: ((sent + received) / 2) * 1e6, guest: Number(monotonic), tsc: Number(tsc), error };
+      best = { host: (sent + received) / 2, guest: Number(monotonic), tsc: Number(tsc), error };
     }
     await sleep(5);
   }
@@ -69,25 +73,26 @@ async function correlate(guest: LinuxGuest): Promise<Correlation> {
 }
 
 export interface Drift {
-  /** How much faster than the host's the guest's CLOCK_MONOTONIC runs, in parts per million. */
+  /** How much faster than the other clock the guest's CLOCK_MONOTONIC runs, in parts per million. */
   readonly ppm: number;
   /** What the measurement itself may be wrong by. */
   readonly error: number;
-  /** The TSC's frequency in Hz by the host's clock. */
+  /** The TSC's frequency in Hz by the other clock. */
   readonly tscHz: number;
 }
 
-/** Compares clocks over `seconds`, while `meanwhile` runs in the guest. */
+/** Compares clocks over `seconds`, while `meanwhile` runs in the guest. `clock`: default, the host's. */
 export async function measureDrift(
   guest: LinuxGuest,
   seconds: number,
   meanwhile?: () => Promise<void>,
+  clock = hostClock,
 ): Promise<Drift> {
   const moment = async (): Promise<Correlation> => {
     const from = guest.output.length;
     guest.write(`${PATH} stamp\n`);
     await guest.until((text) => (text.includes(' stamp\n') ? true : undefined), from, 30_000);
-    const result = await correlate(guest);
+    const result = await correlate(guest, clock);
     const end = guest.output.length;
     guest.write('q\n');
     await guest.prompt(end);
