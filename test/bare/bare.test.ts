@@ -40,7 +40,8 @@ describe.each(programNames())('%s', (name) => {
     expect(assemble(name).equals(readFileSync(binaryPath(name)))).toBe(true);
   });
 
-  test(
+  // cross-code.test.ts runs that one, with several numbers of vCPUs
+  test.runIf(name !== 'cross-code')(
     'smp86 does what the manual says',
     async () => {
       const result = await runSmp86(binaryPath(name), e.options, TIMEOUT_MS);

@@ -317,11 +317,11 @@ function emitMain(
                   f.store(4, env, OFF.excError, i32(0));
                   f.br(faultLabel);
                 };
+                // once: another vCPU may invalidate the record at any time
+                const handler = f.copy(load('i32_16u', record));
                 const callCold = (): void => {
                   storeFlags();
-                  const status = f.copy(
-                    f.callIndirect(coldType, 'i32', load('i32_16u', record), env, record),
-                  );
+                  const status = f.copy(f.callIndirect(coldType, 'i32', handler, env, record));
                   // a region leaves them deferred
                   f.if(
                     load('i32', env, FLAG_WORDS.kind),
@@ -351,9 +351,7 @@ function emitMain(
                     f.br(nextLabel);
                   }),
                 ];
-                let handler = load('i32_16u', record);
                 if (runtime.counting) {
-                  handler = f.copy(handler);
                   const counts = handler.geU(FIRST_INSTRUCTION);
                   const budget = f.copy(load('i32', env, OFF.budget).sub(counts));
                   f.if(budget.ltS(0), () => leaveAt(REASON.BUDGET, recordLinear()), undefined, false);

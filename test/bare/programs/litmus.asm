@@ -573,7 +573,7 @@ work_together:
         push r15
         push rbp
         call [r14 + 8]
-        pause                           ; as in ap_main
+        str eax                         ; as in ap_main
         pop rbp
         pop r15
         pop r14

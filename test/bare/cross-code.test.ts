@@ -1,0 +1,44 @@
+/** Code that other vCPUs change while it is executed, with 2 to 4 vCPUs, in both tiers. */
+import { expect, test } from 'vitest';
+import { binaryPath } from './build.ts';
+import { readExpectation } from './expectations.ts';
+import { startSmp86 } from './run.ts';
+
+/** Where the program puts the code that is changed. */
+const CHANGED = 0x1000000;
+/** With fewer host cores than vCPUs everything waits for time slices. */
+const TIMEOUT_MS = 240_000;
+const POLL_MS = 50;
+
+test.each([
+  [2, 'off'],
+  [3, 'off'],
+  [2, 'on'],
+  [4, 'on'],
+])(
+  '%i vCPUs, jit=%s: every vCPU sees the old or the new code, and the new one in the end',
+  async (smp, jit) => {
+    const { lines } = readExpectation('cross-code');
+    const options = ['-smp', String(smp), '-append', String(smp), '-accel', `tcg,jit=${jit}`];
+    await using run = await startSmp86(binaryPath('cross-code'), options);
+    /** Heads of regions that ran in the changed code, and of those that a change ended. */
+    const entered = new Set<number>();
+    const dropped = new Set<number>();
+    const watch = setInterval(() => {
+      void run.machine.regions().then((regions) => {
+        for (const { head, valid } of regions.filter((r) => r.head >= CHANGED)) {
+          entered.add(head);
+          if (!valid) dropped.add(head);
+        }
+      });
+    }, POLL_MS);
+    const result = await run.end(TIMEOUT_MS);
+    clearInterval(watch);
+    expect(result.output.replaceAll('\r', '').trimEnd().split('\n')).toEqual(lines);
+    expect(result.status).toBe(33);
+    if (jit === 'off') return;
+    expect(entered.size).toBeGreaterThan(1);
+    expect(dropped.size).toBeGreaterThan(1);
+  },
+  TIMEOUT_MS + 30_000,
+);
