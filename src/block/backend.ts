@@ -4,6 +4,7 @@
  */
 import { BlockError } from './errors.ts';
 import { iovGather, iovIsZero, iovLength, iovWrite } from './iov.ts';
+import type { Throttle } from './throttle.ts';
 import type { BlockNode, BlockStatus, IoVector, WriteFlags, ZeroFlags } from './node.ts';
 
 /** `detect-zeroes=`. */
@@ -22,8 +23,8 @@ export interface BackendOptions {
   /** Default: `enospc` for writes, `report` for reads. */
   readonly werror?: ErrorPolicy;
   readonly rerror?: ErrorPolicy;
-  /** Waits until a request may go (a throttle group). Undefined: at once. */
-  throttle?(isWrite: boolean, bytes: number): Promise<void> | undefined;
+  /** I/O limits. */
+  readonly throttle?: Throttle;
 }
 
 /** A write under way. */
@@ -205,7 +206,7 @@ export class BlockBackend {
 
   /** What was written before the call is on stable storage. Without a medium there is nothing to do. */
   async flush(): Promise<void> {
-    await this.#begin(true, 0);
+    await this.#beginUnthrottled();
     try {
       if (this.#root && !this.#root.readOnly) await this.#root.flush();
     } finally {
@@ -217,7 +218,15 @@ export class BlockBackend {
     return this.#check(offset, length).blockStatus(offset, length);
   }
 
-  /** Resolves when no request is under way. */
+  /** I/O limits hold nobody up from here on, and who waits for them goes. Pair with `resumeThrottling`. */
+  suspendThrottling(): void {
+    this.#options.throttle?.suspend();
+  }
+  resumeThrottling(): void {
+    this.#options.throttle?.resume();
+  }
+
+  /** Resolves when no request is under way. Those that wait for I/O limits count. */
   async drain(): Promise<void> {
     while (this.#inFlight > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
@@ -225,9 +234,11 @@ export class BlockBackend {
   /** New requests wait from here on; resolves when none is under way. Pair with `drainEnd`. */
   async drainBegin(): Promise<void> {
     this.#quiesced++;
+    this.#options.throttle?.suspend();
     await this.drain();
   }
   drainEnd(): void {
+    this.#options.throttle?.resume();
     if (--this.#quiesced > 0) return;
     for (const resume of this.#resumed.splice(0)) resume();
   }
@@ -243,19 +254,28 @@ export class BlockBackend {
     }
   }
 
+  /** Counts a request; undefined: it may go at once. One that waits for I/O limits counts as under way. */
   #begin(isWrite: boolean, bytes: number): Promise<void> | undefined {
-    const throttled = this.#options.throttle?.(isWrite, bytes);
-    if (this.#quiesced === 0 && !throttled) {
+    if (this.#quiesced > 0) return this.#beginLater(isWrite, bytes);
+    this.#inFlight++;
+    return this.#options.throttle?.wait(isWrite, bytes);
+  }
+
+  #beginUnthrottled(): Promise<void> | undefined {
+    if (this.#quiesced === 0) {
       this.#inFlight++;
       return undefined;
     }
-    return this.#beginLater(throttled);
+    return (async () => {
+      while (this.#quiesced > 0) await new Promise<void>((resolve) => this.#resumed.push(resolve));
+      this.#inFlight++;
+    })();
   }
 
-  async #beginLater(throttled: Promise<void> | undefined): Promise<void> {
-    if (throttled) await throttled;
+  async #beginLater(isWrite: boolean, bytes: number): Promise<void> {
     while (this.#quiesced > 0) await new Promise<void>((resolve) => this.#resumed.push(resolve));
-    this.#inFlight++;
+    const throttled = this.#begin(isWrite, bytes);
+    if (throttled) await throttled;
   }
 
   #end(): void {

@@ -88,10 +88,16 @@ export interface BlockNode {
   close(): Promise<void>;
 }
 
+/** A timer and its clock, ns. */
+export type ContextTimer = Timer & { now(): number };
+
 /** What a context gives its nodes. */
 export interface BlockContext {
-  /** A timer on VIRTUAL, EXTERNAL, in ms, in the context's group; absent outside a machine (`smp86 img`). */
-  createTimer?(callback: () => void, name: string): Timer & { now(): number };
+  /**
+   * A timer on VIRTUAL, in the context's group; absent outside a machine (`smp86 img`). `external`: it changes nothing
+   * that the guest sees.
+   */
+  createTimer?(callback: () => void, name: string, external: boolean): ContextTimer;
   /** CPU-heavy work: inline, or in a block helper. */
   readonly codec: Codec;
   /** Locks and holes; without it images are not locked. */

@@ -9,19 +9,23 @@ import { BlockBackend, type ErrorPolicy } from '../block/backend.ts';
 import { inlineCodec } from '../block/codec.ts';
 import { BlockError } from '../block/errors.ts';
 import { FileNode } from '../block/file.ts';
-import type { BlockContext, BlockNode } from '../block/node.ts';
+import type { BlockContext, BlockNode, ContextTimer } from '../block/node.ts';
 import { openImage } from '../block/open.ts';
 import { NodeOptions as OpenOptions } from '../block/options.ts';
 import { createQcow2, QCOW2_DEFAULTS } from '../block/qcow2/create.ts';
 import { openQcow2 } from '../block/qcow2/open.ts';
+import { checkThrottleLimits, type Throttle, ThrottleGroup } from '../block/throttle.ts';
 import { hostFile } from '../host/block-host.ts';
 import type { DriveStateView } from '../hw/block/drive.ts';
 import { ATTRIBUTE, CLOCK } from '../timer/clock-state.ts';
-import type { DriveOptions, NodeOptions } from './drive-options.ts';
+import type { DriveOptions, NodeOptions, ThrottleLimits as ThrottleOptions } from './drive-options.ts';
 
 const STDERR = 2;
 /** Keys of a node that name other nodes. */
 const CHILDREN = ['file', 'backing', 'data-file'];
+
+/** Groups of an iothread's drives, by name. */
+export type ThrottleGroups = Map<string, ThrottleGroup>;
 
 export interface Drive {
   readonly options: DriveOptions;
@@ -34,22 +38,22 @@ export async function openDrive(
   blockdevs: readonly NodeOptions[],
   aio: AioContext,
   state: DriveStateView,
+  groups: ThrottleGroups,
 ): Promise<Drive> {
   const { clocks, group } = aio;
+  const createTimer = (callback: () => void, name: string, external: boolean): ContextTimer => {
+    const attributes = external ? ATTRIBUTE.EXTERNAL : 0;
+    const timer = clocks.createTimer({
+      clock: CLOCK.VIRTUAL,
+      group: group.index,
+      callback,
+      name,
+      attributes,
+    });
+    return Object.assign(timer, { now: () => clocks.now(CLOCK.VIRTUAL) });
+  };
   // whatever is worth a warning was told when the machine was set up
-  const root = await openRoot(options, blockdevs, {
-    ...hostContext(() => {}),
-    createTimer: (callback, name) => {
-      const timer = clocks.createTimer({
-        clock: CLOCK.VIRTUAL,
-        group: group.index,
-        callback,
-        name,
-        attributes: ATTRIBUTE.EXTERNAL,
-      });
-      return Object.assign(timer, { now: () => clocks.now(CLOCK.VIRTUAL) });
-    },
-  });
+  const root = await openRoot(options, blockdevs, { ...hostContext(() => {}), createTimer });
   state.size.store(root.size);
   state.readOnly.store(options.readOnly ? 1 : 0);
   state.writeCache.store(options.writeCache ? 1 : 0);
@@ -58,8 +62,26 @@ export async function openDrive(
     detectZeroes: options.detectZeroes,
     werror: policy(options.werror, 'enospc'),
     rerror: policy(options.rerror, 'report'),
+    throttle: options.throttling && throttleOf(options.id, options.throttling, groups, createTimer),
   });
   return { options, backend };
+}
+
+/** A drive without a group's name has one of its own. Limits of the drive that comes last count for all of a group. */
+function throttleOf(
+  id: string,
+  { group = id, limits }: ThrottleOptions,
+  groups: ThrottleGroups,
+  createTimer: NonNullable<BlockContext['createTimer']>,
+): Throttle {
+  let found = groups.get(group);
+  if (!found) {
+    found = new ThrottleGroup(limits, createTimer);
+    groups.set(group, found);
+  } else if (Object.keys(limits).length > 0) {
+    found.configure(limits);
+  }
+  return found.join();
 }
 
 /** Writes everything back; what goes wrong is told on standard error, since no request waits for it. */
@@ -86,7 +108,7 @@ export async function openForCheck(
   blockdevs: readonly NodeOptions[],
   warn: (text: string) => void,
 ): Promise<BlockNode> {
-  if (options.throttling !== undefined) throw new BlockError('ENOTSUP', 'throttling is not yet supported');
+  if (options.throttling !== undefined) checkThrottleLimits(options.throttling.limits);
   return await openRoot(options, blockdevs, hostContext(warn));
 }
 

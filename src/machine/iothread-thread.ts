@@ -7,7 +7,7 @@ import { IdeServer } from '../hw/ide/ide-server.ts';
 import type { ErrorAction } from '../block/backend.ts';
 import { VirtioBlkServer } from '../hw/virtio/virtio-blk-server.ts';
 import { Board, REQUEST } from './board.ts';
-import { closeDrive, type Drive, openDrive, settleDrive } from './drive.ts';
+import { closeDrive, type Drive, openDrive, settleDrive, type ThrottleGroups } from './drive.ts';
 import { commandKind, type Iothread, IOTHREAD_COMMAND } from './iothread.ts';
 import { Log } from './log.ts';
 import type { IothreadData } from './messages.ts';
@@ -33,9 +33,10 @@ export class IothreadThread {
     const { context } = board.storage.iothreads[data.index];
     const drives = new Map<number, Drive>();
     const { storage } = data.config;
+    const groups: ThrottleGroups = new Map();
     for (const [i, { options, iothread }] of storage.drives.entries()) {
       if (iothread !== data.index) continue;
-      drives.set(i, await openDrive(options, storage.blockdevs, context, board.storage.drives[i]));
+      drives.set(i, await openDrive(options, storage.blockdevs, context, board.storage.drives[i], groups));
     }
     return new IothreadThread(data, board, drives);
   }
@@ -120,10 +121,13 @@ export class IothreadThread {
   private async carryOut(command: number): Promise<void> {
     switch (commandKind(command)) {
       case IOTHREAD_COMMAND.QUIESCE:
+        // VIRTUAL stands still: no timer would let requests go that wait for I/O limits
+        for (const { backend } of this.drives) backend.suspendThrottling();
         await Promise.all(this.servers.map((server) => server.quiesce()));
         for (const drive of this.drives) await settleDrive(drive);
         break;
       case IOTHREAD_COMMAND.RESUME:
+        for (const { backend } of this.drives) backend.resumeThrottling();
         for (const server of this.servers) server.resume();
         break;
       case IOTHREAD_COMMAND.QUIT:

@@ -59,6 +59,7 @@ export function storageConfigOf(options: MachineOptions): StorageConfig {
  */
 export async function checkStorage(storage: StorageConfig): Promise<string[]> {
   const warnings: string[] = [];
+  checkThrottleGroups(storage);
   // all of them at once: two drives may not write the same image
   const roots: BlockNode[] = [];
   try {
@@ -75,6 +76,20 @@ export async function checkStorage(storage: StorageConfig): Promise<string[]> {
     for (const root of roots) await root.close();
   }
   return warnings;
+}
+
+/** A group's buckets are its iothread's. */
+function checkThrottleGroups({ drives }: StorageConfig): void {
+  const homes = new Map<string, number>();
+  for (const { options, iothread } of drives) {
+    const group = options.throttling?.group;
+    if (group === undefined) continue;
+    const home = homes.get(group) ?? iothread;
+    homes.set(group, home);
+    if (home === iothread) continue;
+    const { option, text } = options.given ?? { option: 'drive', text: `id=${options.id}` };
+    throw new Argument(option, text).bad(`the drives of throttle group '${group}' have to share an iothread`);
+  }
 }
 
 function ideConfig(options: MachineOptions, place: number): IdeConfig | null {

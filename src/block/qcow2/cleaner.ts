@@ -10,11 +10,15 @@ const NS_PER_MS = 1e6;
 export function startCacheCleaner(state: Qcow2State): (() => void) | undefined {
   const { cacheCleanInterval } = state.tuning;
   if (cacheCleanInterval === 0 || !state.context.createTimer) return undefined;
-  const timer = state.context.createTimer(() => {
-    state.l2Cache.clean();
-    state.refcountCache.clean();
-    timer.mod(timer.now() + cacheCleanInterval * NS_PER_MS);
-  }, 'qcow2-cache-clean');
+  const timer = state.context.createTimer(
+    () => {
+      state.l2Cache.clean();
+      state.refcountCache.clean();
+      timer.mod(timer.now() + cacheCleanInterval * NS_PER_MS);
+    },
+    'qcow2-cache-clean',
+    true,
+  );
   timer.mod(timer.now() + cacheCleanInterval * NS_PER_MS);
   return () => timer.del();
 }
