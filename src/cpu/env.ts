@@ -86,6 +86,9 @@ export const MMU = { KERNEL: 0, USER: 1, KERNEL_AC: 2, COUNT: 3 } as const;
 /** An XMM/YMM register: 16 bytes now, 32 reserved so that AVX needs no new layout. */
 export const XMM_STRIDE = 32;
 
+/** Bit of `codeKind`: accesses through ES, SS and DS are checked against limits and types. */
+export const CHECKED = 4;
+
 export const CpuEnv = struct({
   // --- known to generated code by slot offset: keep below 2^16 ---
   /** RAX RCX RDX RBX RSP RBP RSI RDI R8–R15. */
@@ -120,6 +123,8 @@ export const CpuEnv = struct({
   mxcsr: u32,
   /** 0..2: 16-, 32-, 64-bit code (CS.L, CS.D). */
   codeSize: u32,
+  /** `codeSize`, and CHECKED where ES, SS or DS is not flat: what decoded code depends on. */
+  codeKind: u32,
   /** 0..2: 16-, 32-, 64-bit stack pointer. */
   stackSize: u32,
   cpl: u32,
@@ -191,8 +196,8 @@ export const CpuEnv = struct({
   microcodeRev: u64,
   debugCtl: u64,
   hwcr: u64,
-  /** By MMU index: the code size that the code entries of its TLB set were decoded for; the entries do not tell. */
-  setCodeSizes: array(u32, MMU.COUNT),
+  /** By MMU index: the kind of code that the code entries of its TLB set were decoded for; the entries do not tell. */
+  setCodeKinds: array(u32, MMU.COUNT),
   /** State of the generator behind RDRAND and RDSEED, with -seed. Not touched by reset. */
   randomState: u64,
   /** Nonzero for one instruction after STI / MOV SS: interrupts are held off. */

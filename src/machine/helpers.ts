@@ -6,6 +6,7 @@ import { DIVIDE_HELPERS } from '../cpu/sem/divide-helpers.ts';
 import { MISC_ADDRESS_ONLY, MISC_HAS_RESULT, MISC_HELPERS } from '../cpu/sem/misc-helpers.ts';
 import { X87_HELPERS } from '../cpu/sem/x87.ts';
 import { HELPERS } from '../cpu/sys/helpers.ts';
+import { checkImplicit, checkSegment } from '../cpu/sys/segment-limits.ts';
 import { STATUS } from '../cpu/sys/words.ts';
 import type { Helper } from '../cpu/tier0/helper-call.ts';
 import type { HelperTraits } from '../cpu/tier0/translate.ts';
@@ -27,8 +28,14 @@ export const ALL_HELPERS: Readonly<Record<string, Helper>> = {
   pause,
 };
 
+/** What translated code asks before an access through a segment that may not be flat. */
+const CHECKS: Readonly<Record<string, Helper>> = {
+  check_segment: checkSegment,
+  check_implicit: checkImplicit,
+};
+
 /** Helpers by number. The decoder's names come first, so that a name's number is its `nameId`. */
-const HELPER_NAMES = [...NAMES, 'callf_mem', 'jmpf_mem'];
+const HELPER_NAMES = [...NAMES, 'callf_mem', 'jmpf_mem', ...Object.keys(CHECKS)];
 const IDS = new Map(HELPER_NAMES.map((name, i) => [name, i]));
 
 export function helperId(name: string): number {
@@ -37,7 +44,7 @@ export function helperId(name: string): number {
   return id;
 }
 export function helperTable(): (Helper | undefined)[] {
-  return HELPER_NAMES.map((name) => ALL_HELPERS[name]);
+  return HELPER_NAMES.map((name) => ALL_HELPERS[name] ?? CHECKS[name]);
 }
 
 const ADDRESS_ONLY = new Set([

@@ -25,6 +25,7 @@ import {
   VEC,
   W_BUDGET,
   W_CODE_PAGE,
+  W_CODE_KIND,
   W_CODE_SIZE,
   W_EFLAGS,
   W_INHIBIT,
@@ -362,7 +363,7 @@ export class Vcpu {
     const host = cpu.mmu.fetchTranslate(lo, hi);
     if (host < 0) return -1;
     worker.codeCache.reserve();
-    const { desc, record } = worker.codeCache.lookup(host, u32[w + W_CODE_SIZE]);
+    const { desc, record } = worker.codeCache.lookup(host, u32[w + W_CODE_KIND]);
     if (record === 0) return this.oneShot(PSEUDO.CONTINUE);
     // taking the lock may have flushed: install for what is mapped now
     const again = cpu.mmu.fetchTranslate(lo, hi);
@@ -394,14 +395,14 @@ export class Vcpu {
     const host = cpu.mmu.fetchTranslate(lo, hi);
     if (host < 0) return -1;
     const offset = lo & 4095;
-    const codeSize = u32[w + W_CODE_SIZE];
+    const kind = u32[w + W_CODE_KIND];
     const inPage = Math.min(4096 - offset, MAX_INSN);
-    const known = worker.oneShots.find(host, codeSize, end);
+    const known = worker.oneShots.find(host, kind, end);
     let second = -1;
     const at = cpu.base + ONE_SHOT;
     const mapSecond = (): boolean => {
       const nextLo = ((lo & ~4095) + 4096) >>> 0;
-      const nextHi = nextLo === 0 && codeSize === 2 ? (hi + 1) >>> 0 : hi;
+      const nextHi = nextLo === 0 && kind === 2 ? (hi + 1) >>> 0 : hi;
       second = cpu.mmu.fetchTranslate(nextLo, nextHi);
       return second >= 0;
     };
@@ -416,15 +417,15 @@ export class Vcpu {
     // from a copy, which another vCPU cannot change meanwhile: records and bytes that are kept belong together
     const bytes = this.crossing;
     bytes.set(u8.subarray(host, host + inPage));
-    let length = translator.single(bytes, 0, inPage, offset, codeSize, end);
+    let length = translator.single(bytes, 0, inPage, offset, kind, end);
     if (length === DECODE.MORE) {
       if (second < 0 && !mapSecond()) return -1;
       bytes.set(u8.subarray(second, second + MAX_INSN), inPage);
-      length = translator.single(bytes, 0, inPage + MAX_INSN, offset, codeSize, end);
+      length = translator.single(bytes, 0, inPage + MAX_INSN, offset, kind, end);
     }
     const records = translator.buffer.slice(0, translator.count * RECORD_SIZE);
     if (length > 0) {
-      worker.oneShots.add(new OneShot(host, codeSize, end, bytes.slice(0, length), records));
+      worker.oneShots.add(new OneShot(host, kind, end, bytes.slice(0, length), records));
     }
     u8.set(records, at);
     return this.beginOneShot(at, lo, hi);

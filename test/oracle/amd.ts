@@ -20,6 +20,8 @@ const ES = 0x80;
 const ARITHMETIC = FLAG.CF | FLAG.PF | FLAG.AF | FLAG.ZF | FLAG.SF | FLAG.OF;
 const MASK32 = 0xffffffffn;
 const RSP = 4;
+/** Bytes of the widest operand, less one. */
+const WIDEST = 15n;
 const USER_CODE32 = 0x23;
 const USER_DATA = 0x2b;
 const USER_CODE64 = 0x33;
@@ -125,6 +127,17 @@ function flagsOfCompare(a: bigint, b: bigint, size: number): number {
 const STRINGS = /^(movs|cmps|stos|scas|lods)$/;
 
 export const AMD_RULES: readonly Rule[] = [
+  {
+    why:
+      'an access through a segment of 4 GiB that reaches over its end is a segment fault; smp86 lets it wrap around ' +
+      '(SDM volume 3, 5.3: implementation-specific)',
+    names: /./,
+    expected({ c, guest, host }) {
+      const edge = c.mode32 && guest.trap === PAGE_FAULT && guest.cr2 > MASK32 - WIDEST;
+      if (!edge || (host.trap !== STACK_FAULT && host.trap !== PROTECTION)) return undefined;
+      return { ...guest, trap: host.trap, error: 0 };
+    },
+  },
   {
     why:
       'PUSH of a segment register with an operand of 32 bits writes the selector with zeros above it; Intel CPUs write ' +

@@ -111,6 +111,8 @@ export class LinuxGuest {
     try {
       await guest.prompt(0, options.bootTimeout);
       guest.bootMs = performance.now() - begin;
+      // what the kernel prints later would be taken for a command's output
+      await guest.run('dmesg -n 1');
       return guest;
     } catch (error) {
       await guest.close();

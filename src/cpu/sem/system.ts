@@ -21,7 +21,7 @@ const OFF = {
   lstar: CpuEnv.offsetOf('lstar'),
   sfmask: CpuEnv.offsetOf('sfmask'),
   kernelGsBase: CpuEnv.offsetOf('kernelGsBase'),
-  setCodeSizes: CpuEnv.offsetOf('setCodeSizes'),
+  setCodeKinds: CpuEnv.offsetOf('setCodeKinds'),
   interruptRequest: CpuEnv.offsetOf('interruptRequest'),
 } as const;
 const CODE_64 = 2;
@@ -40,7 +40,7 @@ function unusual(ins: Ins, set: number): Expr {
     .and(EFER.SCE)
     .eqz()
     .or(ins.envLoad('i32', OFF.codeSize).ne(CODE_64))
-    .or(ins.envLoad('i32', OFF.setCodeSizes + set * 4).ne(CODE_64))
+    .or(ins.envLoad('i32', OFF.setCodeKinds + set * 4).ne(CODE_64))
     .or(ins.envLoad('i32', OFF.eflags).and(FLAG.TF))
     .or(ins.envLoad('i32', OFF.dr7).and(DR7_ENABLES));
 }

@@ -3,11 +3,12 @@
  * object holds views on it and the vCPU's connections. One per vCPU, in the thread that runs it.
  */
 import { viewsOf, type Views } from '@smp86/atomics-sync';
-import { CpuEnv, MMU, SCRATCH_OFFSET, SEG, tlbSetOffset, type CpuEnvView } from '../env.ts';
+import { CHECKED, CpuEnv, MMU, SCRATCH_OFFSET, SEG, tlbSetOffset, type CpuEnvView } from '../env.ts';
 import { FLAG } from '../flags.ts';
 import type { CpuModel } from './cpuid.ts';
 import { Mmu } from './mmu.ts';
 import type { PhysMemory } from './phys-memory.ts';
+import { allFlat } from './segment-limits.ts';
 import {
   ATTR,
   CR0,
@@ -17,6 +18,7 @@ import {
   SEG_WORDS,
   STATUS,
   VEC,
+  W_CODE_KIND,
   W_CODE_SIZE,
   W_CPL,
   W_CR0,
@@ -33,7 +35,7 @@ import {
   W_SEGS,
   W_SLOW_ADDR,
   W_STACK_SIZE,
-  W_SET_CODE_SIZES,
+  W_SET_CODE_KINDS,
   W_TLB_SET,
 } from './words.ts';
 
@@ -258,7 +260,7 @@ export class Cpu {
   }
 
   /**
-   * Derives codeSize, stackSize and the MMU index from CS, SS, CPL and control registers. To be called
+   * Derives codeSize, codeKind, stackSize and the MMU index from the segments, CPL and control registers. To be called
    * after any of them changed.
    */
   updateMode(): void {
@@ -270,6 +272,7 @@ export class Cpu {
       (u32[w + W_EFER] & EFER.LMA) !== 0 && (cs & ATTR.L) !== 0 ? 2 : (cs & ATTR.DB) !== 0 ? 1 : 0;
     const stackSize = codeSize === 2 ? 2 : (ss & ATTR.DB) !== 0 ? 1 : 0;
     u32[w + W_CODE_SIZE] = codeSize;
+    u32[w + W_CODE_KIND] = codeSize === 2 || allFlat(this) ? codeSize : codeSize | CHECKED;
     u32[w + W_STACK_SIZE] = stackSize;
     this.updateMmuIndex();
     this.onModeChange();
@@ -286,9 +289,9 @@ export class Cpu {
           ? MMU.KERNEL_AC
           : MMU.KERNEL;
     u32[w + W_TLB_SET] = tlbSetOffset(index);
-    const codeSize = u32[w + W_CODE_SIZE];
-    if (u32[w + W_SET_CODE_SIZES + index] === codeSize) return;
-    u32[w + W_SET_CODE_SIZES + index] = codeSize;
+    const kind = u32[w + W_CODE_KIND];
+    if (u32[w + W_SET_CODE_KINDS + index] === kind) return;
+    u32[w + W_SET_CODE_KINDS + index] = kind;
     this.mmu.dropCode(index);
   }
 

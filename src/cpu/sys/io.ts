@@ -6,6 +6,7 @@ import { CpuEnv, SEG } from '../env.ts';
 import { FLAG } from '../flags.ts';
 import type { Cpu } from './cpu.ts';
 import { noteIo } from './debug.ts';
+import { segmentAllows } from './segment-limits.ts';
 import { IMPLICIT } from './segments.ts';
 import {
   ATTR,
@@ -135,6 +136,9 @@ export function portString(cpu: Cpu, size: number, input: boolean): number {
       if (over) return STATUS.NEXT;
     }
     const offset = wideLo(cpu, pointer, addressSize);
+    if (!wide && !segmentAllows(cpu, segment, offset, size, input)) {
+      return cpu.raise(segment === SEG.SS ? VEC.SS : VEC.GP, 0);
+    }
     const sum = baseLo + offset;
     const lo = sum >>> 0;
     const hi = wide

@@ -5,6 +5,7 @@ import {
   type FuncBuilder,
   type FuncRef,
   i32,
+  i64,
   load,
   ModuleBuilder,
 } from '../../wasm/index.ts';
@@ -12,9 +13,18 @@ import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../env.
 import { emitFlagWords, FLAG_WORDS } from '../sem/deferred-flags.ts';
 import { emitFpuCheck } from '../sem/fpu-check.ts';
 import type { Semantics } from '../sem/ins.ts';
-import { FLAG_OFFSETS, type MainLoop, type Runtime, STATUS, Tier0Ins, tlbIndex } from './context.ts';
+import { ATTR } from '../sys/words.ts';
+import {
+  callCheck,
+  FLAG_OFFSETS,
+  type MainLoop,
+  type Runtime,
+  STATUS,
+  Tier0Ins,
+  tlbIndex,
+} from './context.ts';
 import { type HandlerForm, HandlerSet, hotKeys } from './handlers.ts';
-import { FIRST_INSTRUCTION, PSEUDO, RECORD, RECORD_SIZE } from './record.ts';
+import { ACCESS_MOVED, ACCESS_SIZE, FIRST_INSTRUCTION, PSEUDO, RECORD, RECORD_SIZE } from './record.ts';
 
 const OFF = {
   tlbSet: CpuEnv.offsetOf('tlbSet'),
@@ -23,7 +33,7 @@ const OFF = {
   tmpAddr: CpuEnv.offsetOf('tmpAddr'),
   codePage: CpuEnv.offsetOf('codePage'),
   codeDesc: CpuEnv.offsetOf('codeDesc'),
-  codeSize: CpuEnv.offsetOf('codeSize'),
+  stackSize: CpuEnv.offsetOf('stackSize'),
   record: CpuEnv.offsetOf('record'),
   ip: CpuEnv.offsetOf('ip'),
   nextIp: CpuEnv.offsetOf('nextIp'),
@@ -152,6 +162,52 @@ function emitAddress(f: FuncBuilder, env: Expr, rec: Expr): void {
   const linear = f.let(offset.and(load('i64', rec, RECORD.IMM)).add(slot(RECORD.SLOT0)));
   const narrow = f.let(load('i32', rec, RECORD.CHAIN));
   f.store(8, env, OFF.tmpAddr, narrow.select(linear.and(0xffffffffn), linear));
+}
+
+/** Attributes of a segment that allows everything within its limit. */
+const USUAL = ATTR.P | ATTR.S | ATTR.RW;
+const USUAL_MASK = USUAL | ATTR.CODE | ATTR.DC;
+
+/**
+ * CHECKED_ADDRESS and CHECK: the offset against the segment's limit and type. `refused` is emitted for what is not an
+ * access within the limit of an ordinary data segment, and gets the offset.
+ */
+function emitCheck(f: FuncBuilder, env: Expr, rec: Expr, refused: (offset: Expr) => void): void {
+  const slot = (field: number): Expr => load('i64', env.add(load('i32_16u', rec, field)));
+  const address = slot(RECORD.BASE)
+    .add(slot(RECORD.INDEX).shl(load('i64_8u', rec, RECORD.SCALE)))
+    .add(load('i64_32s', rec, RECORD.DISP));
+  const given = f.let(load('i64', rec, RECORD.IMM));
+  const stack = load('i32', env, OFF.stackSize).select(i64(0xffffffffn), i64(0xffffn));
+  const offset = f.copy(address.and(given.eqz().select(stack, given)));
+  const access = f.let(load('i32_16u', rec, RECORD.SLOT1));
+  const segment = f.let(env.add(load('i32_16u', rec, RECORD.SLOT0)));
+  const last = offset.add(access.and(ACCESS_SIZE).i64u()).sub(i64(1));
+  const usual = load('i32', segment, Segment.offsetOf('attr'))
+    .and(USUAL_MASK)
+    .eq(USUAL)
+    .and(last.leU(load('i32', segment, Segment.offsetOf('limit')).i64u()));
+  f.if(usual.or(access.and(ACCESS_MOVED)).eqz(), () => refused(offset), undefined, false);
+}
+
+/** A check outside the main loop: TypeScript has the last word. */
+function checkHandler(m: ModuleBuilder, name: string, runtime: Runtime, address: boolean): FuncRef {
+  const f = m.func(name, ['i32', 'i32'], ['i32']);
+  const [env, rec] = [f.param(0), f.param(1)];
+  if (address) emitAddress(f, env, rec);
+  emitCheck(f, env, rec, (offset) => {
+    const ip = f.copy(
+      load('i64', env, OFF.codePage)
+        .add(load('i64_16u', rec, RECORD.OFFSET))
+        .sub(load('i64', env, OFF.csBase)),
+    );
+    f.store(8, env, OFF.ip, ip);
+    f.store(8, env, OFF.nextIp, ip.add(load('i64_8u', rec, RECORD.LENGTH)));
+    const status = f.copy(callCheck(f, env, runtime, offset, rec));
+    f.if(status, () => f.ret(status.add(STATUS.EXIT)));
+  });
+  f.ret(i32(STATUS.NEXT));
+  return f;
 }
 
 function addressHandler(m: ModuleBuilder): FuncRef {
@@ -342,6 +398,17 @@ function emitMain(
                   emitAddress(f, env, record);
                   f.br(nextLabel);
                 };
+                // so has every one through FS and GS, which Linux uses much
+                pseudo[PSEUDO.CHECKED_ADDRESS] = () => {
+                  emitCheck(f, env, record, callCold);
+                  emitAddress(f, env, record);
+                  f.br(nextLabel);
+                };
+                pseudo[PSEUDO.CHECK] = () => {
+                  emitCheck(f, env, record, callCold);
+                  f.br(nextLabel);
+                };
+                pseudo[PSEUDO.CHECK_HELPER] = callCold;
                 pseudo[PSEUDO.HELPER] = callCold;
                 pseudo[PSEUDO.ADDRESS_IMMEDIATE] = callCold;
                 const cases = [
@@ -440,6 +507,9 @@ export function buildTier0(options: Options): Tier0Module {
   const flagWords = m.func('flagWords', ['i32'], []);
   emitFlagWords(flagWords, flagWords.param(0));
   m.exportFunc('flagWords', flagWords);
+  m.elementsAt(PSEUDO.CHECKED_ADDRESS, [checkHandler(m, 'checkedAddress', runtime, true)]);
+  m.elementsAt(PSEUDO.CHECK_HELPER, [helperHandler(m, imports)]);
+  m.elementsAt(PSEUDO.CHECK, [checkHandler(m, 'check', runtime, false)]);
   const run = m.func('run', ['i32', 'i32'], ['i32']);
   emitMain(run, handlers, runtime, m.typeIndex(['i32', 'i32'], ['i32']), flagWords);
   m.exportFunc('run', run);

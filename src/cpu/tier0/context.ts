@@ -21,7 +21,7 @@ import {
   tlbIndex,
 } from '../sem/memory-access.ts';
 import type { HandlerForm } from './handlers.ts';
-import { HOT_PERIOD, RECORD, RECORD_SIZE, SLOTS } from './record.ts';
+import { HOT_PERIOD, PSEUDO, RECORD, RECORD_SIZE, SLOTS } from './record.ts';
 
 /** Status of a handler outside the main loop. */
 export const STATUS = {
@@ -78,6 +78,14 @@ export const FLAG_OFFSETS = {
 };
 
 const GP = 13;
+
+/** Has TypeScript check an access of a record to a segment: i32, a status. */
+export function callCheck(f: FuncBuilder, env: Expr, runtime: Runtime, offset: Expr, rec: Expr): Expr {
+  f.store(8, env, OFF.scratch, offset);
+  f.store(8, env, OFF.scratch + 8, load('i64_16u', rec, RECORD.SLOT0));
+  f.store(8, env, OFF.scratch + 16, load('i64_16u', rec, RECORD.SLOT1));
+  return f.call(runtime.helper, env, i32(runtime.helperId('check_segment')), i32(0));
+}
 
 export class Tier0Ins extends MemoryAccess implements Ins {
   protected readonly inlineProbes: boolean;
@@ -213,6 +221,10 @@ export class Tier0Ins extends MemoryAccess implements Ins {
             .add(segment),
         );
         f.if(load('i32', before, RECORD.CHAIN), () => f.set(result, result.and(0xffffffffn)));
+        f.if(load('i32_16u', before, RECORD.HANDLER).eq(PSEUDO.CHECKED_ADDRESS), () => {
+          const offset = result.sub(segment).and(load('i64', before, RECORD.IMM));
+          this.faultIf(callCheck(f, this.env, this.runtime, offset, before));
+        });
       },
       undefined,
       false,

@@ -7,15 +7,15 @@
 /** A translated instruction. */
 export class OneShot {
   readonly host: number;
-  readonly codeSize: number;
+  readonly codeKind: number;
   readonly end: number;
   readonly bytes: Uint8Array;
   readonly records: Uint8Array;
 
   /** `bytes`: the instruction's; `records`: what it was translated to, ended by the pseudo record `end`. */
-  constructor(host: number, codeSize: number, end: number, bytes: Uint8Array, records: Uint8Array) {
+  constructor(host: number, codeKind: number, end: number, bytes: Uint8Array, records: Uint8Array) {
     this.host = host;
-    this.codeSize = codeSize;
+    this.codeKind = codeKind;
     this.end = end;
     this.bytes = bytes;
     this.records = records;
@@ -41,9 +41,9 @@ export class OneShots {
   }
 
   /** What was last translated at wasm address `host`; its bytes are still to be compared. */
-  find(host: number, codeSize: number, end: number): OneShot | undefined {
+  find(host: number, codeKind: number, end: number): OneShot | undefined {
     const entry = this.entries[OneShots.slot(host)];
-    if (entry === undefined || entry.host !== host || entry.codeSize !== codeSize || entry.end !== end) {
+    if (entry === undefined || entry.host !== host || entry.codeKind !== codeKind || entry.end !== end) {
       return undefined;
     }
     return entry;

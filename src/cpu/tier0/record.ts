@@ -49,16 +49,28 @@ export const PSEUDO = {
   ADDRESS: 4,
   /** As ADDRESS, for a 64-bit address in the record's immediate. */
   ADDRESS_IMMEDIATE: 5,
+  /** As ADDRESS, checked against the segment's limit and type: SLOT1 is the access. */
+  CHECKED_ADDRESS: 6,
+  /** The check alone, for an operand on the stack: IMM 0 stands for the stack pointer's width. */
+  CHECK: 7,
+  /** As HELPER, for checks of implicit operands that TypeScript makes. */
+  CHECK_HELPER: 8,
   /** Raises #UD. */
-  UNDEFINED: 6,
+  UNDEFINED: 9,
   /** Raises #GP(0): an instruction longer than 15 bytes. */
-  TOO_LONG: 7,
+  TOO_LONG: 10,
   /** An instruction done by TypeScript; see `HELPER`. */
-  HELPER: 8,
-  COUNT: 9,
+  HELPER: 11,
+  COUNT: 12,
 } as const;
 /** Records with this handler number or above are an instruction each. */
 export const FIRST_INSTRUCTION = PSEUDO.UNDEFINED;
+
+/** An access in SLOT1 of a checked record: its bytes, and bits. */
+export const ACCESS_SIZE = 0x3fff;
+/** The check is made by the instruction, which moves the address (BT with a register). */
+export const ACCESS_MOVED = 0x4000;
+export const ACCESS_WRITE = 0x8000;
 
 /**
  * A HELPER record: SLOT0 and SLOT1 hold its register slots or register numbers, SLOT2 the helper's number, SLOT3

@@ -6,10 +6,11 @@
 import { decode } from '../decode/decoder.ts';
 import { BASE_RIP, DECODE, Insn, OPERAND, PREFIX } from '../decode/insn.ts';
 import { NAMES, ROWS } from '../decode/table.ts';
-import { CpuEnv, Segment, XMM_STRIDE } from '../env.ts';
+import { CHECKED, CpuEnv, SEG, Segment, XMM_STRIDE } from '../env.ts';
 import { ARITHMETIC } from '../flags.ts';
 import { isLocked, operandKinds, operandSize, semanticName, SemanticsIndex } from '../sem/select.ts';
 import { handlerKey, type HandlerTable, type SemanticsTraits } from './handlers.ts';
+import { implicitAccess, memoryAccess, stackAccess } from './accesses.ts';
 import { HELPER, HELPER_OPERAND, PSEUDO, RECORD, RECORD_SIZE, SLOTS } from './record.ts';
 
 const SLOT = {
@@ -23,8 +24,8 @@ const SLOT = {
 
 /** Most instructions in one run. */
 const MAX_RUN = 64;
-/** An instruction takes at most an ADDRESS pair and its own record. */
-const MAX_RECORDS = MAX_RUN * 3 + 1;
+/** An instruction takes at most an ADDRESS pair, two checks and its own record. */
+const MAX_RECORDS = MAX_RUN * 5 + 1;
 
 /** What TypeScript-implemented instructions need to know beyond the table. */
 export interface HelperTraits {
@@ -46,8 +47,6 @@ export interface HelperTraits {
 const NO_FALL_THROUGH = new Set(
   'jmp jmpf ret retf iret ud hlt syscall sysret sysenter sysexit int int3 int1 callf call rsm'.split(' '),
 );
-
-const FS = 4;
 
 /** What all instructions have in common that differ only in registers, address and immediate. */
 interface Form {
@@ -117,6 +116,8 @@ export class Translator {
   /** Bytes covered by the last run, from its first offset. */
   length = 0;
   private codeSize = 2;
+  /** ES, SS or DS is not flat. */
+  private checked = false;
   /** By row of the instruction table, then by `formKey`. */
   private readonly forms: (Map<number, Form> | undefined)[] = [];
   /** Of the run's instructions, for the liveness pass: the form, and the record number of its handler. */
@@ -137,10 +138,10 @@ export class Translator {
     bytes: Uint8Array,
     at: number,
     offset: number,
-    codeSize: number,
+    codeKind: number,
     known: (offset: number) => number,
   ): boolean {
-    this.begin(codeSize);
+    this.begin(codeKind);
     let o = offset;
     while (this.instructions < MAX_RUN) {
       if (o !== offset) {
@@ -151,7 +152,7 @@ export class Translator {
           return true;
         }
       }
-      const length = decode(bytes, at + (o - offset), 4096 - o, codeSize, this.insn);
+      const length = decode(bytes, at + (o - offset), 4096 - o, this.codeSize, this.insn);
       if (length === DECODE.MORE) {
         if (o === offset) return false;
         break;
@@ -181,11 +182,11 @@ export class Translator {
     at: number,
     limit: number,
     offset: number,
-    codeSize: number,
+    codeKind: number,
     end: number,
   ): number {
-    this.begin(codeSize);
-    const length = decode(bytes, at, limit, codeSize, this.insn);
+    this.begin(codeKind);
+    const length = decode(bytes, at, limit, this.codeSize, this.insn);
     if (length > 0) {
       this.instruction(offset);
       this.pseudo(end, offset + length, 0);
@@ -196,10 +197,11 @@ export class Translator {
     return length;
   }
 
-  private begin(codeSize: number): void {
+  private begin(codeKind: number): void {
     this.count = 0;
     this.instructions = 0;
-    this.codeSize = codeSize;
+    this.codeSize = codeKind & ~CHECKED;
+    this.checked = (codeKind & CHECKED) !== 0;
     this.runForms.length = 0;
   }
   private finish(length: number): void {
@@ -302,6 +304,7 @@ export class Translator {
     const { name, kinds, handler } = form;
     this.mark(offset);
     this.instructions--; // the sequence number of the records below
+    if (this.checked && (handler >= 0 || this.helpers.has(name))) this.checkImplicit(name, kinds, offset);
     const memory = insn.memOperand >= 0 ? this.addressOf(name, offset) : undefined;
     if (handler >= 0) {
       const at = this.record(handler, offset, insn.length);
@@ -338,7 +341,7 @@ export class Translator {
 
   /** Env offset of the base that segment `seg` adds; none for ES, CS, SS, DS in 64-bit code. */
   private segmentSlot(seg: number): number {
-    if (this.codeSize === 2 && seg < FS) return SLOT.zero;
+    if (this.codeSize === 2 && seg < SEG.FS) return SLOT.zero;
     return SLOT.segs + seg * Segment.size;
   }
 
@@ -375,7 +378,7 @@ export class Translator {
       return { base, index, scale: 0, disp };
     }
     const mask = insn.addrSize === 8 ? -1n : insn.addrSize === 4 ? 0xffffffffn : 0xffffn;
-    this.addressRecord(offset, base, index, insn.scale, disp, segment, mask);
+    this.addressRecord(offset, base, index, insn.scale, disp, segment, mask, this.access());
     return { base: SLOT.tmpAddr, index: SLOT.zero, scale: 0, disp: 0 };
   }
   /** A direct address of 64 bits does not fit `disp`. */
@@ -398,13 +401,45 @@ export class Translator {
     disp: number,
     segment: number,
     mask: bigint,
+    access = 0,
   ): void {
-    const at = this.record(PSEUDO.ADDRESS, offset, 0);
+    const at = this.record(access === 0 ? PSEUDO.ADDRESS : PSEUDO.CHECKED_ADDRESS, offset, this.insn.length);
     const v = this.view;
     v.setUint16(at + RECORD.SLOT0, segment, true);
+    v.setUint16(at + RECORD.SLOT1, access, true);
     this.putAddress(at, { base, index, scale, disp });
     v.setUint32(at + RECORD.CHAIN, this.codeSize === 2 ? 0 : 1, true);
     v.setBigInt64(at + RECORD.IMM, mask, true);
+  }
+  /** The memory operand's access for the check of its segment; 0: none is needed. */
+  private access(): number {
+    const { insn } = this;
+    const { seg } = insn;
+    const always = seg === SEG.CS || seg === SEG.FS || seg === SEG.GS;
+    return this.codeSize !== 2 && (this.checked || always) ? memoryAccess(insn) : 0;
+  }
+  /** Checks of operands that the instruction has without naming them: on the stack, at rSI, rDI, rBX. */
+  private checkImplicit(name: string, kinds: string, offset: number): void {
+    const { insn, view } = this;
+    if (implicitAccess(name, kinds)) {
+      const at = this.record(PSEUDO.CHECK_HELPER, offset, insn.length);
+      view.setUint16(at + RECORD.SLOT0, insn.name, true);
+      view.setUint16(at + RECORD.SLOT2, this.helpers.id('check_implicit'), true);
+      view.setUint16(
+        at + RECORD.SLOT3,
+        HELPER_OPERAND.NUMBER | (log2(insn.opSize) << HELPER.SIZE_SHIFT),
+        true,
+      );
+      view.setUint8(at + RECORD.SCALE, insn.seg | (insn.rep << 4) | (log2(insn.addrSize) << 6));
+      return;
+    }
+    const stack = stackAccess(name, insn.opSize);
+    if (stack === undefined) return;
+    const at = this.record(PSEUDO.CHECK, offset, insn.length);
+    view.setUint16(at + RECORD.BASE, stack.register * 8, true);
+    view.setInt32(at + RECORD.DISP, stack.displacement, true);
+    view.setUint16(at + RECORD.SLOT0, this.segmentSlot(SEG.SS), true);
+    view.setUint16(at + RECORD.SLOT1, stack.access, true);
   }
   private putAddress(at: number, a: { base: number; index: number; scale: number; disp: number }): void {
     const v = this.view;

@@ -19,12 +19,13 @@ PHYS            equ 0x1000000
         mov eax, %2
         TRY
         mov %1, ax
-        END %3
+        ; what follows needs segments that it can write to
         mov ecx, KDATA
+        mov ss, ecx
         mov ds, ecx
         mov es, ecx
         mov fs, ecx
-        mov ss, ecx
+        END %3
 %endmacro
 
 section .text
@@ -88,7 +89,7 @@ main:   ; --- loading segment registers
         mov ebx, esp
         mov eax, B_
         mov ss, eax
-        mov esp, 0xaaaa0002
+        mov esp, 0xaaaa0000
         push dword 0x11223344
         mov ecx, esp
         pop edx

@@ -4,6 +4,7 @@
 %include "bare.inc"
 
 %define OFF(label) (LOW_CODE + label - low_start)
+%define mode OFF(low_mode)
 %assign result 0
 
 section .text
@@ -405,16 +406,16 @@ body:   cld
         jmp word .cut
 .cut:   mov eax, 0xc0de
         PUT eax
-        cmp dword [dword mode], 2
+        cmp dword [mode], 2         ; in the first 64 KiB, as the limits are
         je .v86
         ret
 .v86:   int 0x80
 RESULTS         equ result
 align 4
 results: times RESULTS dd 0
+low_mode:       dd 0
 
 section .bss
 alignb 4
 saved_esp: resd 1
-mode:   resd 1
 first:  resd 128
