@@ -152,6 +152,25 @@ start:  SETIDT V_SELF, h_self, KCODE64, INT32
         SETTLE
         cli
         SHOWD "count", [h_self_count]
+        ; STI; JMP: the interrupt is taken at the jump's target, whose code is known the second time
+        mov edx, 2
+.jump:  LAPIC_W 0x300, 0x40000 | V_SELF
+        mov ebx, [h_self_count]
+        mov ecx, 100
+        jmp .here
+.here:  sti
+        jmp .spin
+        nop
+.spin:  cmp [h_self_count], ebx
+        jne .spun
+        dec ecx
+        jnz .spin
+.spun:  cli
+        mov rax, [h_self_ip]
+        sub rax, .spin
+        dec edx
+        jnz .jump
+        SHOW "STI, JMP: ip", rax
         ; the same at the end of a page
         mov edi, PHYS + 0xffe
         mov dword [rdi], 0xf4fb9090     ; nop; nop (end of page) sti; hlt
