@@ -53,8 +53,8 @@ export const FAULTS: readonly Fault[] = [
     note: 'a new first timer does not wake the loop',
     scenario: 'arm',
     file: TIMER_LIST,
-    find: 'const isHead = this.#insert(timer, when);\n    this.#lock.unlock();\n    if (isHead) this.#notifier.notify();',
-    replace: 'this.#insert(timer, when);\n    this.#lock.unlock();',
+    find: 'const isHead = this.#set(timer, when);\n    this.#lock.unlock();\n    if (isHead) this.notify();',
+    replace: 'this.#set(timer, when);\n    this.#lock.unlock();',
   },
   {
     name: 'accept-late',
@@ -64,7 +64,7 @@ export const FAULTS: readonly Fault[] = [
     file: 'src/aio/aio-context.ts',
     find: 'this.group.notifier.wait(this.timeout());',
     replace:
-      'const timeout = this.timeout();\n    this.group.notifier.accept();\n    this.group.notifier.wait(timeout);',
+      '{\n    const timeout = this.timeout();\n    this.group.notifier.accept();\n    this.group.notifier.wait(timeout);\n    }',
   },
   {
     name: 'bh-clear-late',
@@ -88,8 +88,8 @@ export const FAULTS: readonly Fault[] = [
     note: 'VIRTUAL is taken from a read section that a writer disturbed',
     scenario: 'ticks',
     file: 'src/timer/clock.ts',
-    find: 'if (!ticksSeq.readRetry(seq)) return now;',
-    replace: 'if (!ticksSeq.readRetry(seq) || true) return now;',
+    find: 'const now = this.#virtualRtUnlocked();\n      if (!ticksSeq.readRetry(seq)) return now;',
+    replace: 'return this.#virtualRtUnlocked();',
   },
 ];
 

@@ -126,10 +126,17 @@ export const TimerGroupState = struct({
 });
 export type TimerGroupStateView = ViewOf<typeof TimerGroupState>;
 
-/** One timer. Everything but `expire` is constant from creation to release. */
-export const TimerState = struct({
+/** What changes when a timer is armed; in a table of its own, so that many timers are close together. */
+export const TimerPlace = struct({
   /** Expiry in ns; -1 when not pending. Written under the list's lock, read without. */
   expire: atomicNs,
+  /** Place in its list's heap + 1, 0 when not pending. Lock: the list's. */
+  place: i32,
+});
+export type TimerPlaceView = ViewOf<typeof TimerPlace>;
+
+/** One timer; constant from creation to release. */
+export const TimerState = struct({
   /** ns per unit of the arguments of `mod` and its like. */
   scale: ns,
   callback: i32,
@@ -144,10 +151,15 @@ export const TimerState = struct({
 export type TimerStateView = ViewOf<typeof TimerState>;
 
 /**
- * An entry of a list's heap: expiry, insertion number, timer. Keys are in the heap, so that comparing does not
- * touch the timers, which lie a cache line apart.
+ * An entry of a list's heap. Keys are in the heap, so that comparing does not touch the timers, which lie apart.
+ * Lock: the list's.
  */
-export const HEAP_ENTRY = 3;
+export const HeapEntry = struct({
+  expire: ns,
+  /** Number of the insertion. */
+  seq: ns,
+  timer: i32,
+});
 
 /** Capacities of a clock system. */
 export interface ClockLimits {
@@ -165,9 +177,9 @@ export interface ClockLayout {
   readonly maxGroups: number;
   readonly groups: number;
   readonly timers: number;
-  /** For each timer an i32: its place in its list's heap + 1, 0 when not pending. Lock: the list's. */
+  /** A TimerPlace for each timer. */
   readonly places: number;
-  /** A heap for each list: `maxTimers` entries of HEAP_ENTRY float64. */
+  /** A heap for each list: `maxTimers` of HeapEntry. */
   readonly heaps: number;
   readonly size: number;
 }
@@ -185,8 +197,8 @@ export function clockLayout(limits: ClockLimits): ClockLayout {
   const groups = ClockState.size;
   const timers = groups + maxGroups * TimerGroupState.size;
   const places = timers + maxTimers * TimerState.size;
-  const heaps = Math.ceil((places + maxTimers * 4) / 64) * 64;
-  const size = Math.ceil((heaps + maxGroups * CLOCK_COUNT * maxTimers * HEAP_ENTRY * 8) / 64) * 64;
+  const heaps = Math.ceil((places + maxTimers * TimerPlace.size) / 64) * 64;
+  const size = Math.ceil((heaps + maxGroups * CLOCK_COUNT * maxTimers * HeapEntry.size) / 64) * 64;
   return { maxTimers, maxGroups, groups, timers, places, heaps, size };
 }
 

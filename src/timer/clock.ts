@@ -20,6 +20,8 @@ import {
   DEFAULT_LIMITS,
   TimerGroupState,
   type TimerGroupStateView,
+  TimerPlace,
+  type TimerPlaceView,
   TimerState,
   type TimerStateView,
   VIRTUAL_MODE,
@@ -31,6 +33,9 @@ import { chooseStartSecond, type HostSource, SystemTime } from './host-time.ts';
 import { type ListClock } from './timer-list.ts';
 import { SharedTimer, type TimerOptions } from './timer.ts';
 import { TimerGroup } from './timer-group.ts';
+
+/** A jump of the host's wall clock is seen by HOST after so many ns at the latest. */
+const WALL_INTERVAL = 1e6;
 
 /** What `init` may be told. */
 export interface ClockOptions extends Partial<ClockLimits> {
@@ -64,7 +69,8 @@ export class ClockSystem implements ListClock {
   readonly #groups: (TimerGroup | undefined)[] = [];
   readonly #views: ClockView[];
   readonly #ops: SyncOps;
-  readonly #places: Int32Array<SharedArrayBuffer>;
+  /** Host time at which the wall clock is to be looked at again. */
+  #wallLookAt = -Infinity;
 
   /** Bytes and offsets of a clock system of these capacities; place it at a multiple of 64. */
   static layout(limits: Partial<ClockLimits> = {}): ClockLayout {
@@ -130,7 +136,6 @@ export class ClockSystem implements ListClock {
     this.#source = source;
     this.#ops = opsFor(buffer);
     this.#state = ClockState.at(buffer, offset);
-    this.#places = new Int32Array(buffer, offset + layout.places, layout.maxTimers);
     if (this.virtualMode === VIRTUAL_MODE.ICOUNT) this.icount = new Icount(this.#state, this);
     this.#views = CLOCK_NAMES.map((_, type) => new ClockView(this, type as ClockType));
   }
@@ -243,12 +248,15 @@ export class ClockSystem implements ListClock {
 
   /**
    * The wall clock has a grain; monotonic time plus an offset has none but does not follow
-   * jumps. So the offset is moved whenever the two cannot both be right.
+   * jumps. So the offset is moved whenever the two cannot both be right. Reading the wall clock costs much
+   * more than the rest, so it is looked at once in a millisecond.
    */
   #wallClock(): number {
     const state = this.#state;
     const offset = state.hostOffset.load();
     const before = this.#source.monotonic();
+    if (before < this.#wallLookAt) return before + offset;
+    this.#wallLookAt = before + WALL_INTERVAL;
     const wall = (this.#source.wallMs() - state.wallBaseMs) * 1e6;
     const { wallGrain } = this.#source;
     const after = this.#source.monotonic();
@@ -518,6 +526,10 @@ export class ClockSystem implements ListClock {
     return this.timer(index);
   }
 
+  #place(index: number): TimerPlaceView {
+    return TimerPlace.at(this.buffer, this.offset + this.layout.places + index * TimerPlace.size);
+  }
+
   /** A timer that is in no use, or -1. Lock: tableLock. */
   #takeTimer(): number {
     const state = this.#state;
@@ -528,8 +540,9 @@ export class ClockSystem implements ListClock {
     }
     const fresh = state.freshTimer.load();
     if (fresh === this.layout.maxTimers) return -1;
-    this.timerState(fresh).expire.store(-1);
-    this.#places[fresh] = 0;
+    const place = this.#place(fresh);
+    place.expire.store(-1);
+    place.place = 0;
     state.freshTimer.store(fresh + 1);
     return fresh;
   }
@@ -539,7 +552,12 @@ export class ClockSystem implements ListClock {
     const exists = index >= 0 && index < this.#state.freshTimer.load();
     const list = exists ? this.timerState(index).list : -1;
     if (list < 0) throw new ClockError('no-timer', `there is no timer ${index}`);
-    return new SharedTimer(this.timerState(index), index, this.group(list >> 2).lists[list & 3]);
+    return new SharedTimer(
+      this.timerState(index).scale,
+      this.#place(index).expire,
+      index,
+      this.group(list >> 2).lists[list & 3],
+    );
   }
 
   /** Gives a timer's number back. Throws `timer-pending`. */

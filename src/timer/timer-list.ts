@@ -13,8 +13,10 @@ import {
   CLOCK_NAMES,
   type ClockLayout,
   type ClockType,
-  HEAP_ENTRY,
+  HeapEntry,
+  TimerListState,
   type TimerListStateView,
+  TimerPlace,
   TimerState,
 } from './clock-state.ts';
 import { ClockError } from './errors.ts';
@@ -38,15 +40,19 @@ export interface ListClock {
   readonly icount?: Icount | undefined;
 }
 
-const EXPIRE = TimerState.offsetOf('expire') >>> 3;
 const CALLBACK = TimerState.offsetOf('callback') >>> 2;
 const ARG = TimerState.offsetOf('arg') >>> 2;
 const ATTRIBUTES = TimerState.offsetOf('attributes') >>> 2;
-/** Fields of a heap entry; the expiry is first. */
-const SEQ = 1;
-const TIMER = 2;
+/** A TimerPlace as float64, the expiry first, and as i32. */
+const PLACE_F64 = TimerPlace.size >>> 3;
+const PLACE_I32 = TimerPlace.size >>> 2;
+const PLACE = TimerPlace.offsetOf('place') >>> 2;
+/** A HeapEntry as float64, the expiry first, and as i32. */
+const ENTRY_F64 = HeapEntry.size >>> 3;
+const ENTRY_I32 = HeapEntry.size >>> 2;
+const SEQ = HeapEntry.offsetOf('seq') >>> 3;
+const TIMER = HeapEntry.offsetOf('timer') >>> 2;
 const WORDS = TimerState.size >>> 2;
-const DOUBLES = TimerState.size >>> 3;
 
 /** A thread's view of one list. */
 export class TimerList {
@@ -59,14 +65,16 @@ export class TimerList {
   readonly #clock: ListClock;
   readonly #notifier: Notifier;
   readonly #i32: Int32Array<SharedArrayBuffer>;
-  readonly #f64: Float64Array<SharedArrayBuffer>;
   /** A heap in which each entry has four children: half as deep as one of two, and they lie side by side. */
-  readonly #heap: Float64Array<SharedArrayBuffer>;
-  /** By timer, apart from the timers and close together: see `ClockLayout.places`. */
-  readonly #places: Int32Array<SharedArrayBuffer>;
-  /** Index of timer 0's first word in the views. */
+  readonly #heap: Heap;
+  /** Expiry of each timer. */
+  readonly #places: Float64Array<SharedArrayBuffer>;
+  readonly #f64: Float64Array<SharedArrayBuffer>;
+  /** Index of timer 0's first word in the view. */
   readonly #word: number;
-  readonly #double: number;
+  /** Where `count` and `nextSeq` are: struct fields cost more than all the rest of arming. */
+  readonly #count: number;
+  readonly #nextSeq: number;
 
   constructor(
     buffer: SharedArrayBuffer,
@@ -86,12 +94,19 @@ export class TimerList {
     this.#clock = clock;
     this.#notifier = notifier;
     this.#i32 = views.i32;
+    this.#places = new Float64Array(buffer, base + layout.places, layout.maxTimers * PLACE_F64);
+    const { maxTimers } = layout;
+    const heap = base + layout.heaps + index * maxTimers * HeapEntry.size;
+    this.#heap = {
+      keys: new Float64Array(buffer, heap, maxTimers * ENTRY_F64),
+      timers: new Int32Array(buffer, heap, maxTimers * ENTRY_I32),
+      places: new Int32Array(buffer, base + layout.places, maxTimers * PLACE_I32),
+    };
     this.#f64 = views.f64;
-    this.#places = new Int32Array(buffer, base + layout.places, layout.maxTimers);
-    const entries = layout.maxTimers * HEAP_ENTRY;
-    this.#heap = new Float64Array(buffer, base + layout.heaps + index * entries * 8, entries);
     this.#word = (base + layout.timers) >>> 2;
-    this.#double = (base + layout.timers) >>> 3;
+    const at = state.head.address - TimerListState.offsetOf('head');
+    this.#count = (at + TimerListState.offsetOf('count')) >>> 2;
+    this.#nextSeq = (at + TimerListState.offsetOf('nextSeq')) >>> 3;
   }
 
   /** Earliest expiry in ns, or `Infinity`. *Thread:* any. *Lock:* none. */
@@ -131,10 +146,11 @@ export class TimerList {
     if (this.#state.head.load() === Infinity || !this.#clock.isEnabled(this.type)) return Infinity;
     let earliest = Infinity;
     this.#lock.lock();
-    for (let at = (this.#state.count - 1) * HEAP_ENTRY; at >= 0; at -= HEAP_ENTRY) {
-      const timer = this.#heap[at + TIMER];
+    const { keys, timers } = this.#heap;
+    for (let at = this.#i32[this.#count] - 1; at >= 0; at--) {
+      const timer = timers[at * ENTRY_I32 + TIMER];
       if ((this.#i32[this.#word + timer * WORDS + ATTRIBUTES] & ~mask) !== 0) continue;
-      earliest = Math.min(earliest, this.#heap[at]);
+      earliest = Math.min(earliest, keys[at * ENTRY_F64]);
     }
     this.#lock.unlock();
     return earliest === Infinity ? Infinity : Math.max(0, earliest - this.#clock.now(this.type));
@@ -142,7 +158,7 @@ export class TimerList {
 
   /** Number of timers pending. *Thread:* any. */
   get count(): number {
-    return this.#state.count;
+    return this.#i32[this.#count];
   }
 
   /** True when a timer is due and may run. *Thread:* any. *Lock:* none. */
@@ -164,8 +180,8 @@ export class TimerList {
     const when = normalise(expire);
     let isHead = false;
     this.#lock.lock();
-    const place = this.#places[timer];
-    if (place === 0 || when < this.#heap[(place - 1) * HEAP_ENTRY]) isHead = this.#set(timer, when);
+    const place = this.#heap.places[timer * PLACE_I32 + PLACE];
+    if (place === 0 || when < this.#heap.keys[(place - 1) * ENTRY_F64]) isHead = this.#set(timer, when);
     this.#lock.unlock();
     if (isHead) this.notify();
   }
@@ -173,7 +189,7 @@ export class TimerList {
   /** Disarms timer `timer`, pending or not. Does not wait for its callback and notifies no one. */
   del(timer: number): void {
     this.#lock.lock();
-    if (this.#places[timer] !== 0) {
+    if (this.#heap.places[timer * PLACE_I32 + PLACE] !== 0) {
       this.#remove(timer);
       this.#publishHead();
     }
@@ -240,9 +256,9 @@ export class TimerList {
   #take(now: number): number {
     this.#lock.lock();
     let timer = -1;
-    if (this.#state.count > 0) {
-      if (this.#heap[0] <= now) {
-        const first = this.#heap[TIMER];
+    if (this.#i32[this.#count] > 0) {
+      if (this.#heap.keys[0] <= now) {
+        const first = this.#heap.timers[TIMER];
         timer = first;
         // read under the lock: once it is dropped the timer may be released and made anew
         const word = this.#word + first * WORDS;
@@ -258,96 +274,119 @@ export class TimerList {
 
   /** Puts a timer into the heap, or elsewhere in it; true when it is the first. Lock: the list's. */
   #set(timer: number, when: number): boolean {
-    const state = this.#state;
-    const seq = state.nextSeq;
-    state.nextSeq = seq + 1;
+    const seq = this.#f64[this.#nextSeq];
+    this.#f64[this.#nextSeq] = seq + 1;
     this.#storeExpire(timer, when);
-    const place = this.#places[timer];
-    const pending = place !== 0;
-    let at = (pending ? place - 1 : state.count++) * HEAP_ENTRY;
-    const up = this.#siftUp(at, when, seq);
-    at = up === at && pending ? this.#siftDown(at, when, seq) : up;
-    this.#place(at, when, seq, timer);
-    this.#publishHead();
+    const place = this.#heap.places[timer * PLACE_I32 + PLACE];
+    const from = place === 0 ? this.#i32[this.#count]++ : place - 1;
+    const at = settle(this.#heap, this.#i32[this.#count], from, when, seq, timer);
+    // the head is another one only if this one was it or is it
+    if (from === 0 || at === 0) this.#publishHead();
     return at === 0;
   }
 
   /** Takes a timer out of the heap. The caller publishes the head. Lock: the list's. */
   #remove(timer: number): void {
-    const state = this.#state;
-    const heap = this.#heap;
-    const hole = (this.#places[timer] - 1) * HEAP_ENTRY;
-    this.#places[timer] = 0;
-    const last = (state.count - 1) * HEAP_ENTRY;
-    state.count--;
+    const { keys, timers, places } = this.#heap;
+    const hole = places[timer * PLACE_I32 + PLACE] - 1;
+    places[timer * PLACE_I32 + PLACE] = 0;
+    const last = this.#i32[this.#count] - 1;
+    this.#i32[this.#count] = last;
     this.#storeExpire(timer, -1);
     if (hole === last) return;
     // the last entry fills the hole, or what has to go there in its stead
-    const when = heap[last];
-    const seq = heap[last + SEQ];
-    const up = this.#siftUp(hole, when, seq);
-    const at = up === hole ? this.#siftDown(hole, when, seq) : up;
-    this.#place(at, when, seq, heap[last + TIMER]);
-  }
-
-  #place(at: number, when: number, seq: number, timer: number): void {
-    const heap = this.#heap;
-    heap[at] = when;
-    heap[at + SEQ] = seq;
-    heap[at + TIMER] = timer;
-    this.#places[timer] = at / HEAP_ENTRY + 1;
-  }
-
-  #move(from: number, to: number): void {
-    const heap = this.#heap;
-    this.#place(to, heap[from], heap[from + SEQ], heap[from + TIMER]);
-  }
-
-  /** Moves entries above the hole `at` down until one with this key may be in the hole; returns where that is. */
-  #siftUp(at: number, when: number, seq: number): number {
-    const heap = this.#heap;
-    while (at > 0) {
-      const parent = ((at / HEAP_ENTRY - 1) >>> 2) * HEAP_ENTRY;
-      if (!before(when, seq, heap[parent], heap[parent + SEQ])) break;
-      this.#move(parent, at);
-      at = parent;
-    }
-    return at;
-  }
-
-  /** As `#siftUp`, downwards. */
-  #siftDown(at: number, when: number, seq: number): number {
-    const heap = this.#heap;
-    const end = this.#state.count * HEAP_ENTRY;
-    for (;;) {
-      let child = at * 4 + HEAP_ENTRY;
-      if (child >= end) return at;
-      const past = Math.min(child + 4 * HEAP_ENTRY, end);
-      for (let other = child + HEAP_ENTRY; other < past; other += HEAP_ENTRY) {
-        if (before(heap[other], heap[other + SEQ], heap[child], heap[child + SEQ])) child = other;
-      }
-      if (!before(heap[child], heap[child + SEQ], when, seq)) return at;
-      this.#move(child, at);
-      at = child;
-    }
+    const key = last * ENTRY_F64;
+    settle(this.#heap, last, hole, keys[key], keys[key + SEQ], timers[last * ENTRY_I32 + TIMER]);
   }
 
   #publishHead(): void {
     const state = this.#state;
-    const head = state.count === 0 ? Infinity : this.#heap[0];
+    const head = this.#i32[this.#count] === 0 ? Infinity : this.#heap.keys[0];
     // only lock holders write it, so that comparing first is safe and spares the store
     if (state.head.load() !== head) state.head.store(head);
   }
 
   /** An aligned 8-byte store, never torn for the readers of `expire` without the lock. */
   #storeExpire(timer: number, when: number): void {
-    this.#f64[this.#double + timer * DOUBLES + EXPIRE] = when;
+    this.#places[timer * PLACE_F64] = when;
   }
 }
 
-/** True when the first of two keys fires first. */
-function before(when: number, seq: number, otherWhen: number, otherSeq: number): boolean {
-  return when < otherWhen || (when === otherWhen && seq < otherSeq);
+/** A list's heap: views of its entries, and of the places of all timers. */
+interface Heap {
+  readonly keys: Float64Array<SharedArrayBuffer>;
+  readonly timers: Int32Array<SharedArrayBuffer>;
+  readonly places: Int32Array<SharedArrayBuffer>;
+}
+
+/**
+ * Puts a timer with this key into the hole `start` of a heap of `count` entries, having moved others so that it may be
+ * there; returns its place. One function on arrays, since this is what arming costs. Lock: the list's.
+ */
+function settle(heap: Heap, count: number, start: number, when: number, seq: number, timer: number): number {
+  const { keys, timers, places } = heap;
+  let at = start;
+  let key = at * ENTRY_F64;
+  // what is above and fires later comes down
+  while (at > 0) {
+    const parent = (at - 1) >> 2;
+    const from = parent * ENTRY_F64;
+    const above = keys[from];
+    if (above < when || (above === when && keys[from + SEQ] < seq)) break;
+    const moved = timers[parent * ENTRY_I32 + TIMER];
+    keys[key] = above;
+    keys[key + SEQ] = keys[from + SEQ];
+    timers[at * ENTRY_I32 + TIMER] = moved;
+    places[moved * PLACE_I32 + PLACE] = at + 1;
+    at = parent;
+    key = from;
+  }
+  // or else what is below and fires earlier comes up
+  if (at === start) {
+    for (let child = at * 4 + 1; child < count; child = at * 4 + 1) {
+      child = firstOf(keys, child, count);
+      const from = child * ENTRY_F64;
+      const below = keys[from];
+      if (when < below || (when === below && seq < keys[from + SEQ])) break;
+      const moved = timers[child * ENTRY_I32 + TIMER];
+      keys[key] = below;
+      keys[key + SEQ] = keys[from + SEQ];
+      timers[at * ENTRY_I32 + TIMER] = moved;
+      places[moved * PLACE_I32 + PLACE] = at + 1;
+      at = child;
+      key = from;
+    }
+  }
+  keys[key] = when;
+  keys[key + SEQ] = seq;
+  timers[at * ENTRY_I32 + TIMER] = timer;
+  places[timer * PLACE_I32 + PLACE] = at + 1;
+  return at;
+}
+
+/** Which of the up to four entries from `child` on fires first. */
+function firstOf(keys: Float64Array, child: number, count: number): number {
+  if (child + 3 < count) {
+    const key = child * ENTRY_F64;
+    const a = keys[key];
+    const b = keys[key + ENTRY_F64];
+    const c = keys[key + 2 * ENTRY_F64];
+    const d = keys[key + 3 * ENTRY_F64];
+    // no branch depends on who is first, which no processor can foresee
+    const left = Math.min(a, b);
+    const right = Math.min(c, d);
+    if (a !== b && c !== d && left !== right) {
+      const inRight = +(right < left);
+      return child + 2 * inRight + (inRight & +(d < c)) + ((1 - inRight) & +(b < a));
+    }
+  }
+  let first = child;
+  for (let other = child + 1; other < count && other < child + 4; other++) {
+    const a = first * ENTRY_F64;
+    const b = other * ENTRY_F64;
+    if (keys[b] < keys[a] || (keys[b] === keys[a] && keys[b + SEQ] < keys[a + SEQ])) first = other;
+  }
+  return first;
 }
 
 /** A whole number of ns, not before 0; never early, so fractions go up. */

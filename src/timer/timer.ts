@@ -1,7 +1,8 @@
 /** One timer, armed and disarmed by any thread; its callback runs in the thread that owns its list. */
 import type { Timer } from '../hw/device.ts';
 import type { Callback } from './callback-registry.ts';
-import type { ClockType, TimerStateView } from './clock-state.ts';
+import type { AtomicNs } from '@smp86/atomics-sync';
+import type { ClockType } from './clock-state.ts';
 import type { TimerList } from './timer-list.ts';
 
 /** ns per unit of a timer's arguments. */
@@ -28,14 +29,14 @@ export class SharedTimer implements Timer {
   /** The timer's number, by which other threads find it. */
   readonly index: number;
   readonly list: TimerList;
-  readonly #state: TimerStateView;
+  readonly #expire: AtomicNs;
   readonly #scale: number;
 
-  constructor(state: TimerStateView, index: number, list: TimerList) {
+  constructor(scale: number, expire: AtomicNs, index: number, list: TimerList) {
     this.index = index;
     this.list = list;
-    this.#state = state;
-    this.#scale = state.scale;
+    this.#expire = expire;
+    this.#scale = scale;
   }
 
   /** Arms or moves it to `expire` (in units of its scale); at once if past. Fractions of a ns go up. */
@@ -54,17 +55,17 @@ export class SharedTimer implements Timer {
   }
 
   get pending(): boolean {
-    return this.#state.expire.load() >= 0;
+    return this.#expire.load() >= 0;
   }
 
   /** Expiry in ns whatever the scale, or -1 when not pending. */
   get expireTime(): number {
-    return this.#state.expire.load();
+    return this.#expire.load();
   }
 
   /** True when pending and due at `now` (in units of its scale). */
   expired(now: number): boolean {
-    const expire = this.#state.expire.load();
+    const expire = this.#expire.load();
     return expire >= 0 && expire <= now * this.#scale;
   }
 }

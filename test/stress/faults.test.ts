@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { runCampaign } from '../../src/stress/campaign.ts';
 import { FAULTS } from '../../src/stress/faults.ts';
@@ -13,6 +14,11 @@ function options(...args: string[]): StressOptions {
 const ROUNDS = 12;
 
 describe('planted faults are found', () => {
+  it.each(FAULTS)('$name: its text is in its file, once', ({ file, find }) => {
+    const text = readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8');
+    expect(text.split(find).length - 1).toBe(1);
+  });
+
   for (const { name, scenario, note, threads = 3 } of FAULTS) {
     it(`${name}: ${note}`, async () => {
       const report = await runCampaign(
@@ -35,6 +41,8 @@ describe('planted faults are found', () => {
       );
       expect(report.violations.length).toBeGreaterThan(0);
       const [first] = report.violations;
+      // a fault whose text has gone, or is no program, ends a thread with an error: that is not what is to be found
+      expect(first.check, first.message).not.toBe('no-error');
       expect(first.again).toContain(`--plant ${name}`);
       expect(first.dump).toContain('threads:');
       expect(first.dump).toContain('timer lists in use:');

@@ -59,9 +59,13 @@ describe('clocks', () => {
     source.wall += 1;
     expect(clocks.now(CLOCK.HOST)).toBe(251.4e6);
     source.wall += 5000;
-    expect(clocks.now(CLOCK.HOST)).toBe(5251e6);
-    source.wall -= 10_000;
-    expect(clocks.now(CLOCK.HOST)).toBeCloseTo(-4749e6 + 999_999, 0);
+    expect(clocks.now(CLOCK.HOST)).toBe(251.4e6); // a jump is seen when a millisecond is over
+    source.ns += 1_000_000;
+    source.wall += 1;
+    expect(clocks.now(CLOCK.HOST)).toBe(5252e6);
+    source.ns += 1_000_000;
+    source.wall -= 9_999;
+    expect(clocks.now(CLOCK.HOST)).toBeCloseTo(-4747e6 + 999_999, 0);
   });
 
   it("HOST is right to the grain of the host's clock, and does not go back when that does not", () => {

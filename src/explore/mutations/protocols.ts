@@ -60,8 +60,8 @@ export const CLOCKS: readonly Mutation[] = [
     'list-head-unpublished',
     'arm-poll',
     'an armed timer does not become the published head',
-    'this.#place(at, when, seq, timer);\n    this.#publishHead();',
-    'this.#place(at, when, seq, timer);',
+    'if (from === 0 || at === 0) this.#publishHead();',
+    '',
   ),
   list(
     'list-no-notify',
@@ -417,7 +417,7 @@ export const MACHINE: readonly Mutation[] = [
     'park-late-look',
     'pause-resume',
     'a parked vCPU reads its kick sequence after it has looked whether to go on',
-    'if (vcpus.every((v) => v.stopRequested) && quit.load() === 0) vcpus[0].sleepUnlessKicked(seq);',
+    'if (this.stopped(vcpus) && quit.load() === 0) vcpus[0].sleepUnlessKicked(seq);',
     'vcpus[0].sleepUnlessKicked(vcpus[0].kickSequence);',
   ),
   vcpuThread(
