@@ -5,8 +5,9 @@ import { workerEnvironment } from './compile-cache.ts';
 import { MachineError } from './errors.ts';
 import type { IothreadData, JitData, MainLoopData, VcpuData, WorkerMessage } from './messages.ts';
 
-/** How long threads may take to end by themselves, ms. */
+/** How long threads may take to end by themselves, ms; and with disks, whose caches are written back first. */
 const END_TIMEOUT = 2000;
+const END_TIMEOUT_WITH_DISKS = 60_000;
 
 function threadUrl(name: string): URL {
   // in a checkout the sources run as they are; the package ships JavaScript beside this file
@@ -22,6 +23,7 @@ export class MachineWorkers {
   private readonly failed: (error: Error) => void;
   private ending = false;
   private jit: Worker | undefined;
+  private disks = false;
   /** All vCPUs that have started run optimised code. */
   optimised = true;
 
@@ -35,6 +37,7 @@ export class MachineWorkers {
   start(name: 'jit', data: JitData): void;
   start(name: 'iothread', data: IothreadData): void;
   start(name: string, workerData: MainLoopData | VcpuData | JitData | IothreadData): void {
+    if (name === 'iothread') this.disks = true;
     const transferList =
       'ports' in workerData
         ? [...workerData.ports]
@@ -91,7 +94,7 @@ export class MachineWorkers {
       for (const worker of this.workers) void worker.terminate();
     };
     if (force) terminate();
-    const timer = setTimeout(terminate, END_TIMEOUT);
+    const timer = setTimeout(terminate, this.disks ? END_TIMEOUT_WITH_DISKS : END_TIMEOUT);
     await Promise.all(this.ended);
     clearTimeout(timer);
   }

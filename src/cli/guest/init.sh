@@ -1,6 +1,7 @@
 #!/bin/sh
 # First process of the smp86 guest. Options on the kernel command line:
 #   smp86.run=BASE64   run this shell script, then power off
+#   root=DEVICE        go on with /sbin/init of the file system on that disk
 #   smp86.stay         after smp86.run, give a shell instead of powering off
 export PATH=/sbin:/bin:/usr/sbin:/usr/bin HOME=/root TERM=vt100 LANG=C
 export PS1='smp86:\w\$ '
@@ -36,13 +37,30 @@ fi
 
 ip link set lo up 2>/dev/null || ifconfig lo 127.0.0.1 up 2>/dev/null
 
-run= stay=
+run= stay= root=
 for word in $(cat /proc/cmdline); do
   case $word in
+    root=*) root=${word#root=} ;;
     smp86.run=*) run=${word#smp86.run=} ;;
     smp86.stay) stay=1 ;;
   esac
 done
+
+if [ -n "$root" ]; then
+  tries=0
+  while [ ! -b "$root" ] && [ $tries -lt 200 ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+  done
+  mkdir -p /sysroot
+  if mount -o ro "$root" /sysroot && [ -x /sysroot/sbin/init ]; then
+    umount /dev/pts /dev/shm /tmp /run /sys
+    mount --move /dev /sysroot/dev
+    umount /proc
+    exec switch_root /sysroot /sbin/init
+  fi
+  echo "no /sbin/init on $root: going on without it"
+fi
 
 memory=$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)
 echo
