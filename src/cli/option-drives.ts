@@ -1,4 +1,5 @@
 /** `-drive`, `-blockdev`, `-object`, `-hda` … `-cdrom`, `-snapshot`: disks, with QEMU's keys and defaults. */
+import { IOTHREAD_POLL_MAX_NS } from '../aio/busy-polling.ts';
 import {
   type DriveOptions,
   ERROR_ACTIONS,
@@ -255,7 +256,15 @@ function applyObject(builder: OptionBuilder, argument: Argument): void {
   const id = list.get('id') ?? '';
   if (id === '') throw argument.bad('id=NAME is missing');
   if (builder.objects.some((object) => object.id === id)) throw argument.bad(`id '${id}' is used twice`);
-  builder.objects.push({ type, id });
+  const polls = ['poll-max-ns', 'poll-grow', 'poll-shrink'].map((key) => {
+    const value = list.get(key);
+    return value === undefined ? undefined : argument.integer(key, value, 0, Number.MAX_SAFE_INTEGER);
+  });
+  if (polls.every((value) => value === undefined)) builder.objects.push({ type, id });
+  else {
+    const [maxNs = IOTHREAD_POLL_MAX_NS, grow = 0, shrink = 0] = polls;
+    builder.objects.push({ type, id, polling: { maxNs, grow, shrink } });
+  }
 }
 
 /** A value that names a file for -hda and its like: commas are part of it. */

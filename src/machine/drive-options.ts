@@ -1,4 +1,5 @@
 /** Disks of a machine as their user describes them: plain data. */
+import type { PollParameters } from '../aio/busy-polling.ts';
 
 /** Options of a block node and its children, with the names of `-blockdev`; text names a node that was defined before. */
 export interface NodeOptions {
@@ -38,6 +39,8 @@ export interface DriveOptions {
 export interface ObjectOptions {
   readonly type: 'iothread';
   readonly id: string;
+  /** poll-max-ns, poll-grow, poll-shrink; absent: QEMU's defaults. */
+  readonly polling?: PollParameters;
 }
 
 /** `-device virtio-blk-pci`. */

@@ -31,6 +31,7 @@ export class IothreadThread {
     setOwnerId(IOTHREAD_OWNER + data.index);
     const board = new Board(data.memory, data.config, 'iothread');
     const { context } = board.storage.iothreads[data.index];
+    context.setPolling(data.config.storage.iothreads[data.index].polling);
     const drives = new Map<number, Drive>();
     const { storage } = data.config;
     const groups: ThrottleGroups = new Map();

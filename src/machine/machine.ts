@@ -149,7 +149,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       config.icount !== undefined,
     );
     workers.start('main-loop', { memory, config, boot });
-    for (let index = 0; index < config.storage.iothreads; index++) {
+    for (let index = 0; index < config.storage.iothreads.length; index++) {
       workers.start('iothread', { memory, config, index });
     }
     const all = Array.from({ length: config.cpus }, (_, i) => i);

@@ -1,4 +1,5 @@
 /** Disks of a machine, as the worker threads are told: plain data. */
+import type { PollParameters } from '../aio/busy-polling.ts';
 import type { VirtioBlkOptions } from '../hw/virtio/virtio-blk.ts';
 import type { DriveOptions, NodeOptions } from './drive-options.ts';
 
@@ -27,8 +28,12 @@ export interface IdeConfig {
   readonly model: string;
 }
 
+export interface IothreadConfig {
+  readonly polling: PollParameters;
+}
+
 export interface StorageConfig {
-  readonly iothreads: number;
+  readonly iothreads: readonly IothreadConfig[];
   readonly drives: readonly DriveConfig[];
   readonly blockdevs: readonly NodeOptions[];
   readonly virtioBlks: readonly VirtioBlkConfig[];
@@ -37,7 +42,7 @@ export interface StorageConfig {
 }
 
 export const NO_STORAGE: StorageConfig = {
-  iothreads: 0,
+  iothreads: [],
   drives: [],
   blockdevs: [],
   virtioBlks: [],

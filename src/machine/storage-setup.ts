@@ -1,4 +1,5 @@
 /** From the options of a machine to its storage: which drive lives in which iothread, and what can be wrong with that. */
+import { IOTHREAD_POLL_MAX_NS, type PollParameters } from '../aio/busy-polling.ts';
 import { BlockError } from '../block/errors.ts';
 import type { BlockNode } from '../block/node.ts';
 import { Argument } from '../cli/option-values.ts';
@@ -12,6 +13,8 @@ import type {
   VirtioBlkDevice,
 } from './machine-options.ts';
 import type { DriveConfig, IdeConfig, StorageConfig } from './storage-config.ts';
+
+const DEFAULT_POLLING: PollParameters = { maxNs: IOTHREAD_POLL_MAX_NS };
 
 /**
  * Drives of devices without `iothread=` share one iothread of their own, so that neither a vCPU nor the main loop ever
@@ -33,7 +36,10 @@ export function storageConfigOf(options: MachineOptions): StorageConfig {
   });
   const virtio = disks.filter((device): device is VirtioBlkDevice => device.driver === 'virtio-blk-pci');
   return {
-    iothreads: names.length + (shared ? 1 : 0),
+    iothreads: [
+      ...objects.map(({ polling }) => ({ polling: polling ?? DEFAULT_POLLING })),
+      ...(shared ? [{ polling: DEFAULT_POLLING }] : []),
+    ],
     drives: configs,
     blockdevs: options.blockdevs,
     ide: [0, 1, 2, 3].map((place) => ideConfig(options, place)),

@@ -28,7 +28,7 @@ export interface StorageLayout {
 
 export function storageLayout(config: StorageConfig, place: (size: number) => number): StorageLayout {
   return {
-    iothreads: Array.from({ length: config.iothreads }, () => place(Iothread.size())),
+    iothreads: config.iothreads.map(() => place(Iothread.size())),
     drives: config.drives.map(() => place(DriveState.size)),
     virtioBlks: config.virtioBlks.map(() => place(VirtioState.size)),
     ide: place(PiixIdeState.size),

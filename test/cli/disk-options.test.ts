@@ -134,6 +134,17 @@ describe('-drive', () => {
 describe('-device', () => {
   const DRIVE = ['-drive', 'file=a,if=none,id=d0'];
 
+  test('an iothread has the polling parameters that are given', () => {
+    const objects = (text: string) => parseOptions(['-object', text]).objects;
+    expect(objects('iothread,id=a,poll-max-ns=0')).toEqual([
+      { type: 'iothread', id: 'a', polling: { maxNs: 0, grow: 0, shrink: 0 } },
+    ]);
+    expect(objects('iothread,id=a,poll-grow=4,poll-shrink=2')).toEqual([
+      { type: 'iothread', id: 'a', polling: { maxNs: 32768, grow: 4, shrink: 2 } },
+    ]);
+    expect(() => objects('iothread,id=a,poll-grow=-1')).toThrow('poll-grow must be a number');
+  });
+
   test('virtio-blk-pci with an iothread', () => {
     const { devices, objects } = disks(
       ...['-object', 'iothread,id=io0', ...DRIVE],
