@@ -3,27 +3,35 @@ import { constants, deflateRawSync, inflateRawSync, zstdCompressSync, zstdDecomp
 import { BlockError } from './errors.ts';
 import type { Codec } from './node.ts';
 
+/** Output is one piece of so much more than is needed: 16 KiB pieces, and a last empty one, cost three times as much. */
+const SPARE = 64;
+
 export type CompressionType = 'zlib' | 'zstd';
 
 /** Compresses; undefined when the result is not shorter than `limit`. *May block:* yes (CPU). */
 export function compressSync(type: CompressionType, data: Uint8Array, limit: number): Uint8Array | undefined {
   // a 4 KiB window is what readers of the format are promised
-  const result = type === 'zlib' ? deflateRawSync(data, { windowBits: 12 }) : zstdCompressSync(data);
+  const chunkSize = data.length + SPARE;
+  const result =
+    type === 'zlib'
+      ? deflateRawSync(data, { windowBits: 12, chunkSize })
+      : zstdCompressSync(data, { chunkSize });
   return result.length < limit ? result : undefined;
 }
 
 /** Decompresses exactly `length` bytes; what follows in `data` is ignored. Throws EIO. *May block:* yes (CPU). */
 export function decompressSync(type: CompressionType, data: Uint8Array, length: number): Uint8Array {
+  const limits = { maxOutputLength: length, chunkSize: length + SPARE };
   let result: Uint8Array;
   try {
     result =
       type === 'zlib'
         ? inflateRawSync(data, {
+            ...limits,
             windowBits: 12,
-            maxOutputLength: length,
             finishFlush: constants.Z_SYNC_FLUSH,
           })
-        : zstdDecompressSync(data.subarray(0, zstdFrameLength(data)), { maxOutputLength: length });
+        : zstdDecompressSync(data.subarray(0, zstdFrameLength(data)), limits);
   } catch (error) {
     throw new BlockError('EIO', 'Input/output error', { cause: error });
   }

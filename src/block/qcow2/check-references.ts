@@ -197,7 +197,7 @@ async function countL2(check: Check, table: number, { active, all }: TableUse): 
       const zero = type === ENTRY.zeroAllocated;
       const repair = zero && check.fixErrors;
       check.corruption(
-        `offset=${offset.toString(16)}: ${zero ? 'Preallocated zero cluster' : 'Data cluster'} is not properly aligned; L2 entry corrupted.`,
+        `offset=${offset.toString(16)}: ${zero ? 'Preallocated cluster' : 'Data cluster'} is not properly aligned; L2 entry corrupted.`,
         repair,
       );
       if (repair) {

@@ -86,7 +86,8 @@ export async function checkImage(state: Qcow2State, options: CheckOptions = {}):
   const { result } = check;
   await repairSnapshotTable(check);
   await collectReferences(check);
-  await compare(check, check.fix);
+  const counted = { ...result };
+  await compare(check, undefined);
   if (check.rebuild && check.fixErrors) {
     check.print('Rebuilding refcount structure');
     const before = { ...result };
@@ -103,6 +104,11 @@ export async function checkImage(state: Qcow2State, options: CheckOptions = {}):
     result.imageEndOffset = again.result.imageEndOffset;
   } else if (check.rebuild && check.fix) {
     check.print('ERROR need to rebuild refcount structures');
+    throw new BlockError('EIO', 'Input/output error');
+  } else if (check.fix && (result.leaks > 0 || result.corruptions > 0)) {
+    // all that is wrong was told; now what can be repaired is, and the rest told again
+    Object.assign(result, counted);
+    await compare(check, check.fix);
   }
   await checkCopiedFlags(check);
   if (check.fix) await finishRepair(check);
@@ -203,7 +209,10 @@ async function compareOne(
 /** Bit 63 of active L1 and L2 entries: set exactly where the refcount is one. */
 async function checkCopiedFlags(check: Check): Promise<void> {
   const { state, result } = check;
-  const repair = check.fixErrors;
+  const { checkErrors, corruptions, leaks } = result;
+  // when the flags alone are wrong, they can be repaired without risk
+  const isSafe = checkErrors === 0 && corruptions === 0 && leaks === 0;
+  const repair = check.fixErrors || (check.fix !== undefined && isSafe);
   const seen = new Set<number>();
   for (let l1Index = 0; l1Index * 2 < state.l1.length; l1Index++) {
     const table = state.l1Offset(l1Index);
@@ -222,7 +231,7 @@ async function checkCopiedFlags(check: Check): Promise<void> {
           await state.writeL1Entry(l1Index);
         }
       }
-      if (!seen.has(table)) await checkCopiedInTable(check, table);
+      if (!seen.has(table)) await checkCopiedInTable(check, table, repair);
       seen.add(table);
     } catch (error) {
       if (!(error instanceof BlockError)) throw error;
@@ -231,10 +240,9 @@ async function checkCopiedFlags(check: Check): Promise<void> {
   }
 }
 
-async function checkCopiedInTable(check: Check, table: number): Promise<void> {
+async function checkCopiedInTable(check: Check, table: number, repair: boolean): Promise<void> {
   const { state } = check;
   const { clusterSize, l2EntryBytes, hasDataFile } = state;
-  const repair = check.fixErrors;
   const bytes = new Uint8Array(clusterSize);
   await state.l2Cache.writeAll();
   await state.file.read(table, [bytes]);

@@ -8,6 +8,7 @@ import { dataBuffer, isZero } from './zeroes.ts';
 
 /** Most of one read. */
 const BUFFER = 2 << 20;
+const PIECE = 256 << 10;
 const SECTOR = 512;
 
 export interface CopyOptions {
@@ -22,7 +23,7 @@ export interface CopyOptions {
   readonly targetHasBacking: boolean;
   /** Zeroes of this length are not written; 0: everything is. */
   readonly minSparse: number;
-  /** Clusters that are compressed at the same time. */
+  /** Pieces of PIECE bytes, or clusters where they are larger, that are compressed at the same time. */
   readonly parallel: number;
   /** Bytes per second. */
   readonly rate: number | undefined;
@@ -170,7 +171,8 @@ export class CopyJob {
 
   /** Cluster by cluster, as many at a time as are allowed. */
   async #writeCompressed(at: number, data: Buffer, length: number): Promise<void> {
-    const { target, parallel, minSparse } = this.#options;
+    const { target, minSparse } = this.#options;
+    const most = this.#options.parallel * Math.max(1, Math.floor(PIECE / this.#cluster));
     for (let start = 0; start < length; start += this.#cluster) {
       const end = Math.min(length, start + this.#cluster);
       const offset = at + start;
@@ -185,7 +187,7 @@ export class CopyJob {
         })
         .finally(() => this.#compressing.delete(job));
       this.#compressing.add(job);
-      while (this.#compressing.size >= parallel) await Promise.race(this.#compressing);
+      while (this.#compressing.size >= most) await Promise.race(this.#compressing);
       if (this.#failure !== undefined) throw this.#failure;
     }
   }

@@ -5,8 +5,8 @@ import type { Codec } from '../../block/node.ts';
 import { inlineCodec } from '../../block/codec.ts';
 import type { CompressTask } from './compress-task.ts';
 
-/** A task holds at least so many bytes, where there are as many: a message costs as much as compressing 2 KiB. */
-const TASK_BYTES = 64 << 10;
+/** A task holds so many bytes, where there are as many: a message costs as much as compressing some KiB. */
+const TASK_BYTES = { zlib: 64 << 10, zstd: 256 << 10 };
 
 interface Waiting {
   readonly data: Uint8Array;
@@ -41,7 +41,7 @@ export class PoolCodec implements Codec {
       }
       this.#batch.waiting.push({ data, resolve, reject });
       this.#batch.bytes += data.length;
-      if (this.#batch.bytes >= TASK_BYTES) this.#send();
+      if (this.#batch.bytes >= TASK_BYTES[type]) this.#send();
     });
   }
 
