@@ -67,7 +67,7 @@ const AMD: HostCpu = {
   mxcsrMask: 0x2ffff,
   lacks: (form) =>
     form.wide && FAR_POINTER.test(form.row.name)
-      ? 'AMD has no far pointers of 16:64 (APM volume 3, CALL (Far), LFS); checked by the bare-metal tests'
+      ? 'AMD has no far pointers of 16:64 (APM volume 3, CALL (Far), LFS); checked by test/bare, intel64'
       : undefined,
   inSequences: ({ row, mode32, small }) =>
     !/^dpp[sd]$/.test(row.name) && !(row.name === 'push_sreg' && mode32 && !small),
