@@ -24,6 +24,8 @@ export class IothreadThread {
   private readonly log: Log;
   /** The command that is being carried out. */
   private current: number | undefined;
+  /** No I/O limits are held. The first RESUME has no QUIESCE before it, and one may be overtaken. */
+  private unthrottled = false;
 
   /** Opens the drives of iothread `data.index`. *Errors:* BlockError. */
   static async open(data: IothreadData): Promise<IothreadThread> {
@@ -123,12 +125,14 @@ export class IothreadThread {
     switch (commandKind(command)) {
       case IOTHREAD_COMMAND.QUIESCE:
         // VIRTUAL stands still: no timer would let requests go that wait for I/O limits
-        for (const { backend } of this.drives) backend.suspendThrottling();
+        if (!this.unthrottled) for (const { backend } of this.drives) backend.suspendThrottling();
+        this.unthrottled = true;
         await Promise.all(this.servers.map((server) => server.quiesce()));
         for (const drive of this.drives) await settleDrive(drive);
         break;
       case IOTHREAD_COMMAND.RESUME:
-        for (const { backend } of this.drives) backend.resumeThrottling();
+        if (this.unthrottled) for (const { backend } of this.drives) backend.resumeThrottling();
+        this.unthrottled = false;
         for (const server of this.servers) server.resume();
         break;
       case IOTHREAD_COMMAND.QUIT:
