@@ -253,7 +253,7 @@ export const scenarios: readonly Scenario[] = [
     vcpus: 2,
     inTurn: true,
     kicker: true,
-    preemptions: 3,
+    preemptions: 4,
     commands: ['start', 'stop'],
   }),
 ];
