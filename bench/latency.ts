@@ -1,7 +1,7 @@
 /**
  * Interrupt latency and pauses of a vCPU, measured by a bare-metal guest: from the moment the local APIC's timer is
  * due to the first instruction of the handler (the vCPU halted, and busy), and the longest distance of two RDTSC in
- * a loop. smp86 and native QEMU's TCG in turn in one run. `node bench/latency.ts [--runs N] [--json FILE]`
+ * a loop. smp86 with the interpreter alone, with tier 1, and native QEMU's TCG, in turn in one run. `node bench/latency.ts [--runs N] [--json FILE]`
  */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -55,8 +55,13 @@ function parse(output: string): Result {
   };
 }
 
-async function smp86(): Promise<Result> {
-  await using machine = await Machine.create({ kernel: KERNEL, memory: '64M', devices: [DEVICE] });
+async function smp86(jit: boolean): Promise<Result> {
+  await using machine = await Machine.create({
+    kernel: KERNEL,
+    memory: '64M',
+    accel: { thread: 'multi', jit },
+    devices: [DEVICE],
+  });
   let output = '';
   machine.serial[0]?.on('data', (bytes: Uint8Array) => {
     output += Buffer.from(bytes).toString('latin1');
@@ -73,7 +78,10 @@ const { values } = parseArgs({
   options: { runs: { type: 'string', default: '3' }, json: { type: 'string' } },
 });
 const version = qemuVersion();
-const columns: [string, () => Promise<Result>][] = [['smp86', smp86]];
+const columns: [string, () => Promise<Result>][] = [
+  ['tier 0', () => smp86(false)],
+  ['tier 0+1', () => smp86(true)],
+];
 if (version === undefined) console.log('qemu-system-x86_64 is missing: no comparison');
 else columns.push(['qemu tcg', qemu]);
 const results = new Map<string, Result[]>(columns.map(([name]) => [name, []]));

@@ -10,10 +10,12 @@ interface Case {
   readonly guest: DebianGuest;
   readonly smp: number;
   readonly thread?: 'multi' | 'single';
+  readonly jit?: boolean;
 }
 const CASES: readonly Case[] = [
   { guest: 'debian', smp: 1 },
   { guest: 'debian', smp: 2 },
+  { guest: 'debian', smp: 2, jit: true },
   { guest: 'debian', smp: 4 },
   { guest: 'debian', smp: 8 },
   { guest: 'debian', smp: 4, thread: 'single' },
@@ -21,11 +23,12 @@ const CASES: readonly Case[] = [
   { guest: 'debian-generic', smp: 4 },
 ];
 
-describe.each(CASES)('$guest -smp $smp $thread', ({ guest: name, smp, thread }) => {
+describe.each(CASES)('$guest -smp $smp thread=$thread jit=$jit', ({ guest: name, smp, thread, jit }) => {
   test(`${smp} vCPUs work under load`, async () => {
-    await using guest = await LinuxGuest.boot({ guest: name, smp, thread });
+    await using guest = await LinuxGuest.boot({ guest: name, smp, thread, jit });
     const { problems } = await checkUnderLoad(guest, smp, LOAD_SECONDS);
     expect(problems).toEqual([]);
+    if (jit === true) expect((await guest.machine?.regions())?.length).toBeGreaterThan(0);
     guest.write('poweroff -f\n');
     expect(await guest.exit()).toEqual({ reason: 'shutdown', status: 0 });
   });

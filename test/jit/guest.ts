@@ -16,6 +16,7 @@ import { operandKinds, semanticName } from '../../src/cpu/sem/select.ts';
 import type { VcpuWorker } from '../../src/machine/vcpu-worker.ts';
 import { type Case, CODE, type Outcome, PAGE } from '../oracle/format.ts';
 import { Guest } from '../oracle/guest.ts';
+import type { Rng } from '../oracle/rng.ts';
 
 const W = {
   ip: CpuEnv.offsetOf('ip') >>> 2,
@@ -70,6 +71,8 @@ export interface TierCounts {
   compiled: number;
   entered: number;
   alone: number;
+  /** Regions left at a random place. */
+  kicked: number;
   /** Forms of instructions that were compiled (`formKey`). */
   readonly forms: Set<string>;
 }
@@ -83,9 +86,18 @@ export function formKey(insn: Insn): string {
 
 export class JitGuest {
   readonly guest: Guest;
-  readonly counts: TierCounts = { regions: 0, compiled: 0, entered: 0, alone: 0, forms: new Set() };
+  readonly counts: TierCounts = {
+    regions: 0,
+    compiled: 0,
+    entered: 0,
+    alone: 0,
+    kicked: 0,
+    forms: new Set(),
+  };
   /** Asked of each instruction: should it be compiled? */
   wanted: (insn: Insn) => boolean = () => true;
+  /** Where it is set, tier 1 is left and entered at random places. */
+  switching: Rng | undefined;
   private readonly inside: Internals;
   private readonly tier0: Run;
   private readonly flagWords: (env: number) => void;
@@ -153,12 +165,22 @@ export class JitGuest {
       if (cpu.get(W_CPL) !== 3 || cpu.get(W_CODE_SIZE) !== CODE_64) return this.tier0(env, 0);
       if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) return REASON.LOOKUP;
       if (Atomics.load(i32, w + W.exitRequest) !== 0) return REASON.KICK;
-      const region = this.regionAt(u32[w + W.ip], u32[w + W.ip + 1]);
+      const region = this.switching?.once(2) ? undefined : this.regionAt(u32[w + W.ip], u32[w + W.ip + 1]);
       let alone = region === undefined;
       if (region !== undefined) {
         this.counts.entered++;
+        const kicked = this.switching?.once(3) === true;
+        // it is left where it looks at this next
+        if (kicked) Atomics.store(i32, w + W.exitRequest, 1);
         const status = region.run(env, 0);
         this.flagWords(env);
+        if (kicked && Atomics.load(i32, w + W.stopRequested) === 0) {
+          Atomics.store(i32, w + W.exitRequest, 0);
+          if (status - STATUS.EXIT === REASON.KICK) {
+            this.counts.kicked++;
+            continue;
+          }
+        }
         if (status === STATUS.JUMP) {
           u32[w + W.ip] = u32[w + W.jumpTarget];
           u32[w + W.ip + 1] = u32[w + W.jumpTarget + 1];

@@ -1,7 +1,7 @@
 /**
  * Compares tier 1 with tier 0 and the host CPU:
  *
- *   node test/jit/run.ts [--rows PATTERN] [--cases N] [--sequences N] [--programs N] [--self-modifying N] [--seed N] [--only N] [--show N]
+ *   node test/jit/run.ts [--rows PATTERN] [--cases N] [--sequences N] [--programs N] [--self-modifying N] [--seed N] [--only N] [--show N] [--switch]
  */
 import { parseArgs } from 'node:util';
 import { NativeError } from '../oracle/native.ts';
@@ -16,6 +16,7 @@ const { values } = parseArgs({
     programs: { type: 'string', default: '5000' },
     seed: { type: 'string', default: '1' },
     only: { type: 'string' },
+    switch: { type: 'boolean', default: false },
     show: { type: 'string', default: '1' },
   },
 });
@@ -29,6 +30,7 @@ try {
     selfModifying: Number(values['self-modifying']),
     rows: values.rows === undefined ? undefined : new RegExp(values.rows),
     only: values.only === undefined ? undefined : Number(values.only),
+    switching: values.switch,
     shown: Number(values.show),
     log: console.log,
   });
@@ -38,7 +40,7 @@ try {
   console.log(`${result.cases} cases, ${result.inconclusive} inconclusive`);
   console.log(
     `${counts.regions} regions of ${counts.compiled} instructions, entered ${counts.entered} times;` +
-      ` ${counts.alone} instructions alone; ${counts.forms.size} forms compiled`,
+      ` kicked ${counts.kicked}; ${counts.alone} instructions alone; ${counts.forms.size} forms compiled`,
   );
   if (notCompiled.length > 0) console.log(`in no region: ${notCompiled.join(', ')}`);
   for (const f of failures) console.log(`DIFFERS: ${f.where}: ${f.count}`);

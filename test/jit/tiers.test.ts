@@ -46,3 +46,31 @@ describe.skipIf(oracle instanceof NativeError)('tier 1', () => {
     expect(result.counts.forms.size).toBeGreaterThan(1500);
   });
 });
+
+const switchReports: string[] = [];
+const switching = oracle instanceof NativeError ? undefined : startSwitching();
+function startSwitching(): TierOracle {
+  return new TierOracle({
+    seed: 11,
+    cases: 1,
+    sequences: 300,
+    programs: 400,
+    selfModifying: 120,
+    switching: true,
+    shown: 1,
+    log: (line) => switchReports.push(line),
+  });
+}
+describe.skipIf(switching === undefined)('tiers that change at random places', () => {
+  afterAll(async () => await switching?.close());
+
+  it('agree with tier 0 and the host CPU', { timeout: 120 * SECONDS }, () => {
+    const { failures, counts } = (switching as TierOracle).run();
+    expect(switchReports.join('\n')).toBe('');
+    expect(failures).toEqual([]);
+    // each way of changing came often
+    expect(counts.alone).toBeGreaterThan(1000);
+    expect(counts.entered).toBeGreaterThan(1000);
+    expect(counts.kicked).toBeGreaterThan(50);
+  });
+});

@@ -23,6 +23,8 @@ export interface TierOptions {
   readonly programs: number;
   /** Programs that write their own code: compared with tier 0 only. */
   readonly selfModifying: number;
+  /** Tiers change at random places: half of the time one instruction in tier 0, and regions are kicked. */
+  readonly switching?: boolean;
   readonly rows?: RegExp;
   /** Only the case of this number. */
   readonly only?: number;
@@ -65,6 +67,7 @@ export class TierOracle {
     this.native = new NativeRunner();
     this.base = baseImage(new Rng(options.seed, 1));
     this.guest = new JitGuest(this.base);
+    if (options.switching === true) this.guest.switching = new Rng(options.seed, 0x717);
   }
   async close(): Promise<void> {
     this.native.close();
