@@ -174,3 +174,52 @@ describe('MmioBus', () => {
     expect([...state.$views.u8.subarray(36, 40)]).toEqual([4, 3, 2, 1]);
   });
 });
+
+describe('doorbells', () => {
+  /** Offset 4 is one. */
+  function bell() {
+    const rung: number[] = [];
+    const dev = recorder();
+    return {
+      ...dev,
+      rung,
+      doorbell: (offset: number, _size: number, value: number) => {
+        if (offset !== 4) return false;
+        rung.push(value);
+        return true;
+      },
+    };
+  }
+
+  test('only registers that need no lock are taken', () => {
+    const dev = bell();
+    const ports = new IoBus();
+    ports.register(0x100, 8, dev, 4);
+    expect(ports.doorbell(0x104, 2, 7)).toBe(true);
+    expect(ports.doorbell(0x100, 2, 7)).toBe(false);
+    expect(ports.doorbell(0x200, 2, 7)).toBe(false);
+    const mmio = new MmioBus();
+    mmio.register(0xfe000000, 0x1000, dev, 4);
+    expect(mmio.doorbell(0xfe000004, 2, 8)).toBe(true);
+    expect(mmio.doorbell(0xfe000008, 2, 8)).toBe(false);
+    expect(mmio.doorbell(0xfe001004, 2, 8)).toBe(false);
+    expect(dev.rung).toEqual([7, 8]);
+  });
+
+  test('after a mapping change they go through the lock, until the regions are derived anew', () => {
+    const dev = bell();
+    const state = freshState(BusState);
+    let base = 0xe0000000;
+    const source = { mapRegions: (mapper: RegionMapper) => mapper.map(base, 0x1000, dev, 4) };
+    const bus = new MmioBus(state, source);
+    bus.read(base, 4);
+    expect(bus.doorbell(base + 4, 2, 1)).toBe(true);
+    base = 0xe1000000;
+    state.generation++;
+    expect(bus.doorbell(0xe0000004, 2, 2)).toBe(false);
+    bus.write(base + 8, 4, 0);
+    expect(bus.doorbell(0xe0000004, 2, 3)).toBe(false);
+    expect(bus.doorbell(base + 4, 2, 4)).toBe(true);
+    expect(dev.rung).toEqual([1, 4]);
+  });
+});

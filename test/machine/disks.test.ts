@@ -1,0 +1,79 @@
+/** A machine's disks as the library's user meets them: mistakes, locks, what is left at the end. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { EMBEDDED_KERNEL } from '../../src/cli/guest/embedded/index.ts';
+import { Machine } from '../../src/machine/machine.ts';
+import { setUpMachine } from '../../src/machine/machine-setup.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'smp86-disks-'));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+const hasTools = spawnSync('qemu-img', ['--version']).status === 0;
+
+const raw = join(directory, 'disk.raw');
+writeFileSync(raw, new Uint8Array(1 << 20));
+const machine = { kernel: EMBEDDED_KERNEL, memory: '32M' };
+
+describe('mistakes are found before anything starts', () => {
+  test.each([
+    [[`file=${directory}/none,if=virtio`], /Could not open '.*none': No such file or directory$/],
+    [[`file=${raw},format=qcow2,if=virtio`], /Image is not in qcow2 format$/],
+    [[`file=${directory},if=virtio`], /requires '.*' to be a regular file$/],
+    [[`file=${raw},format=raw,if=virtio,frob=1`], /Block format 'raw' does not support the option 'frob'$/],
+    [
+      [`file=${raw},format=raw,if=virtio`, `file=${raw},format=raw`],
+      /Failed to get "write" lock: Is another process using the image/,
+    ],
+  ])('%j', async (drives, message) => {
+    const error: unknown = await setUpMachine({ ...machine, drives }).catch((e: unknown) => e);
+    expect(error).toMatchObject({ code: 'ERR_OPTION_VALUE', option: 'drive' });
+    expect((error as Error).message).toMatch(message);
+    expect((error as Error).message).not.toContain('\n');
+  });
+
+  test('an image without a format, that seems raw, is warned of', async () => {
+    const { warnings, closeLog } = await setUpMachine({ ...machine, drives: [`file=${raw},if=virtio`] });
+    closeLog();
+    expect(warnings.join()).toMatch(/Image format was not specified .* probing guessed raw/);
+  });
+});
+
+test.skipIf(!hasTools)('a running machine locks its images, and lets them go at its end', async () => {
+  const image = join(directory, 'disk.qcow2');
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '16M']);
+  const write = () => spawnSync('qemu-io', ['-c', 'write -P 7 0 64k', image], { encoding: 'utf8' });
+  {
+    await using running = await Machine.create({
+      ...machine,
+      objects: ['iothread,id=io0'],
+      drives: [`file=${image},if=none,id=d0`, `file=${raw},format=raw,index=1`, 'if=ide,media=cdrom,index=2'],
+      devices: ['virtio-blk-pci,drive=d0,iothread=io0'],
+    });
+    expect(write().status).toBe(1);
+    await running.pause();
+    await running.resume();
+    await running.reset();
+    expect(running.state).toBe('running');
+  }
+  expect(write().status).toBe(0);
+  expect(spawnSync('qemu-img', ['check', image]).status).toBe(0);
+});
+
+test.skipIf(!hasTools)('a snapshot drive leaves its image alone', async () => {
+  const image = join(directory, 'base.qcow2');
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '16M']);
+  await using running = await Machine.create({
+    ...machine,
+    drives: [`file=${image},if=virtio,snapshot=on`],
+    paused: true,
+  });
+  // the image is only read: another one may, too
+  await using other = await Machine.create({
+    ...machine,
+    drives: [`file=${image},if=virtio,snapshot=on`],
+    paused: true,
+  });
+  expect([running.state, other.state]).toEqual(['paused', 'paused']);
+});
