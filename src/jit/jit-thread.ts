@@ -3,6 +3,7 @@
  * that the host thread sends it gets the list of regions.
  */
 import { type MessagePort, parentPort } from 'node:worker_threads';
+import v8 from 'node:v8';
 import { registerMemory, setOwnerId } from '@smp86/atomics-sync';
 import { Translator } from '../cpu/tier0/translate.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
@@ -44,7 +45,15 @@ function reentries(kick: () => void): () => void {
   };
 }
 
+/**
+ * V8 optimises a baseline function once it has used up this budget, in bytes of its code. Each return costs the whole
+ * body up to there, however little of it was executed; so with V8's own figure (a tenth) a region would be optimised
+ * long before that pays.
+ */
+const TIERING_BUDGET = 130_000_000;
+
 export function runJitThread(data: JitData): void {
+  v8.setFlagsFromString(`--wasm-tiering-budget=${TIERING_BUDGET}`);
   const { memory, config, module, table } = data;
   registerMemory(memory);
   setOwnerId(JIT_OWNER);

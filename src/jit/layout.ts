@@ -14,8 +14,8 @@ export const RETURN_ENTRY_SIZE = 32;
 export const RETURN_CACHE_SIZE = RETURN_ENTRIES * RETURN_ENTRY_SIZE;
 
 export const MAX_REFUSALS = 64;
-/** A power of two. */
-export const EXIT_SAMPLE = 256;
+/** One in so many jumps out of a region asks for a region at its target (a power of two). */
+export const EXIT_SAMPLE = 4096;
 
 /** Most pages that a region's code lies in. */
 export const MAX_REGION_PAGES = 6;

@@ -29,8 +29,11 @@ export const RECORD = {
   IMM: 24,
 } as const;
 
-/** A counted jump asks for compilation each time it has been taken this often (a power of two). */
-export const HOT_PERIOD = 4096;
+/**
+ * A counted jump asks for compilation each time it has been taken this often (a power of two). By then its code has
+ * taken tier 0 about as long as a region costs (1 to 2 ms).
+ */
+export const HOT_PERIOD = 16384;
 
 /** Register slots by position of the register operand. */
 export const SLOTS = [RECORD.SLOT0, RECORD.SLOT1, RECORD.SLOT2, RECORD.SLOT3] as const;
