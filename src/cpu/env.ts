@@ -66,12 +66,13 @@ export const REASON = {
 export const SEG = { ES: 0, CS: 1, SS: 2, DS: 3, FS: 4, GS: 5 } as const;
 
 /** Number of entries of each TLB array (a power of two). */
-export const TLB_ENTRIES = 1024;
+export const TLB_ENTRIES = 4096;
 /** Bytes of a TLB entry: tag u64 (linear page address, or TLB_INVALID), addend i32, info u32. */
 export const TLB_ENTRY_SIZE = 16;
 /** A tag no access can match (bit 0 set). */
 export const TLB_INVALID = 1;
-export const CODE_TLB_ENTRIES = 256;
+/** A kernel's code is spread over many pages, and each conflict costs a look-up. */
+export const CODE_TLB_ENTRIES = 1024;
 
 /** One MMU index's arrays. Order and sizes are known to generated code. */
 export const TLB_SET = {

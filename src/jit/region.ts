@@ -4,11 +4,13 @@
  * every address space that maps the region's pages at the same distances.
  */
 import { decode } from '../cpu/decode/decoder.ts';
-import { Insn, OPERAND } from '../cpu/decode/insn.ts';
+import { DECODE, Insn, OPERAND } from '../cpu/decode/insn.ts';
 import { NAMES } from '../cpu/decode/table.ts';
 
 const PAGE = 4096;
 const CODE_64 = 2;
+/** Bytes of the longest instruction, and one more. */
+const MAX_LENGTH = 16;
 /** The optimiser takes 13–25 µs an instruction: this bounds one compilation. */
 const MAX_INSTRUCTIONS = 250;
 const MAX_BLOCKS = 150;
@@ -72,6 +74,7 @@ class Discovery {
   private readonly pending: number[];
   private readonly pages = new Map<number, number>();
   private instructions = 0;
+  private readonly crossing = new Uint8Array(2 * MAX_LENGTH);
 
   constructor(reader: CodeReader, head: number) {
     this.reader = reader;
@@ -107,6 +110,17 @@ class Discovery {
     return { position: page + offset, limit: PAGE - offset };
   }
 
+  /** Decodes an instruction whose bytes go on in the next page; as `decode`. */
+  private decodeCrossing(at: number, where: { position: number; limit: number }, insn: Insn): number {
+    const next = this.locate(at + where.limit);
+    if (next === undefined) return DECODE.MORE;
+    const { bytes } = this.reader;
+    const { crossing } = this;
+    crossing.set(bytes.subarray(where.position, where.position + where.limit));
+    crossing.set(bytes.subarray(next.position, next.position + MAX_LENGTH), where.limit);
+    return decode(crossing, 0, where.limit + MAX_LENGTH, CODE_64, insn);
+  }
+
   /** When `at` is inside a block at an instruction's start, makes two of it. */
   private split(at: number): boolean {
     for (const block of this.blocks.values()) {
@@ -140,7 +154,8 @@ class Discovery {
       const where = this.locate(at);
       if (where === undefined) break;
       const insn = new Insn();
-      const length = decode(this.reader.bytes, where.position, where.limit, CODE_64, insn);
+      let length = decode(this.reader.bytes, where.position, where.limit, CODE_64, insn);
+      if (length === DECODE.MORE) length = this.decodeCrossing(at, where, insn);
       if (length <= 0 || !this.reader.compilable(insn)) break;
       block.steps.push({ insn, at });
       block.next = at + length;

@@ -280,9 +280,11 @@ export class JitGuest {
     const { codeCache } = this.inside.worker;
     for (const { steps } of region.blocks) {
       for (const { at, insn } of steps) {
-        const distance = Math.floor(at / PAGE);
-        const from = at - distance * PAGE;
-        codeCache.cover(descriptors[region.pages.indexOf(distance)], from, from + insn.length);
+        for (let byte = at; byte < at + insn.length; byte++) {
+          const distance = Math.floor(byte / PAGE);
+          const offset = byte - distance * PAGE;
+          codeCache.cover(descriptors[region.pages.indexOf(distance)], offset, offset + 1);
+        }
       }
     }
     const description = codeCache.reserveDescription(REGION.SIZE);

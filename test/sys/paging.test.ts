@@ -427,7 +427,7 @@ describe('TLB and slow paths', () => {
         global++;
         expect((b.cpu.u32[t] >>> 12) & 1).toBe(1);
       }
-      expect(global).toBe(3 * (256 + 256 + 128));
+      expect(global).toBe(3 * (256 + 256 + 256));
       b.cpu.mmu.flushAll();
       for (let t = first; t < end; t += 4) expect(b.cpu.u32[t]).toBe(1);
     }
