@@ -1,4 +1,5 @@
 /** What an iothread does: opens its drives, serves their devices' queues, and carries out the main loop's commands. */
+import { writeSync } from 'node:fs';
 import { registerMemory, setOwnerId } from '@smp86/atomics-sync';
 import type { AioContext } from '../aio/aio-context.ts';
 import type { BlockError } from '../block/errors.ts';
@@ -109,7 +110,14 @@ export class IothreadThread {
 
   private failed(drive: Drive, error: BlockError, write: boolean): ErrorAction {
     const action = drive.backend.errorAction(error, write);
-    if (action === 'stop') this.board.mainLoop.post(REQUEST.IO_ERROR);
+    if (action === 'stop') {
+      const what = write ? 'write' : 'read';
+      writeSync(
+        2,
+        `smp86: drive ${drive.options.id}: ${what} failed, the machine is stopped: ${error.message}\n`,
+      );
+      this.board.mainLoop.post(REQUEST.IO_ERROR);
+    }
     return action;
   }
 

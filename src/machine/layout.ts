@@ -86,6 +86,8 @@ export const EVENT = {
   INTERNAL_ERROR: 16,
   /** pvpanic: the guest panicked. */
   PANIC: 32,
+  /** A disk's error has stopped the machine. */
+  IO_ERROR: 64,
 } as const;
 
 export const SHUTDOWN_CAUSE = {

@@ -38,6 +38,8 @@ export interface MachineEvents {
   reset: [];
   /** The guest said through pvpanic that it panicked. */
   panic: [];
+  /** A disk's error has stopped the machine (`werror=`, `rerror=`); `resume` does the request again. */
+  ioError: [];
 }
 
 const REASONS: Readonly<Record<number, ShutdownReason>> = {
@@ -329,6 +331,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   #happened(events: number, { control }: Board): void {
     // listeners run on their own, so that a mistake in one is not taken for one of the machine
     if (events & EVENT.PANIC) process.nextTick(() => this.emit('panic'));
+    if (events & EVENT.IO_ERROR) process.nextTick(() => this.emit('ioError'));
     if (events & EVENT.RESET) process.nextTick(() => this.emit('reset'));
     if (events & EVENT.DEBUG_EXIT) {
       void this.#close({ reason: 'debug-exit', status: control.exitStatus.load() & 255 });

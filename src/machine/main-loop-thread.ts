@@ -33,6 +33,7 @@ export class MainLoopThread {
     mainLoop.onRequest(REQUEST.DISKS, () => this.board.storage.poll());
     mainLoop.onRequest(REQUEST.IO_ERROR, () => {
       if (this.board.control.runState.load() === RUN_STATE.RUNNING) this.stop(RUN_STATE.PAUSED);
+      this.board.raiseEvent(EVENT.IO_ERROR);
     });
     mainLoop.onRequest(REQUEST.SERIAL_BREAK, (port) => this.board.uarts[port]?.receiveBreak());
   }
