@@ -84,6 +84,13 @@ try {
   const guest = ['-kernel', kernel, '-append', 'limit=2000', '-m', '32M', '-smp', '2', '-nographic'];
   assert.match(run(smp86, guest).stdout, /all correct/);
 
+  say('smp86 img, with its threads');
+  writeFileSync(join(project, 'disk.raw'), Buffer.alloc(1 << 20, 'a disk that can be compressed '));
+  run(smp86, ['img', 'convert', '-c', '-f', 'raw', '-O', 'qcow2', 'disk.raw', 'disk.qcow2']);
+  assert.match(run(smp86, ['img', 'check', 'disk.qcow2']).stdout, /100.00% compressed clusters/);
+  const compared = run(smp86, ['img', 'compare', '-f', 'raw', '-F', 'qcow2', 'disk.raw', 'disk.qcow2']);
+  assert.equal(compared.stdout, 'Images are identical.\n');
+
   say('smp86 explore, without its parser and with it');
   assert.match(run(smp86, ['explore'], 2).stderr, /needs the parser acorn.*npm install acorn/);
   run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', 'acorn']);
