@@ -36,6 +36,11 @@ export interface IoHandler {
    * *Thread:* any. *Lock:* none.
    */
   doorbell?(offset: number, size: number, value: number): boolean;
+  /**
+   * Reads a register that needs no lock. Undefined: it has to go through `read`, now or always.
+   * *Thread:* any. *Lock:* none.
+   */
+  readUnlocked?(offset: number, size: number): number | undefined;
 }
 
 /** Raises an edge: high, then low. */

@@ -129,6 +129,14 @@ export class IoBus {
     return region.handler.doorbell(port - region.base, size, value);
   }
 
+  /** Reads a register that needs no lock (`IoHandler.readUnlocked`); undefined: it is none. *Lock:* none. */
+  readUnlocked(port: number, size: number): number | undefined {
+    if (this.#state !== undefined && this.#state.generation !== this.#seen) return undefined;
+    const region = this.#regions[this.#table[port]];
+    if (region.handler.readUnlocked === undefined || !this.#whole(region, port, size)) return undefined;
+    return region.handler.readUnlocked(port - region.base, size);
+  }
+
   #read(port: number, size: number): number {
     const region = this.#regions[this.#table[port]];
     const offset = port - region.base;
@@ -286,6 +294,14 @@ export class MmioBus {
     const r = this.#located(address);
     if (r.handler.doorbell === undefined || size > r.width || address + size > r.end) return false;
     return r.handler.doorbell(address - r.base, size, value);
+  }
+
+  /** As `IoBus.readUnlocked`. *Lock:* none. */
+  readUnlocked(address: number, size: number): number | undefined {
+    if (this.#state !== undefined && this.#state.generation !== this.#seen) return undefined;
+    const r = this.#located(address);
+    if (r.handler.readUnlocked === undefined || size > r.width || address + size > r.end) return undefined;
+    return r.handler.readUnlocked(address - r.base, size);
   }
 
   #find(address: number): MmioRegion {

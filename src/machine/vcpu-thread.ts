@@ -50,7 +50,8 @@ export class VcpuThread {
         new Vcpu(worker, index, {
           mem: board.mem,
           ports: {
-            read: (port, size) => board.bql.with(() => board.ports.read(port, size)),
+            read: (port, size) =>
+              board.ports.readUnlocked(port, size) ?? board.bql.with(() => board.ports.read(port, size)),
             write: (port, size, value) => {
               if (board.ports.doorbell(port, size, value)) return;
               board.bql.with(() => board.ports.write(port, size, value));

@@ -72,6 +72,32 @@ describe('HPET registers', () => {
     expect(timers.some((t) => t.pending)).toBe(false);
   });
 
+  it('the counter is read without the lock, unless it is just being changed', () => {
+    const unlocked = (): (number | undefined)[] =>
+      [COUNTER, COUNTER + 4].map((at) => hpet.readUnlocked(at, 4));
+    put64(COUNTER, 0x1_ffff_fff0n);
+    expect(unlocked()).toEqual([0xffff_fff0, 1]);
+    put(CONFIG, ENABLE);
+    clock.advance(1600);
+    expect(unlocked()).toEqual([get(COUNTER), get(COUNTER + 4)]);
+    expect(unlocked()).toEqual([0x90, 2]);
+    for (const [offset, size] of [[COUNTER, 2], [COUNTER + 2, 2], [CONFIG, 4], [STATUS, 4], [CMP(0), 4]]) {
+      expect(hpet.readUnlocked(offset, size)).toBeUndefined();
+    } // prettier-ignore
+    // a reader between the words of a change
+    const seen: unknown[] = [];
+    const { now } = clock;
+    put(CONFIG, 0);
+    clock.now = () => {
+      seen.push(...unlocked());
+      return now.call(clock);
+    };
+    put(CONFIG, ENABLE);
+    clock.now = now;
+    expect(seen.slice(0, 2)).toEqual([undefined, undefined]);
+    expect(unlocked()).toEqual([get(COUNTER), get(COUNTER + 4)]);
+  });
+
   it('keep only their writable bits', () => {
     put(CONFIG, 0xffff_fffc);
     expect(get(CONFIG)).toBe(0);

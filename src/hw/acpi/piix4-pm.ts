@@ -100,6 +100,9 @@ export class Piix4Pm {
     this.#deps = deps;
     const registers: IoHandler = {
       read: (offset, size) => this.#read(offset, size),
+      // a clock, nothing else
+      readUnlocked: (offset, size) =>
+        offset === PM_TIMER && size === 4 ? this.#read(offset, size) : undefined,
       write: (offset, size, value) => this.#write(offset, size, value),
     };
     const identity = {

@@ -2,7 +2,7 @@
  * High precision event timers. IA-PC HPET specification 1.0a: one 64-bit main counter of 10 ns, three
  * timers, all of them periodic-capable and 64 bits wide, legacy replacement of the PIT and the RTC.
  */
-import { array, bool, ns, struct, u32, type ViewOf } from '@smp86/atomics-sync';
+import { array, atomicI32, bool, ns, struct, u32, type ViewOf } from '@smp86/atomics-sync';
 import { pulse, type Clock, type IoHandler, type IrqLine, type Timer } from '../device.ts';
 
 export const HPET_BASE = 0xfed0_0000;
@@ -67,8 +67,13 @@ export const HpetTimerState = struct({
 });
 type TimerView = ViewOf<typeof HpetTimerState>;
 
-/** Device state; snapshot version 1. *Lock:* BQL. */
+/**
+ * Device state; snapshot version 1. *Lock:* BQL; what the counter is made of (`config`, `counterLow`, `counterHigh`,
+ * `start`) is also read without it, see `readUnlocked`.
+ */
 export const HpetState = struct({
+  /** Odd while the counter's words change; a reader without the lock compares it before and after. */
+  version: atomicI32,
   config: u32,
   /** A bit per level-triggered timer whose line is high. */
   status: u32,
@@ -125,9 +130,11 @@ export class Hpet implements IoHandler {
   reset(): void {
     const s = this.#state;
     const wasLegacy = this.#legacy;
-    s.config = 0;
-    s.counterLow = s.counterHigh = 0;
-    s.start = 0;
+    this.#change(() => {
+      s.config = 0;
+      s.counterLow = s.counterHigh = 0;
+      s.start = 0;
+    });
     s.rtcLevel = false;
     for (let n = 0; n < HPET_TIMERS; n++) {
       const t = this.#timerStates[n];
@@ -146,6 +153,22 @@ export class Hpet implements IoHandler {
     const shift = (offset & 3) * 8;
     const value = this.#readRegister(offset & ~3) >>> shift;
     return size === 4 ? value : value & ((1 << (size * 8)) - 1);
+  }
+
+  /**
+   * The running main counter. Linux compares it with the TSC and takes the TSC for broken when the reading took long, as it
+   * does where a busy host keeps the lock's owner waiting. A writer in between sends the reader through the lock: it never
+   * waits here. The words read are whole when `version` is the same even number before and after (as in a SeqLock).
+   * *Lock:* none.
+   */
+  readUnlocked(offset: number, size: number): number | undefined {
+    if (size !== 4 || (offset !== REG_COUNTER && offset !== REG_COUNTER + 4)) return undefined;
+    const { version } = this.#state;
+    const before = version.load();
+    if ((before & 1) !== 0) return undefined;
+    const elapsed = this.#elapsed();
+    const value = offset === REG_COUNTER ? this.#counterLow(elapsed) : this.#counterHigh(elapsed);
+    return version.load() === before ? value : undefined;
   }
 
   /** Registers take dwords only ("software must not use byte or word accesses", 2.3). */
@@ -168,10 +191,10 @@ export class Hpet implements IoHandler {
         break;
       // The counter may be written while it stands; while it runs, a write changes nothing.
       case REG_COUNTER:
-        if (!this.#enabled) s.counterLow = value;
+        if (!this.#enabled) this.#change(() => (s.counterLow = value));
         break;
       case REG_COUNTER + 4:
-        if (!this.#enabled) s.counterHigh = value;
+        if (!this.#enabled) this.#change(() => (s.counterHigh = value));
         break;
     }
   }
@@ -247,8 +270,10 @@ export class Hpet implements IoHandler {
     const changed = s.config ^ value;
     if ((changed & CONFIG_ENABLE) !== 0) {
       if ((value & CONFIG_ENABLE) !== 0) {
-        s.start = this.#clock.now();
-        s.config |= CONFIG_ENABLE;
+        this.#change(() => {
+          s.start = this.#clock.now();
+          s.config |= CONFIG_ENABLE;
+        });
         for (let n = 0; n < HPET_TIMERS; n++) {
           const t = this.#timerStates[n];
           if (t.comparatorLow !== 0xffff_ffff || t.comparatorHigh !== 0xffff_ffff) this.#start(n);
@@ -256,9 +281,11 @@ export class Hpet implements IoHandler {
       } else {
         const elapsed = this.#elapsed();
         const low = this.#counterLow(elapsed);
-        s.counterHigh = this.#counterHigh(elapsed);
-        s.counterLow = low;
-        s.config &= ~CONFIG_ENABLE;
+        this.#change(() => {
+          s.counterHigh = this.#counterHigh(elapsed);
+          s.counterLow = low;
+          s.config &= ~CONFIG_ENABLE;
+        });
         for (let n = 0; n < HPET_TIMERS; n++) this.#stop(n);
       }
     }
@@ -333,6 +360,14 @@ export class Hpet implements IoHandler {
   }
 
   // --- the counter ---
+
+  /** Changes words that `readUnlocked` reads. */
+  #change(body: () => void): void {
+    const { version } = this.#state;
+    version.store(version.load() | 1);
+    body();
+    version.add(1);
+  }
 
   /** Ticks since the counter was enabled. */
   #elapsed(): number {
