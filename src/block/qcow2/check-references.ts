@@ -29,6 +29,12 @@ export class ClusterCounts {
   *ranges(): Generator<readonly [first: number, end: number]> {
     for (const page of this.#pages.keys()) yield [page * PAGE, Math.min(this.clusters, (page + 1) * PAGE)];
   }
+  /** False: nothing refers to clusters [first, end). */
+  any(first: number, end: number): boolean {
+    for (let page = Math.floor(first / PAGE); page * PAGE < end; page++)
+      if (this.#pages.has(page)) return true;
+    return false;
+  }
   /** Clusters that something refers to. */
   *referred(): Generator<number> {
     for (const [index, page] of this.#pages) {

@@ -134,12 +134,15 @@ async function compare(check: Check, fix: Fix | undefined): Promise<void> {
   const { refcounts, clusterSize } = state;
   const { perBlock } = refcounts;
   let highest = 0;
+  // a block that the table names a second time is an error by itself, and counts nothing
+  const seen = new Set<number>();
   for (const index of blocksToCompare(check)) {
     const first = index * perBlock;
     const end = Math.min(counts.clusters, first + perBlock);
     const offset = index < refcounts.table.length ? refcounts.table[index] : 0;
     let view: DataView | undefined;
-    if (offset !== 0 && offset % clusterSize === 0) {
+    if (offset !== 0 && offset % clusterSize === 0 && !seen.has(offset)) {
+      seen.add(offset);
       try {
         const block = await state.refcountCache.get(offset);
         // a copy: repairs below change the block, and may push it out of the cache
@@ -153,6 +156,7 @@ async function compare(check: Check, fix: Fix | undefined): Promise<void> {
         continue;
       }
     }
+    if (!view && !counts.any(first, end)) continue;
     for (let cluster = first; cluster < end; cluster++) {
       const stored = view ? readRefcount(view, refcounts.order, cluster % perBlock) : 0;
       const counted = counts.get(cluster);
