@@ -67,10 +67,10 @@ async function measure(emulator: Emulator): Promise<Map<string, number>> {
     figures.set(name, number(output, /bytes (\d+)/));
   }
   const spin = `taskset -c 0 block spin ${values.seconds}`;
-  figures.set(LOOP_ALONE, number(await guest.run(spin), /spin (\d+)/));
+  figures.set(LOOP_ALONE, number(await guest.run(spin), /^spin (\d+)$/m));
   const writer = `taskset -c 1 block /dev/vda write rand 4096 32 ${Number(values.seconds) + 2}`;
   const beside = await guest.run(`${writer} > /dev/null & sleep 1; ${spin}; wait`);
-  figures.set(LOOP_BESIDE, number(beside, /spin (\d+)/));
+  figures.set(LOOP_BESIDE, number(beside, /^spin (\d+)$/m));
   return figures;
 }
 

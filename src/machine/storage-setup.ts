@@ -108,6 +108,12 @@ function ideConfig(options: MachineOptions, place: number): IdeConfig | null {
   if (found.length === 0) return null;
   const [{ driver, drive, serial, model }] = found;
   const cdrom = driver === 'ide-cd';
+  const image = options.drives.find(({ id }) => id === drive);
+  if (!cdrom && image?.readOnly === true) {
+    // ATA has no way to say so
+    const { option, text } = image.given ?? { option: 'drive', text: `id=${image.id}` };
+    throw new Argument(option, text).bad('Block node is read-only');
+  }
   return {
     kind: cdrom ? 'cdrom' : 'disk',
     ...(drive === undefined ? {} : { drive: driveIndex(options, drive) }),

@@ -22,6 +22,7 @@ describe('mistakes are found before anything starts', () => {
     [[`file=${raw},format=qcow2,if=virtio`], /Image is not in qcow2 format$/],
     [[`file=${directory},if=virtio`], /requires '.*' to be a regular file$/],
     [[`file=${raw},format=raw,if=virtio,frob=1`], /Block format 'raw' does not support the option 'frob'$/],
+    [[`file=${raw},format=raw,readonly=on`], /Block node is read-only$/],
     [
       [`file=${raw},format=raw,if=virtio`, `file=${raw},format=raw`],
       /Failed to get "write" lock: Is another process using the image/,
