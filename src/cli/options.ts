@@ -1,9 +1,9 @@
 /** The command line of smp86: QEMU's syntax, parsed into plain data. */
-import { readFileSync } from 'node:fs';
 import type { MachineOptions } from '../machine/machine-options.ts';
 import { OptionBuilder } from './option-builder.ts';
 import { OPTIONS, type OptionSpec, UNSUPPORTED } from './option-table.ts';
 import { Argument, OptionError } from './option-values.ts';
+import { versionText } from './version.ts';
 
 export type * from '../machine/machine-options.ts';
 export { OptionError, type OptionErrorCode } from './option-values.ts';
@@ -66,14 +66,6 @@ function unknownOption(name: string, next: string | undefined): OptionError {
   }
   const value = UNSUPPORTED[name] ? next : undefined;
   return new OptionError('ERR_OPTION_UNSUPPORTED', name, value, 'not yet supported');
-}
-
-export function versionText(): string {
-  // the package has everything one directory deeper, in dist
-  const up = import.meta.url.endsWith('.ts') ? '../../' : '../../../';
-  const file = new URL(`${up}package.json`, import.meta.url);
-  const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string };
-  return `smp86 version ${version}\n`;
 }
 
 /** The text of -help, from the option table. */

@@ -1,5 +1,5 @@
 /** `smp86 img`: qemu-img's commands. */
-import { versionText } from '../options.ts';
+import { versionText } from '../version.ts';
 import { type CommandContext, HelpRequest } from './command.ts';
 import { helpText } from './help.ts';
 import { ImgError } from './img-error.ts';
