@@ -20,10 +20,11 @@ const ARCH: Record<Bits, { base: readonly string[]; simd: readonly string[] }> =
 
 export type Bits = 32 | 64;
 
-/** Names of the workloads, in the order in which the program runs them when it is given none. */
-export function workloadNames(): string[] {
+/** Names of a build's workloads, in the order in which the program runs them when it is given none. */
+export function workloadNames(bits: Bits): string[] {
   const tables = readFileSync(join(SOURCES, 'main.c'), 'utf8').matchAll(/(\w+)_workloads\b/g);
-  return [...tables].flatMap(([, table]) =>
+  const wanted = [...tables].filter(([, table]) => bits === 64 || table !== 'simd');
+  return wanted.flatMap(([, table]) =>
     [...readFileSync(join(SOURCES, `${table}.c`), 'utf8').matchAll(/\{"([\w.-]+)", \w+, \d+\}/g)].map(
       ([, name]) => name,
     ),

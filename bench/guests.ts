@@ -3,16 +3,21 @@
  * same kernel and initramfs, workload by workload in turn. Above 1 smp86 is faster.
  *
  *   node bench/guests.ts [--runs N] [--only NAME,…] [--jit on|off] [--smp N] [--json FILE] [--no-qemu]
+ *                        [--bits 32] [--no-v86]
+ *
+ * With --bits 32: a 32-bit build and kernel on one CPU, and v86 as a third column; without the SSE workloads, since v86
+ * ends at SSE3.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { LinuxGuest } from '../test/tools/linux-guest.ts';
-import { guestProgram, workloadNames } from './guest-program.ts';
+import { type Bits, guestProgram, workloadNames } from './guest-program.ts';
 import { median, qemuVersion } from './qemu.ts';
+import { startV86, V86_VERSION } from './v86.ts';
 
-/** What both emulators have, so that the C library chooses the same code. */
-const CPU = 'qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt';
+/** What all emulators have, so that the C library chooses the same code. */
+const CPU = { 64: 'qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt', 32: 'qemu64' } as const;
 /** Ms for a workload's two rounds. */
 const TIMEOUT = 240_000;
 
@@ -65,26 +70,36 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '3' },
     only: { type: 'string' },
     jit: { type: 'string', default: 'on' },
-    smp: { type: 'string', default: '2' },
+    smp: { type: 'string' },
+    bits: { type: 'string', default: '64' },
+    v86: { type: 'boolean', default: true },
     json: { type: 'string' },
     qemu: { type: 'boolean', default: true },
   },
   allowNegative: true,
 });
-const all = workloadNames();
+const bits: Bits = values.bits === '32' ? 32 : 64;
+const all = workloadNames(bits);
 const only = values.only?.split(',');
 const unknown = only?.find((name) => !all.includes(name));
 if (unknown !== undefined) throw new RangeError(`no workload '${unknown}': ${all.join(' ')}`);
 const names = only ?? all;
 
-const program = readFileSync(await guestProgram());
+const program = readFileSync(await guestProgram(bits));
 const files = [{ path: 'bin/bench', data: program, mode: 0o755 }];
-const common = { files, smp: Number(values.smp), extra: ['-cpu', CPU] };
+const smp = Number(values.smp ?? (bits === 32 ? 1 : 2));
+const name = bits === 32 ? ('debian-i386' as const) : ('debian' as const);
+const common = { guest: name, files, smp, extra: ['-cpu', CPU[bits]] };
 const smp86 = new Column('smp86', () => LinuxGuest.boot({ ...common, jit: values.jit === 'on' }));
 const qemu = new Column('qemu', () => LinuxGuest.boot({ ...common, emulator: 'qemu' }));
 const version = values.qemu ? qemuVersion() : undefined;
 if (version === undefined) console.log('without qemu-system-x86_64: no comparison');
-const columns = version === undefined ? [smp86] : [qemu, smp86];
+const v86 = new Column('v86', () => LinuxGuest.boot({ ...common, start: startV86, bootTimeout: 600_000 }));
+const columns = [
+  ...(version === undefined ? [] : [qemu]),
+  smp86,
+  ...(bits === 32 && values.v86 ? [v86] : []),
+];
 for (let i = 0; i < Number(values.runs); i++) {
   for (const name of names) for (const column of columns) await column.measure(name);
   for (const column of columns) await column.close();
@@ -97,6 +112,9 @@ interface Row {
   readonly qemu: number;
   readonly ratio: number;
   readonly warmUpRatio: number;
+  /** v86's time, and that by smp86's; NaN without it. */
+  readonly v86: number;
+  readonly v86Ratio: number;
   readonly trouble?: string;
 }
 function rowOf(name: string): Row {
@@ -109,6 +127,8 @@ function rowOf(name: string): Row {
     smp86: own,
     qemu: other,
     ratio: other / own,
+    v86: v86.value(name, 'time'),
+    v86Ratio: v86.value(name, 'time') / own,
     warmUpRatio: qemu.value(name, 'warmUp') / smp86.value(name, 'warmUp'),
     ...(failed !== undefined
       ? { trouble: `${failed.name}: ${failed.failures.get(name)?.slice(0, 2000)}` }
@@ -120,27 +140,41 @@ function rowOf(name: string): Row {
 
 const rows = names.map(rowOf);
 console.log(
-  `ms of a round after a warm-up round; medians of ${values.runs}; jit=${values.jit}, -smp ${values.smp}`,
+  `ms of a round after a warm-up round; medians of ${values.runs}; jit=${values.jit}, -smp ${smp}, ${bits} bits`,
 );
 if (version !== undefined) console.log(version);
 console.log(`load average at the end ${loadavg()[0].toFixed(1)}, ${availableParallelism()} cores`);
 console.log(
-  ['workload'.padEnd(14), ...['qemu', 'smp86', 'ratio', 'warm-up'].map((t) => t.padStart(9))].join(''),
+  [
+    'workload'.padEnd(14),
+    ...['qemu', 'smp86', 'ratio', 'warm-up', ...(columns.includes(v86) ? ['v86', 'by smp86'] : [])].map((t) =>
+      t.padStart(9),
+    ),
+  ].join(''),
 );
 for (const row of rows) {
   const cells = [row.qemu.toFixed(0), row.smp86.toFixed(0), row.ratio.toFixed(2), row.warmUpRatio.toFixed(2)];
+  if (columns.includes(v86)) cells.push(row.v86.toFixed(0), row.v86Ratio.toFixed(2));
   console.log([row.name.padEnd(14), ...cells.map((c) => c.padStart(9))].join(''));
   if (row.trouble !== undefined) {
     console.log(`  ${row.trouble}`);
     process.exitCode = 1;
   }
 }
+const geometricMean = (list: readonly number[]): number =>
+  Math.exp(list.reduce((sum, r) => sum + Math.log(r), 0) / list.length);
 const ratios = rows.map((r) => r.ratio).filter((r) => r > 0);
-const mean = Math.exp(ratios.reduce((sum, r) => sum + Math.log(r), 0) / ratios.length);
+const mean = geometricMean(ratios);
+const v86Ratios = rows.map((r) => r.v86Ratio).filter((r) => r > 0);
 const least = rows.reduce((a, b) => (b.ratio < a.ratio ? b : a));
 if (ratios.length > 0) {
   console.log(
     `geometric mean of ${ratios.length}: ${mean.toFixed(2)}, least ${least.ratio.toFixed(2)} (${least.name})`,
+  );
+}
+if (v86Ratios.length > 0) {
+  console.log(
+    `v86's time by smp86's: geometric mean of ${v86Ratios.length}: ${geometricMean(v86Ratios).toFixed(2)}`,
   );
 }
 if (values.json !== undefined) {
@@ -150,7 +184,9 @@ if (values.json !== undefined) {
     node: process.version,
     qemu: version,
     jit: values.jit,
-    smp: common.smp,
+    smp,
+    bits,
+    ...(columns.includes(v86) ? { v86: V86_VERSION } : {}),
     runs: Number(values.runs),
   };
   const samples = Object.fromEntries(columns.map((c) => [c.name, Object.fromEntries(c.samples)]));

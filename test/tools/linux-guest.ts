@@ -13,6 +13,12 @@ export type Emulator = 'smp86' | 'qemu';
 export interface GuestOptions extends Pick<PrepareOptions, 'files' | 'modules' | 'rc'> {
   /** Default smp86. */
   readonly emulator?: Emulator;
+  /** Another emulator, instead: starts it with a kernel. */
+  readonly start?: (
+    guest: PreparedGuest,
+    append: string,
+    received: (bytes: Uint8Array) => void,
+  ) => Promise<GuestConsole>;
   /** Default debian. */
   readonly guest?: DebianGuest;
   /** Instead of `guest`. */
@@ -46,7 +52,7 @@ const MARK = 'smp86-done';
 let commands = 0;
 
 /** What the emulator offers; the rest is above it. */
-interface Console {
+export interface GuestConsole {
   write(text: string): void;
   readonly exit: Promise<GuestExit>;
   kill(): Promise<void>;
@@ -61,7 +67,7 @@ export class LinuxGuest {
   output = '';
   /** Ms from start to the first prompt. */
   bootMs = 0;
-  private console: Console | undefined;
+  private console: GuestConsole | undefined;
   /** The machine, when it is smp86. */
   machine: Machine | undefined;
   /** How it ended, when it has. */
@@ -95,7 +101,13 @@ export class LinuxGuest {
       ...['-append', `${prepared.append} ${options.append ?? ''}`.trim()],
       ...(options.extra ?? []),
     ];
-    const console = options.emulator === 'qemu' ? startQemu(args, guest) : await startSmp86(args, guest);
+    const start = async (): Promise<GuestConsole> => {
+      if (options.start !== undefined) {
+        return await options.start(prepared, options.append ?? '', (bytes) => guest.received(bytes));
+      }
+      return options.emulator === 'qemu' ? startQemu(args, guest) : await startSmp86(args, guest);
+    };
+    const console = await start();
     guest.console = console;
     void console.exit.then((exit) => {
       guest.ended = exit;
@@ -227,7 +239,7 @@ export class LinuxGuest {
   }
 }
 
-async function startSmp86(args: readonly string[], guest: LinuxGuest): Promise<Console> {
+async function startSmp86(args: readonly string[], guest: LinuxGuest): Promise<GuestConsole> {
   const machine = await Machine.create(parseOptions(args));
   guest.machine = machine;
   const port = machine.serial[0];
@@ -239,7 +251,7 @@ async function startSmp86(args: readonly string[], guest: LinuxGuest): Promise<C
   };
 }
 
-function startQemu(args: readonly string[], guest: LinuxGuest): Console {
+function startQemu(args: readonly string[], guest: LinuxGuest): GuestConsole {
   const child = spawn('qemu-system-x86_64', args, { stdio: ['pipe', 'pipe', 'inherit'] });
   child.stdin.on('error', () => {});
   child.stdout.on('data', (bytes: Uint8Array) => guest.received(bytes));
