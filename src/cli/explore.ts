@@ -11,7 +11,7 @@ const USAGE = `usage: smp86 explore [options] [scenario ...]
   --preemptions N      bound on switches away from a thread that could go on (default: the scenario's own)
   --random N           random schedules after that (default 200; 20 times as many where only these are)
   --seed N             of the random schedules (default 1)
-  --seconds N          at most this long for a scenario (default 60)
+  --seconds N          at most this long for a scenario (default 300)
   --mutate             plants the faults instead, or those named, and reports whether they are found
   --mutation NAME      explores the scenarios with this fault
   --replay ID          does one schedule again, step by step
@@ -86,7 +86,7 @@ async function run(args: readonly string[]): Promise<number> {
   }
   const mutation = values.mutation === undefined ? undefined : catalogue.mutationNamed(values.mutation);
   const settings: Settings = {
-    maxMs: (numberOf('seconds', values.seconds) ?? 60) * 1000,
+    maxMs: (numberOf('seconds', values.seconds) ?? 300) * 1000,
     preemptions: numberOf('preemptions', values.preemptions),
     random: numberOf('random', values.random) ?? 200,
     seed: numberOf('seed', values.seed) ?? 1,
