@@ -51,6 +51,8 @@ export class VirtioBlkServer implements Poller {
   readonly #deps: VirtioBlkServerDeps;
   #queues: (Served | undefined)[] = [];
   #epoch = 0;
+  /** Some queue has `pushed`. */
+  #pushed = false;
   #broken = false;
   /** No requests are taken: the machine is stopped, as it is at first. */
   #quiesced = true;
@@ -84,11 +86,10 @@ export class VirtioBlkServer implements Poller {
     if (run === RUN.STOPPING) return this.#inFlight === 0;
     if (run !== RUN.RUNNING) return false;
     if (state.epoch.load() !== this.#epoch) return true;
-    return this.#served.some((s) => s.pushed) || (this.#mayServe && state.kicks.some((k) => k.load() !== 0));
-  }
-
-  get #served(): Served[] {
-    return this.#queues.filter((s) => s !== undefined);
+    if (this.#pushed) return true;
+    if (!this.#mayServe) return false;
+    for (const word of state.kicks) if (word.load() !== 0) return true;
+    return false;
   }
 
   get #mayServe(): boolean {
@@ -101,7 +102,8 @@ export class VirtioBlkServer implements Poller {
     const { device } = this.#deps;
     if (this.#mayServe) {
       device.state.kicks.forEach((word, w) => {
-        let bits = word.load() === 0 ? 0 : word.exchange(0);
+        if (word.load() === 0) return;
+        let bits = word.exchange(0);
         while (bits !== 0) {
           const bit = 31 - Math.clz32(bits);
           bits &= ~(1 << bit);
@@ -110,8 +112,10 @@ export class VirtioBlkServer implements Poller {
         }
       });
     }
-    for (const served of this.#served) {
-      if (!served.pushed) continue;
+    if (!this.#pushed) return true;
+    this.#pushed = false;
+    for (const served of this.#queues) {
+      if (served?.pushed !== true) continue;
       served.pushed = false;
       if (served.queue.wantsInterrupt()) device.interruptQueue(served.index);
     }
@@ -128,7 +132,7 @@ export class VirtioBlkServer implements Poller {
       this.#parked = [];
       if (this.#inFlight > 0) return false;
       this.#queues = [];
-      this.#broken = false;
+      this.#pushed = this.#broken = false;
     }
     if (run === RUN.STOPPING) {
       state.run.compareExchange(RUN.STOPPING, RUN.IDLE);
@@ -219,7 +223,7 @@ export class VirtioBlkServer implements Poller {
     last[last.length - 1] = status;
     ram.allWritten(chain.in);
     served.queue.push(chain.head, total(chain.in));
-    served.pushed = true;
+    served.pushed = this.#pushed = true;
     this.#ended(served);
     // there is room now: look at the queue again in the next turn
     if (served.held) this.#deps.device.kick(served.index);
