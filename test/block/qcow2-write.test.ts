@@ -1,6 +1,9 @@
 import { writeFileSync } from 'node:fs';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openImage } from '../../src/block/open.ts';
+import { createQcow2, QCOW2_DEFAULTS } from '../../src/block/qcow2/create.ts';
+import { MemoryNode } from './memory-node.ts';
+import { openMemory } from './mutate.ts';
 import { haveQemuTools, qemuImg, randomNumbers, temporaryDirectory, testContext } from './qemu-tools.ts';
 
 const directory = temporaryDirectory();
@@ -52,4 +55,29 @@ describe.skipIf(!haveQemuTools)('random writes to a qcow2 image', () => {
       expect(qemuImg('compare', '-f', 'raw', raw, image)).toMatchObject({ status: 0 });
     },
   );
+});
+
+describe('a compressed cluster', () => {
+  it('that was read is read anew once its place has other data', async () => {
+    const file = new MemoryNode();
+    const context = testContext();
+    await createQcow2(file, undefined, { ...QCOW2_DEFAULTS, size: SIZE, clusterSize: 4096 }, context);
+    const node = await openMemory(file, { readOnly: false });
+    const expectByte = async (offset: number, value: number) => {
+      const data = new Uint8Array(4096);
+      await node.read(offset, [data]);
+      expect(data.every((byte) => byte === value)).toBe(true);
+    };
+    for (let round = 1; round < 40; round++) {
+      const offset = (round % 2) * 4096;
+      await node.writeCompressed(offset, [new Uint8Array(4096).fill(round)]);
+      await expectByte(offset, round);
+      await expectByte(offset, round);
+      await node.writeZeroes(offset, 4096, { mayUnmap: true });
+      await expectByte(offset, 0);
+      // what was freed may be used again after a flush
+      await node.flush();
+    }
+    await node.close();
+  });
 });

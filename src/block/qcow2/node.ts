@@ -118,12 +118,19 @@ export class Qcow2Node implements BlockNode {
     if (there > 0) await backing.read(offset, iovSlice(to, 0, there));
   }
 
+  /** The cluster whose compressed data is at `host`. The last one is kept: small reads in order want it again. */
   async #readCompressed(host: number, length: number): Promise<Uint8Array> {
     const { state } = this;
+    const { lastDecompressed } = state;
+    if (lastDecompressed?.host === host) return lastDecompressed.cluster;
     const data = new Uint8Array(length);
     await state.file.read(host, [data]);
     const type = state.header.compressionType === 1 ? 'zstd' : 'zlib';
-    return state.context.codec.decompress(type, data, state.clusterSize);
+    const { freedClusters } = state;
+    const cluster = await state.context.codec.decompress(type, data, state.clusterSize);
+    // while it is referred to, compressed data does not change
+    if (freedClusters === state.freedClusters) state.lastDecompressed = { host, cluster };
+    return cluster;
   }
 
   async write(offset: number, from: IoVector, flags?: WriteFlags): Promise<void> {

@@ -70,6 +70,10 @@ export class Qcow2State implements CacheOwner {
   /** The dirty bit is set in the file. */
   dirtyBitSet: boolean;
   freeReason: FreeReason = 'never';
+  /** The last compressed cluster that was read, and where its data is. */
+  lastDecompressed: { readonly host: number; readonly cluster: Uint8Array } | undefined;
+  /** How often a cluster became free. */
+  freedClusters = 0;
   /** Clusters to give back once nothing on the disk names them. */
   readonly #toDiscard: number[] = [];
 
@@ -212,6 +216,8 @@ export class Qcow2State implements CacheOwner {
 
   /** A cluster's refcount fell to zero. */
   clusterFreed(offset: number): void {
+    this.freedClusters++;
+    this.lastDecompressed = undefined;
     // a cached table there is nobody's any more
     this.refcountCache.discard(offset);
     const sliceBytes = this.sliceEntries * this.l2EntryBytes;
