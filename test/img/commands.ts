@@ -778,8 +778,9 @@ export const SCENARIOS: readonly Scenario[] = [
     'io c write -P 18 2M 64k',
     'commit -d c',
     'map c',
+    // QEMU copies several pieces at once: where they come to lie is chance
     'commit -b a c',
-    'map a',
+    'check -q a',
     'commit -b nox c',
     'commit -b c c',
     'commit -q b',
