@@ -96,10 +96,10 @@ class ProgressLine {
   constructor(seconds: number) {
     this.#seconds = seconds;
   }
-  show({ elapsed, round, scenario, callbacks }: CampaignProgress): void {
+  show({ elapsed, round, scenario, what }: CampaignProgress): void {
     if (!this.#terminal && elapsed < this.#next) return;
     this.#next = elapsed + 10;
-    const text = `${elapsed.toFixed(0)}/${this.#seconds} s  round ${round} (${scenario})  ${callbacks} timer callbacks`;
+    const text = `${elapsed.toFixed(0)}/${this.#seconds} s  round ${round} (${scenario})  ${what}`;
     process.stderr.write(this.#terminal ? `\r${text}\x1b[K` : `${text}\n`);
   }
   end(): void {

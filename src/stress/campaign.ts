@@ -3,6 +3,7 @@
  * the round's number. A shard plays the rounds whose numbers fall to it, so shards may run anywhere.
  */
 import { availableParallelism } from 'node:os';
+import { runGuestRound } from './guest-round.ts';
 import type { StressOptions } from './options.ts';
 import { allowedCpus, canPlace, type Placement, PLACEMENTS } from './placement.ts';
 import { mixSeed, Random } from './random.ts';
@@ -11,12 +12,15 @@ import { runRound } from './round.ts';
 import { SCENARIOS, type StressScenario } from './scenarios.ts';
 import { type Tempo, TEMPO_NAMES, TEMPOS } from './tempo.ts';
 
+/** How long a guest is used, s. */
+const GUEST_ROUND = 120;
+
 export interface CampaignProgress {
   readonly elapsed: number;
   readonly round: number;
   readonly scenario: string;
-  /** In all rounds. */
-  readonly callbacks: number;
+  /** What was done so far. */
+  readonly what: string;
 }
 
 /** What round `number` is like. */
@@ -60,6 +64,22 @@ export async function runCampaign(
     if (n > 0 && elapsed >= seconds) break;
     const number = options.round ?? shard.index - 1 + n * shard.of;
     const plan = planOf(number, options);
+    if (plan.scenario.guest) {
+      const result = await runGuestRound({
+        seed: plan.seed >>> 1,
+        seconds: Math.max(1, Math.min(options.roundSeconds ?? GUEST_ROUND, seconds - elapsed)),
+        threads,
+        tick: (stops) =>
+          progress?.({
+            elapsed: (performance.now() - begin) / 1000,
+            round: number,
+            scenario: plan.scenario.name,
+            what: `${stops} stops`,
+          }),
+      });
+      report.addRound(plan.scenario.name, number, result, againCommand(options, number, roundSeconds));
+      continue;
+    }
     let inRound = 0;
     const result = await runRound({
       ...plan,
@@ -74,7 +94,7 @@ export async function runCampaign(
           elapsed: (performance.now() - begin) / 1000,
           round: number,
           scenario: plan.scenario.name,
-          callbacks: callbacks + inRound,
+          what: `${callbacks + inRound} timer callbacks`,
         });
       },
     });

@@ -2,6 +2,8 @@
 import type { Cast } from './layout.ts';
 
 export interface StressScenario {
+  /** Played inside a running machine; only when asked for by name. */
+  readonly guest?: true;
   readonly name: string;
   readonly title: string;
   readonly cast: (n: number) => Cast;
@@ -85,5 +87,12 @@ export const SCENARIOS: readonly StressScenario[] = [
       stoppers: 1,
       burst: 64,
     }),
+  },
+  {
+    name: 'guest',
+    guest: true,
+    title:
+      'a Linux guest of n vCPUs compares its clocks, stopped, let go on and throttled at random (in a checkout)',
+    cast: () => NOBODY,
   },
 ];

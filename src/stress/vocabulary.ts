@@ -22,6 +22,8 @@ export const OPERATION_NAMES = [
   'ticks disable',
   'ticks enable',
   'clock read',
+  'machine stop',
+  'machine cont',
 ] as const;
 export type OperationName = (typeof OPERATION_NAMES)[number];
 
@@ -48,6 +50,8 @@ export const CHECKS = {
   'bql-excludes': 'sections under the BQL: alone',
   'request-arrived': 'last requests of a kind: arrived',
   'nothing-left': 'ends of a round: locks free, timers, bottom halves and groups given back',
+  'guest-quiet': 'guests: no lockup, stall or unstable clock source',
+  'guest-time': 'guests: their clocks kept to VIRTUAL',
   'no-error': 'threads: ended without an error',
 } as const;
 export type CheckName = keyof typeof CHECKS;

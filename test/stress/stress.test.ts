@@ -31,7 +31,9 @@ const EXPECTED: Readonly<Record<string, readonly CheckName[]>> = {
 };
 
 describe('scenarios find nothing in the clock core', () => {
-  for (const { name } of SCENARIOS) {
+  for (const { name, guest } of SCENARIOS) {
+    // boots a kernel: see test/guest
+    if (guest) continue;
     it(
       name,
       async () => {

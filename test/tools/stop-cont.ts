@@ -30,6 +30,10 @@ export interface StopContOptions {
   readonly thread: 'multi' | 'single';
   /** Added to the kernel's command line. */
   readonly append: string;
+  /** Ends earlier than after `stops`; default: it does not. */
+  readonly seconds?: number;
+  /** Told of each stop. */
+  readonly stopped?: (count: number) => void;
 }
 export const DEFAULTS: StopContOptions = { stops: 1000, smp: 4, seed: 1, thread: 'multi', append: '' };
 
@@ -38,7 +42,11 @@ export interface StopContResult {
   readonly advanced: number;
   /** ms of host time. */
   readonly stopped: number;
-  readonly longestStop: number;
+  /** How long each stop and each start took, ns. */
+  readonly stopTimes: readonly number[];
+  readonly contTimes: readonly number[];
+  /** From the first stop to the last. */
+  readonly seconds: number;
   /** The guest's clock against VIRTUAL. */
   readonly drift: Drift;
   readonly orders: readonly Order[];
@@ -55,25 +63,32 @@ const ORDER_SECONDS = 3;
 interface Stops {
   advanced: number;
   stopped: number;
-  longestStop: number;
+  readonly stopTimes: number[];
+  readonly contTimes: number[];
+  seconds: number;
 }
 
 async function stopAtRandom(machine: Machine, options: StopContOptions): Promise<Stops> {
   const random = new Random(options.seed);
-  const result: Stops = { advanced: 0, stopped: 0, longestStop: 0 };
-  for (let i = 0; i < options.stops; i++) {
+  const result: Stops = { advanced: 0, stopped: 0, stopTimes: [], contTimes: [], seconds: 0 };
+  const first = performance.now();
+  for (let i = 0; i < options.stops && result.seconds < (options.seconds ?? Infinity); i++) {
     await sleep(random.below(RUN));
     if (random.oneIn(8)) machine.setThrottle(random.pick([0, 0, 0, 1, 10, 30, 60, 90]));
     const asked = performance.now();
     await machine.pause();
     const then = machine.virtualTime;
     const begin = performance.now();
-    result.longestStop = Math.max(result.longestStop, begin - asked);
+    result.stopTimes.push((begin - asked) * 1e6);
     await sleep(random.below(STOP));
     if (random.oneIn(8)) machine.setThrottle(random.pick([0, 0, 0, 20, 50]));
     result.advanced += machine.virtualTime - then;
-    result.stopped += performance.now() - begin;
+    const end = performance.now();
+    result.stopped += end - begin;
     await machine.resume();
+    result.contTimes.push((performance.now() - end) * 1e6);
+    result.seconds = (performance.now() - first) / 1000;
+    options.stopped?.(i + 1);
   }
   machine.setThrottle(0);
   return result;
@@ -109,22 +124,29 @@ export async function stopAndContinue(options: StopContOptions): Promise<StopCon
   return { ...stops!, drift, orders, complaints: complaints(log), clocksource: [before, after] };
 }
 
-/** What does not hold, one line each. */
-export function problems(result: StopContResult): string[] {
+export interface Problem {
+  readonly check: 'time-stopped' | 'time-monotonic' | 'guest-time' | 'guest-quiet';
+  readonly message: string;
+}
+
+/** What does not hold. */
+export function problems(result: StopContResult): Problem[] {
   const { advanced, drift, orders, clocksource } = result;
-  const found = [...result.complaints];
-  if (advanced !== 0) found.push(`VIRTUAL went on by ${advanced} ns in stops`);
+  const found = result.complaints.map((message): Problem => ({ check: 'guest-quiet', message }));
+  const add = (check: Problem['check'], message: string): void => void found.push({ check, message });
+  if (advanced !== 0) add('time-stopped', `VIRTUAL went on by ${advanced} ns in stops`);
   if (Math.abs(drift.ppm) > MAX_DRIFT + drift.error) {
-    found.push(
+    add(
+      'guest-time',
       `the guest's clock went ${drift.ppm.toFixed(1)} ppm (± ${drift.error.toFixed(1)}) off VIRTUAL`,
     );
   }
   for (const { clock, backwards, worst } of orders) {
     if (backwards > 0)
-      found.push(`${clock} was read ${backwards} times before another one, by up to ${worst}`);
+      add('time-monotonic', `${clock} was read ${backwards} times before another one, by up to ${worst}`);
   }
-  if (orders.length === 0) found.push('the guest compared no clocks');
-  if (clocksource[0] !== clocksource[1]) found.push(`clock source ${clocksource.join(', then ')}`);
+  if (orders.length === 0) add('time-monotonic', 'the guest compared no clocks');
+  if (clocksource[0] !== clocksource[1]) add('guest-quiet', `clock source ${clocksource.join(', then ')}`);
   return found;
 }
 
@@ -150,14 +172,14 @@ async function main(): Promise<number> {
   const checks = result.orders.reduce((sum, o) => sum + o.checks, 0);
   console.log(
     `${options.stops} stops of ${options.smp} vCPUs, ${(result.stopped / 1000).toFixed(1)} s of ` +
-      `${((performance.now() - begin) / 1000).toFixed(1)} s stopped; the longest took ${result.longestStop.toFixed(1)} ms`,
+      `${((performance.now() - begin) / 1000).toFixed(1)} s stopped; the longest took ${(Math.max(...result.stopTimes) / 1e6).toFixed(1)} ms`,
   );
   console.log(
     `guest's clock ${result.drift.ppm.toFixed(1)} ppm (± ${result.drift.error.toFixed(1)}) against VIRTUAL; ` +
       `${checks} readings compared; clock source ${result.clocksource[1]}`,
   );
   const found = problems(result);
-  console.log(found.length === 0 ? 'all well' : found.join('\n'));
+  console.log(found.length === 0 ? 'all well' : found.map(({ message }) => message).join('\n'));
   return found.length === 0 ? 0 : 1;
 }
 
