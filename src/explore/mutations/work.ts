@@ -1,7 +1,10 @@
-/** Faults in the work that vCPU threads do for others. */
+/** Faults in what vCPU threads do for others, and in icount. */
 import { type Mutation, plant } from './mutation.ts';
 
 const work = plant('src/machine/cpu-work.ts');
+const icount = plant('src/timer/icount.ts');
+const runner = plant('src/machine/icount-runner.ts');
+const list = plant('src/timer/timer-list.ts');
 
 export const WORK: readonly Mutation[] = [
   work(
@@ -122,5 +125,26 @@ export const WORK: readonly Mutation[] = [
     'work that was done just before the end counts as not done',
     'if (state.closed.load() !== 0) return this.#isDone(cpu, ticket);',
     'if (state.closed.load() !== 0) return false;',
+  ),
+  icount(
+    'icount-no-kick',
+    'icount-idle',
+    'who arms a timer does not tell the thread that executes',
+    '} else if (this.kick !== undefined) this.kick();',
+    '}',
+  ),
+  runner(
+    'icount-late-look',
+    'icount-idle',
+    'the executing thread reads its kick sequence after it has looked for timers',
+    'vcpus[0].sleepUnlessKicked(seq);',
+    'vcpus[0].sleepUnlessKicked(vcpus[0].kickSequence);',
+  ),
+  list(
+    'icount-notify-loop',
+    'icount-idle',
+    'a VIRTUAL timer of the main loop wakes the main loop, which leaves it alone',
+    'icount.rearmed(this.head);',
+    '',
   ),
 ];
