@@ -1,6 +1,6 @@
 /** The workloads of `bench/guest`, compiled for a guest by the host's gcc: one static program, kept in the cache. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,20 +20,26 @@ const ARCH: Record<Bits, { base: readonly string[]; simd: readonly string[] }> =
 
 export type Bits = 32 | 64;
 
+/** The sources that hold workloads, as `main.c` lists their tables. */
+function tables(): string[] {
+  const text = readFileSync(join(SOURCES, 'main.c'), 'utf8');
+  return [...text.matchAll(/(\w+)_workloads\b/g)].map(([, table]) => table);
+}
+
 /** Names of a build's workloads, in the order in which the program runs them when it is given none. */
 export function workloadNames(bits: Bits): string[] {
-  const tables = readFileSync(join(SOURCES, 'main.c'), 'utf8').matchAll(/(\w+)_workloads\b/g);
-  const wanted = [...tables].filter(([, table]) => bits === 64 || table !== 'simd');
-  return wanted.flatMap(([, table]) =>
-    [...readFileSync(join(SOURCES, `${table}.c`), 'utf8').matchAll(/\{"([\w.-]+)", \w+, \d+\}/g)].map(
-      ([, name]) => name,
-    ),
-  );
+  return tables()
+    .filter((table) => bits === 64 || table !== 'simd')
+    .flatMap((table) =>
+      [...readFileSync(join(SOURCES, `${table}.c`), 'utf8').matchAll(/\{"([\w.-]+)", \w+, \d+\}/g)].map(
+        ([, name]) => name,
+      ),
+    );
 }
 
 /** The program's path in the host. *Errors:* gcc's, or that it is missing. */
 export async function guestProgram(bits: Bits = 64): Promise<string> {
-  const names = readdirSync(SOURCES).filter((name) => /\.[ch]$/.test(name));
+  const names = ['bench.h', 'main.c', ...tables().map((table) => `${table}.c`)];
   const version = await run('gcc', ['--version']);
   const hash = createHash('sha256').update(JSON.stringify([version.stdout, FLAGS, ARCH[bits]]));
   for (const name of names) hash.update(name).update(readFileSync(join(SOURCES, name)));

@@ -2,12 +2,12 @@
  * Mixed load in a Linux guest for a long time: text tools and compression as a compiler's build has them, forks and
  * programs started, a kernel module loaded and removed. Samples the process's memory and the guest's speed.
  *
- *   node test/tools/soak.ts [--minutes 60] [--settle 10] [--smp 2] [--jit on|off] [--every SECONDS] [--json FILE]
+ *   node test/tools/soak.ts [--minutes 60] [--settle 10] [--smp 2] [--jit on|off] [--every SECONDS] [--json FILE] [--log FILE]
  *
- * Fails when after `settle` minutes memory has grown by more than a tenth from the first third to the last, or the rounds of
+ * `log` gets all that the guest prints. Fails when after `settle` minutes memory has grown by more than a tenth from the first third to the last, or the rounds of
  * load done in a time have fallen by more than a fifth (an idle host is assumed for that).
  */
-import { writeFileSync } from 'node:fs';
+import { appendFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { complaints, LinuxGuest } from './linux-guest.ts';
 
@@ -35,6 +35,7 @@ const { values } = parseArgs({
     jit: { type: 'string', default: 'on' },
     every: { type: 'string', default: '30' },
     json: { type: 'string' },
+    log: { type: 'string' },
   },
 });
 
@@ -51,6 +52,9 @@ await using guest = await LinuxGuest.boot({
   smp,
   jit: values.jit === 'on',
   modules: ['dummy'],
+  onOutput: (text) => {
+    if (values.log !== undefined) appendFileSync(values.log, text);
+  },
   files: [{ path: 'bin/worker', data: WORKER, mode: 0o755 }],
 });
 await guest.run('rmmod dummy');
