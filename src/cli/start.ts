@@ -18,6 +18,8 @@ const USAGE = `usage: npm start -- [options] [-- smp86 options]
   --smp N         CPUs (default: as many as the host has, at most ${MAX_DEFAULT_CPUS})
   --memory SIZE   RAM (default 512M)
   --append TEXT   added to the kernel command line
+  --disk FILE     a virtio disk (raw or qcow2), /dev/vda in the Debian guest; with --append root=/dev/vda
+                  the guest goes on with the system on it
   --run COMMAND   run a shell command in the Debian guest, then power off
   --refresh       ask the Debian archive again, although the guest is in the cache
   --prepare       only prepare the guest, and print the command that runs it
@@ -28,6 +30,7 @@ export interface StartOptions {
   readonly smp: string;
   readonly memory: string;
   readonly append: string;
+  readonly disk?: string;
   readonly refresh: boolean;
   readonly prepare: boolean;
   /** Further options of smp86. */
@@ -51,6 +54,7 @@ export function parseStart(args: readonly string[]): StartOptions | undefined {
     smp: values.smp ?? String(Math.min(availableParallelism(), MAX_DEFAULT_CPUS)),
     memory: values.memory,
     append: `${values.append}${run}`.trim(),
+    ...(values.disk === undefined ? {} : { disk: values.disk }),
     refresh: values.refresh,
     prepare: values.prepare,
     extra: positionals,
@@ -67,6 +71,7 @@ function parseStartArguments(args: readonly string[]) {
         smp: { type: 'string' },
         memory: { type: 'string', short: 'm', default: '512M' },
         append: { type: 'string', default: '' },
+        disk: { type: 'string' },
         run: { type: 'string' },
         refresh: { type: 'boolean', default: false },
         prepare: { type: 'boolean', default: false },
@@ -86,7 +91,9 @@ function parseStartArguments(args: readonly string[]) {
 
 /** The smp86 command line that runs the guest. */
 export async function startArguments(options: StartOptions): Promise<string[]> {
-  const machine = ['-smp', options.smp, '-m', options.memory, '-nographic'];
+  const { disk } = options;
+  const drive = disk === undefined ? [] : ['-drive', `file=${disk.replaceAll(',', ',,')},if=virtio`];
+  const machine = ['-smp', options.smp, '-m', options.memory, '-nographic', ...drive];
   const append = (base: string): string[] => {
     const text = `${base} ${options.append}`.trim();
     return text === '' ? [] : ['-append', text];
@@ -94,11 +101,16 @@ export async function startArguments(options: StartOptions): Promise<string[]> {
   if (options.guest === 'embedded') {
     return [...machine, '-kernel', EMBEDDED_KERNEL, ...append(''), ...options.extra];
   }
-  const guest = await prepareDebian(options.guest, { refresh: options.refresh }).catch((error: unknown) => {
-    if (!(error instanceof GuestError)) throw error;
-    const hint = `${error.message}; "npm start -- --guest embedded" needs nothing from outside`;
-    throw new GuestError(error.code, hint, { cause: error });
-  });
+  const modules = disk === undefined ? [] : ['virtio_pci', 'virtio_blk'];
+  // the cloud kernel has it built in
+  if (disk !== undefined && options.guest !== 'debian') modules.push('crc32c_generic', 'ext4');
+  const guest = await prepareDebian(options.guest, { refresh: options.refresh, modules }).catch(
+    (error: unknown) => {
+      if (!(error instanceof GuestError)) throw error;
+      const hint = `${error.message}; "npm start -- --guest embedded" needs nothing from outside`;
+      throw new GuestError(error.code, hint, { cause: error });
+    },
+  );
   const files = ['-kernel', guest.kernel, '-initrd', guest.initrd];
   return [...machine, ...files, ...append(guest.append), ...options.extra];
 }
