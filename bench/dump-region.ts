@@ -23,7 +23,10 @@ const MEMORY_PAGES = 1024;
 const REGISTERS = 'rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15'.split(' ');
 /** Parameters and first locals in the order in which the emitter makes them. */
 const LOCALS = [
-  ...['env', 'record', 'next', 'res', 'carry', 'aux', 'tlb', 'page'],
+  ...['env', 'record', 'next', 'flagKind', 'flagA', 'flagB'],
+  // operands of the last two instructions that set flags
+  ...Array.from({ length: 18 }, (_, i) => `set${i}`),
+  ...['tlb', 'page'],
   ...REGISTERS,
   ...['exitLinear', 'exitReason', 'stale'],
 ];

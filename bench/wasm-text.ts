@@ -56,6 +56,7 @@ const MEMORY = [
   ...'i32.store i64.store f32.store f64.store i32.store8 i32.store16'.split(' '),
   ...'i64.store8 i64.store16 i64.store32'.split(' '),
 ];
+const HANDLER_PARAMS = 2;
 const ATOMIC_WIDTHS = 'i32.X i64.X i32.X8 i32.X16 i64.X8 i64.X16 i64.X32'.split(' ');
 const ATOMIC_RMW = 'add sub and or xor xchg cmpxchg'.split(' ');
 
@@ -267,6 +268,13 @@ class ModuleText {
           const call = { head: `call $${this.names[callee]}`, args: take(params) };
           if (results === 0) emit(call);
           else stack.push(call);
+          break;
+        }
+        case 0x13: {
+          // handlers are the only functions that are called so: (env, record), and the table index
+          r.unsigned();
+          r.unsigned();
+          emit({ head: 'return_call_indirect', args: take(HANDLER_PARAMS + 1) });
           break;
         }
         case 0x1a:

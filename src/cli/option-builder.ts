@@ -125,7 +125,9 @@ export class OptionBuilder {
   #accel(): MachineOptions['accel'] {
     const { icount } = this;
     const thread = icount === undefined ? 'multi' : 'single';
-    if (this.accels.length === 0) return { thread, jit: false };
+    // regions do not count instructions
+    const jit = icount === undefined;
+    if (this.accels.length === 0) return { thread, jit };
     const found = this.accels.find(({ name }) => name === 'tcg');
     if (found === undefined) {
       const { argument, name } = this.accels[0];
@@ -135,7 +137,7 @@ export class OptionBuilder {
       if (found.thread === 'multi') throw found.argument.bad('icount needs thread=single');
       if (found.jit === true) throw found.argument.bad('icount and jit=on are incompatible');
     }
-    return { thread: found.thread ?? thread, jit: found.jit ?? false };
+    return { thread: found.thread ?? thread, jit: found.jit ?? jit };
   }
 
   #serial(): (CharBackend | null)[] {

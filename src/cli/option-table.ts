@@ -353,7 +353,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   {
     name: 'accel',
     argument: 'tcg[,thread=multi|single][,jit=on|off]',
-    help: 'thread=multi: a thread for each CPU (default);\nthread=single: all CPUs in turn on one',
+    help: 'thread=multi: a thread for each CPU (default);\nthread=single: all CPUs in turn on one;\njit=off: interpret, compile nothing',
     apply: applyAccel,
   },
   {

@@ -2,7 +2,7 @@
 import { SCRATCH_OFFSET, SCRATCH_SIZE } from '../cpu/env.ts';
 
 /** Table slots for regions; bounded, since each live module costs the collector time. */
-export const REGION_SLOTS = 4096;
+export const REGION_SLOTS = 2048;
 
 /**
  * A vCPU's return cache, after its scratch area: where a call of a region stores the block it returns to.

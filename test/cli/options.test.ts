@@ -23,7 +23,7 @@ function printed(...args: string[]): string {
 test('without options the machine has the defaults of a small pc', () => {
   expect(parseOptions([])).toEqual({
     machine: { type: 'pc', hpet: true, acpi: true },
-    accel: { thread: 'multi', jit: false },
+    accel: { thread: 'multi', jit: true },
     cpu: { model: 'qemu64', features: {} },
     smp: { cpus: 1, sockets: 1, cores: 1, threads: 1, maxcpus: 1 },
     memory: 128 * 2 ** 20,
