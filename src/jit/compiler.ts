@@ -210,6 +210,8 @@ export class RegionCompiler {
       {
         bytes,
         page: (distance) => {
+          // an entry's distance has 16 bits
+          if (distance !== (distance << 16) >> 16) return -1;
           const position = positions.get(distance);
           if (position !== undefined) return position;
           // pages that push each other out of the code TLB would never be there together
