@@ -1,5 +1,6 @@
 /** One vCPU with the real tier 0, without a machine around it: executes single instructions on given state. */
-import { NAMES, nameId } from '../../src/cpu/decode/table.ts';
+import { NAMES } from '../../src/cpu/decode/table.ts';
+import { helperId } from '../../src/machine/helpers.ts';
 import { CpuEnv, type CpuEnvView, REASON, VCPU_BLOCK_SIZE } from '../../src/cpu/env.ts';
 import { allSemantics } from '../../src/cpu/sem/index.ts';
 import { MISC_ADDRESS_ONLY, MISC_HAS_RESULT, MISC_HELPERS } from '../../src/cpu/sem/misc-helpers.ts';
@@ -86,9 +87,9 @@ export class TestMachine {
     this.envView = new DataView(this.buffer, ENV_BASE, CpuEnv.size);
     powerOn(this.cpu);
     this.mode64();
-    const module = buildTier0({ memoryPages: PAGES, semantics: allSemantics, helperId: nameId });
+    const module = buildTier0({ memoryPages: PAGES, semantics: allSemantics, helperId });
     this.translator = new Translator(module.handlers.table(), {
-      id: nameId,
+      id: helperId,
       prefers: () => false,
       has: (name) => helpers[name] !== undefined,
       addressOnly: (name) => X87_ADDRESS_ONLY.has(name) || MISC_ADDRESS_ONLY.has(name),
