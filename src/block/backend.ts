@@ -122,10 +122,12 @@ export class BlockBackend {
       const end = Math.ceil((offset + length) / align) * align;
       const order = this.#track(start, end);
       tracked = order instanceof Promise ? await order : order;
-      if (start === offset && end === offset + length)
-        await this.#writeAligned(root, offset, from, length, flags);
+      const aligned = start === offset && end === offset + length;
+      if (aligned) await this.#writeAligned(root, offset, from, length, flags);
       else await writeUnaligned(root, offset, from, start, end);
-      if (!this.#writeCache && flags?.fua !== true) await root.flush();
+      const fua = flags?.fua === true;
+      // the pieces of an unaligned write do not carry the flag
+      if ((fua || !this.#writeCache) && !(fua && aligned)) await root.flush();
     } finally {
       if (tracked) this.#untrack(tracked);
       this.#end();
