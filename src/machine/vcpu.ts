@@ -27,6 +27,7 @@ import {
   W_CODE_PAGE,
   W_CODE_KIND,
   W_CODE_SIZE,
+  W_CR2,
   W_EFLAGS,
   W_INHIBIT,
   W_NMI_MASKED,
@@ -189,6 +190,7 @@ export class Vcpu {
       if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) return this.exhausted() || this.step();
       const reason = worker.run(base, record);
       record = 0;
+      if (reason !== REASON.REGION) this.prepared = 0;
       switch (reason) {
         case REASON.KICK:
           return true;
@@ -273,11 +275,17 @@ export class Vcpu {
     const description = cpu.env.exitDetail;
     if (description === 0) return worker.regions?.takeMail() ?? false;
     if (Atomics.load(u32, (description + REGION.VALID) >>> 2) === 0) return false;
-    if (this.mapRegion(description)) return true;
+    // refused again though its pages were there: the instruction alone, so that the guest goes on whatever the reason
+    const again = this.prepared === description;
+    this.prepared = again ? 0 : description;
+    if (!again && this.mapRegion(description)) return true;
     const refusals = Atomics.add(u32, (description + REGION.REFUSALS) >>> 2, 1) + 1;
     if (refusals >= MAX_REFUSALS) worker.codeCache.locked(() => worker.codeCache.dropRegion(description));
     return false;
   }
+
+  /** The region that was made runnable just before; 0: none. */
+  private prepared = 0;
 
   /** Puts a region's pages into the code TLB. False when they are not mapped, or not as they were. */
   private mapRegion(description: number): boolean {
@@ -287,13 +295,19 @@ export class Vcpu {
     // the head's page, which need not be the one that was to be entered
     const base = u32[w + I.jumpTarget];
     const high = u32[w + I.jumpTarget + 1];
+    const cr2Low = cpu.get(W_CR2);
+    const cr2High = cpu.get(W_CR2 + 1);
     for (let i = 0; i < count; i++) {
       const at = ((description + REGION.PAGE_LIST) >>> 2) + i * 2;
       const distance = (u32[at] | 0) * 4096;
       const lo = (base + distance) >>> 0;
       const hi = (high + Math.floor((base + distance) / 2 ** 32)) >>> 0;
       const host = cpu.mmu.fetchTranslate(lo, hi);
-      if (host < 0) return false;
+      if (host < 0) {
+        // the guest did not go there: its CR2 stays
+        cpu.set64(W_CR2, cr2Low, cr2High);
+        return false;
+      }
       if (!worker.codeCache.locked(() => worker.codeCache.isDescriptor(u32[at + 1], (host & ~4095) >>> 0)))
         return false;
       u32[this.codeEntry(lo) + 2] = u32[at + 1];
