@@ -152,23 +152,14 @@ export class BlockBackend {
   }
 
   async writeZeroes(offset: number, length: number, flags?: ZeroFlags): Promise<void> {
-    await this.#begin(true, length);
-    let tracked: Tracked | undefined;
-    try {
-      const root = this.#checkWrite(offset, length);
-      if (length === 0) return;
-      const order = this.#track(offset, offset + length);
-      tracked = order instanceof Promise ? await order : order;
+    await this.#changing(offset, length, async (root) => {
       const mayUnmap = flags?.mayUnmap === true && this.unmap;
       const step = root.limits.maxWriteZeroes;
       for (let at = offset; at < offset + length; at += step) {
         await root.writeZeroes(at, Math.min(step, offset + length - at), { ...flags, mayUnmap });
       }
       if (!this.#writeCache && flags?.fua !== true) await root.flush();
-    } finally {
-      if (tracked) this.#untrack(tracked);
-      this.#end();
-    }
+    });
   }
 
   async discard(offset: number, length: number): Promise<void> {
@@ -191,7 +182,11 @@ export class BlockBackend {
 
   /** Whole clusters, compressed, where the format can. */
   async writeCompressed(offset: number, from: IoVector): Promise<void> {
-    const length = iovLength(from);
+    await this.#changing(offset, iovLength(from), (root) => root.writeCompressed(offset, from));
+  }
+
+  /** A request that changes a range, after those under way that overlap it. `write` comes too often for a closure. */
+  async #changing(offset: number, length: number, body: (root: BlockNode) => Promise<void>): Promise<void> {
     await this.#begin(true, length);
     let tracked: Tracked | undefined;
     try {
@@ -199,7 +194,7 @@ export class BlockBackend {
       if (length === 0) return;
       const order = this.#track(offset, offset + length);
       tracked = order instanceof Promise ? await order : order;
-      await root.writeCompressed(offset, from);
+      await body(root);
     } finally {
       if (tracked) this.#untrack(tracked);
       this.#end();
