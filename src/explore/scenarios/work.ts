@@ -197,7 +197,7 @@ const running: Scenario = {
   threads: ['vcpu 0', 'vcpu 1', 'outsider'],
   bytes: BYTES,
   patches: [ONE_PAUSE],
-  preemptions: 2,
+  preemptions: 4,
   thread(model: Model, index: number) {
     const { ghost } = model;
     const p = parts(model, index, index < 2 ? index : undefined);
