@@ -26,6 +26,7 @@ import type {
   BlockStatus,
   IoVector,
   Preallocation,
+  SlowCalls,
   WriteFlags,
   ZeroFlags,
 } from './node.ts';
@@ -39,12 +40,20 @@ const FIRST_BLOCK = 4096;
 /** Bytes of zeroes written at a time where holes cannot be punched. */
 const ZERO_CHUNK = 1 << 20;
 
+/** A read of cached data takes less: µs, and bytes in each further one. */
+const FAST_US = 100;
+const FAST_BYTES_PER_US = 1000;
+/** Fast reads in other threads after which this one reads again. */
+const FAST_STREAK = 4;
+
 /** How to open a host file. */
 export interface FileOptions {
   readonly filename: string;
   readonly readOnly: boolean;
   /** Locks and holes. */
   readonly host?: HostFile;
+  /** Makes the calls that take long. */
+  readonly slowCalls?: SlowCalls;
   /** `lock` takes QEMU's image locks; default true where `host` is. */
   readonly locking?: boolean;
   /** Ignore flushes (`cache=unsafe`). */
@@ -70,6 +79,9 @@ export class FileNode implements BlockNode {
   readonly #fd: number;
   readonly #host: HostFile | undefined;
   readonly #lock: FileLock | undefined;
+  readonly #slowCalls: SlowCalls | undefined;
+  /** Reads were slow, or nothing is known: so many fast ones until this thread makes them itself. */
+  #cold = FAST_STREAK;
   readonly #noFlush: boolean;
   readonly #isDevice: boolean;
   #bytes: number;
@@ -77,6 +89,8 @@ export class FileNode implements BlockNode {
   #dirty = false;
   /** A flush failed: what was written before is in doubt for ever, as the kernel reports it only once. */
   #flushFailed = false;
+  /** A flush under way, for what was written before it began. */
+  #flushing: Promise<void> | undefined;
   #punch = true;
 
   /** Opens a regular file or a block device. Throws BlockError with QEMU's texts. */
@@ -121,6 +135,7 @@ export class FileNode implements BlockNode {
     this.filename = options.filename;
     this.readOnly = options.readOnly;
     this.#host = options.host;
+    this.#slowCalls = options.slowCalls;
     this.#lock = lock;
     this.#noFlush = options.noFlush ?? false;
   }
@@ -136,6 +151,33 @@ export class FileNode implements BlockNode {
   }
 
   async read(offset: number, to: IoVector): Promise<void> {
+    const slowCalls = this.#slowCalls;
+    if (slowCalls === undefined) {
+      this.#readHere(offset, to);
+      return;
+    }
+    if (this.#cold > 0 && slowCalls.active) {
+      const there = slowCalls.read(this.#fd, offset, to);
+      if (there !== undefined) {
+        const length = iovLength(to);
+        const { bytes, took } = await there;
+        this.#learn(took, length);
+        if (bytes < length) this.#readRest(offset + bytes, iovSlice(to, bytes, length - bytes));
+        return;
+      }
+    }
+    const start = performance.now();
+    this.#readHere(offset, to);
+    this.#learn((performance.now() - start) * 1000, iovLength(to));
+  }
+
+  /** From how long a read took, µs: where the next ones are made. */
+  #learn(took: number, length: number): void {
+    if (took > FAST_US + length / FAST_BYTES_PER_US) this.#cold = FAST_STREAK;
+    else if (this.#cold > 0) this.#cold--;
+  }
+
+  #readHere(offset: number, to: IoVector): void {
     if (to.length === 1) {
       const [piece] = to;
       const got = this.#readOnce(offset, piece);
@@ -243,16 +285,25 @@ export class FileNode implements BlockNode {
   }
 
   async flush(): Promise<void> {
+    // one that is under way does not cover what was written since it began
+    while (this.#flushing !== undefined && this.#dirty) await this.#flushing.catch(() => {});
+    if (this.#flushing !== undefined) return this.#flushing;
     if (!this.#dirty || this.#noFlush) return;
     if (this.#flushFailed) throw new BlockError('EIO', 'Input/output error');
-    // what is written while a flush is under way is not covered by it
     this.#dirty = false;
     try {
-      fdatasyncSync(this.#fd);
+      if (this.#slowCalls?.active) {
+        this.#flushing = this.#slowCalls.datasync(this.#fd);
+        await this.#flushing;
+      } else {
+        fdatasyncSync(this.#fd);
+      }
     } catch (error) {
       this.#flushFailed = true;
       this.#dirty = true;
       throw asBlockError(error);
+    } finally {
+      this.#flushing = undefined;
     }
   }
 

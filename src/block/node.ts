@@ -102,6 +102,8 @@ export interface BlockContext {
   readonly codec: Codec;
   /** Locks and holes; without it images are not locked. */
   readonly host?: HostFile;
+  /** Where calls that may take long are made; absent: in the context's thread. */
+  readonly slowCalls?: SlowCalls;
   /** A message for the user, without a newline (`src/block` prints nothing itself). */
   warn(text: string): void;
 }
@@ -112,4 +114,14 @@ export interface Codec {
   compress(type: 'zlib' | 'zstd', data: Uint8Array, limit: number): Promise<Uint8Array | undefined>;
   /** `length` bytes. Rejects with EIO when `data` is damaged. */
   decompress(type: 'zlib' | 'zstd', data: Uint8Array, length: number): Promise<Uint8Array>;
+}
+
+/** System calls that other threads make for a context's. *Thread:* the context's. Promises reject with BlockError. */
+export interface SlowCalls {
+  /** Nothing may be handed over while the context's loop does not run. */
+  readonly active: boolean;
+  /** As preadv(2), at most once; `took`: µs of the call itself. Undefined: this cannot be handed over. */
+  read(fd: number, offset: number, to: IoVector): Promise<{ bytes: number; took: number }> | undefined;
+  /** As fdatasync(2). */
+  datasync(fd: number): Promise<void>;
 }

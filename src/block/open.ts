@@ -249,6 +249,7 @@ class Opener {
       filename: filePath(filename),
       readOnly,
       host: this.#context.host,
+      slowCalls: this.#context.slowCalls,
       locking: locking !== 'off',
       noFlush: this.#request.noFlush,
     });

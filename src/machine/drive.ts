@@ -9,6 +9,7 @@ import { BlockBackend, type ErrorPolicy } from '../block/backend.ts';
 import { inlineCodec } from '../block/codec.ts';
 import { BlockError } from '../block/errors.ts';
 import { FileNode } from '../block/file.ts';
+import type { BlockHelpers } from '../block/helpers/client.ts';
 import type { BlockContext, BlockNode, ContextTimer } from '../block/node.ts';
 import { openImage } from '../block/open.ts';
 import { NodeOptions as OpenOptions } from '../block/options.ts';
@@ -39,6 +40,7 @@ export async function openDrive(
   aio: AioContext,
   state: DriveStateView,
   groups: ThrottleGroups,
+  helpers: BlockHelpers,
 ): Promise<Drive> {
   const { clocks, group } = aio;
   const createTimer = (callback: () => void, name: string, external: boolean): ContextTimer => {
@@ -53,7 +55,8 @@ export async function openDrive(
     return Object.assign(timer, { now: () => clocks.now(CLOCK.VIRTUAL) });
   };
   // whatever is worth a warning was told when the machine was set up
-  const root = await openRoot(options, blockdevs, { ...hostContext(() => {}), createTimer });
+  const context = { codec: helpers, slowCalls: helpers, host: hostFile(), warn: () => {}, createTimer };
+  const root = await openRoot(options, blockdevs, context);
   state.size.store(root.size);
   state.readOnly.store(options.readOnly ? 1 : 0);
   state.writeCache.store(options.writeCache ? 1 : 0);
@@ -109,11 +112,7 @@ export async function openForCheck(
   warn: (text: string) => void,
 ): Promise<BlockNode> {
   if (options.throttling !== undefined) checkThrottleLimits(options.throttling.limits);
-  return await openRoot(options, blockdevs, hostContext(warn));
-}
-
-function hostContext(warn: (text: string) => void): BlockContext {
-  return { codec: inlineCodec, host: hostFile(), warn };
+  return await openRoot(options, blockdevs, { codec: inlineCodec, host: hostFile(), warn });
 }
 
 function policy<T extends ErrorPolicy>(action: T | 'auto', preset: T): T {
@@ -179,7 +178,8 @@ async function openRoot(
 /** A temporary image that takes what is written. Its file has no name, and is gone when it is closed. */
 async function withOverlay(base: BlockNode, context: BlockContext): Promise<BlockNode> {
   const filename = join(tmpdir(), `smp86-${randomUUID()}.qcow2`);
-  const file = FileNode.open({ filename, readOnly: false, host: context.host, locking: false, create: true });
+  const { host, slowCalls } = context;
+  const file = FileNode.open({ filename, readOnly: false, host, slowCalls, locking: false, create: true });
   try {
     await unlink(filename);
     const size = Math.ceil(base.size / 512) * 512;

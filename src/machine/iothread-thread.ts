@@ -3,6 +3,7 @@ import { writeSync } from 'node:fs';
 import { registerMemory, setOwnerId } from '@smp86/atomics-sync';
 import type { AioContext } from '../aio/aio-context.ts';
 import type { BlockError } from '../block/errors.ts';
+import { BlockHelpers } from '../block/helpers/client.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { IdeServer } from '../hw/ide/ide-server.ts';
 import type { ErrorAction } from '../block/backend.ts';
@@ -22,6 +23,7 @@ export class IothreadThread {
   private readonly context: AioContext;
   private readonly drives: readonly Drive[];
   private readonly servers: readonly (VirtioBlkServer | IdeServer)[];
+  private readonly helpers: BlockHelpers;
   private readonly log: Log;
   /** The command that is being carried out. */
   private current: number | undefined;
@@ -38,15 +40,25 @@ export class IothreadThread {
     const drives = new Map<number, Drive>();
     const { storage } = data.config;
     const groups: ThrottleGroups = new Map();
+    const helpers = new BlockHelpers(data.jobs, data.index, board.buffer);
     for (const [i, { options, iothread }] of storage.drives.entries()) {
       if (iothread !== data.index) continue;
-      drives.set(i, await openDrive(options, storage.blockdevs, context, board.storage.drives[i], groups));
+      drives.set(
+        i,
+        await openDrive(options, storage.blockdevs, context, board.storage.drives[i], groups, helpers),
+      );
     }
-    return new IothreadThread(data, board, drives);
+    return new IothreadThread(data, board, drives, helpers);
   }
 
-  private constructor(data: IothreadData, board: Board, drives: ReadonlyMap<number, Drive>) {
+  private constructor(
+    data: IothreadData,
+    board: Board,
+    drives: ReadonlyMap<number, Drive>,
+    helpers: BlockHelpers,
+  ) {
     this.board = board;
+    this.helpers = helpers;
     this.log = new Log(data.config.log);
     this.iothread = board.storage.iothreads[data.index];
     this.context = this.iothread.context;
@@ -96,6 +108,7 @@ export class IothreadThread {
       return [server];
     });
     this.servers = [...virtio, ...ide];
+    this.context.addPoller(helpers);
     for (const server of this.servers) this.context.addPoller(server);
     this.context.addPoller({
       poll: () => this.takeCommand(),
@@ -105,7 +118,9 @@ export class IothreadThread {
 
   /** *May block:* yes, the thread. */
   async run(): Promise<void> {
+    this.helpers.active = true;
     await this.context.run();
+    this.helpers.close();
   }
 
   private failed(drive: Drive, error: BlockError, write: boolean): ErrorAction {

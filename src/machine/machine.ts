@@ -4,8 +4,10 @@
  * a word in shared memory.
  */
 import { EventEmitter } from 'node:events';
+import { availableParallelism } from 'node:os';
 import { MessageChannel } from 'node:worker_threads';
 import { keepAlive } from '@smp86/atomics-sync';
+import { BlockJobs } from '../block/helpers/jobs.ts';
 import type { RegionInfo } from '../jit/compiler.ts';
 import { CLOCK } from '../timer/clock-state.ts';
 import { type Board, COMMAND, COMMAND_BITS, REQUEST } from './board.ts';
@@ -52,6 +54,8 @@ const STATES: Readonly<Record<number, MachineState>> = {
   [RUN_STATE.RUNNING]: 'running',
   [RUN_STATE.SHUTDOWN]: 'shutdown',
 };
+/** Calls of disks that may be under way at a time in a machine, at most. */
+const MAX_BLOCK_HELPERS = 4;
 const MAX_SEQUENCE = 2 ** (31 - COMMAND_BITS) - 1;
 
 interface PendingCommand {
@@ -151,8 +155,13 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       config.icount !== undefined,
     );
     workers.start('main-loop', { memory, config, boot });
-    for (let index = 0; index < config.storage.iothreads.length; index++) {
-      workers.start('iothread', { memory, config, index });
+    const { iothreads } = setup.board.storage;
+    const jobs = BlockJobs.create(iothreads.length);
+    iothreads.forEach((_, index) => workers.start('iothread', { memory, config, index, jobs }));
+    if (iothreads.length > 0) {
+      const notifiers = iothreads.map(({ context }) => context.group.notifier.address);
+      const helpers = Math.min(availableParallelism(), MAX_BLOCK_HELPERS);
+      for (let i = 0; i < helpers; i++) workers.start('block-helper', { memory, jobs, notifiers });
     }
     const all = Array.from({ length: config.cpus }, (_, i) => i);
     const groups = config.accel === 'single' ? [all] : all.map((i) => [i]);

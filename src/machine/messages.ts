@@ -34,6 +34,8 @@ export interface IothreadData {
   readonly config: MachineConfig;
   /** Which of the machine's iothreads it is. */
   readonly index: number;
+  /** Of the block helpers. */
+  readonly jobs: SharedArrayBuffer;
 }
 
 export interface JitData {

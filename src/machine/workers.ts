@@ -1,5 +1,6 @@
 /** The threads of a machine, as the host thread sees them. */
 import { MessageChannel, Worker } from 'node:worker_threads';
+import type { BlockHelperData } from '../block/helpers/worker.ts';
 import type { RegionInfo } from '../jit/compiler.ts';
 import { workerEnvironment } from './compile-cache.ts';
 import { MachineError } from './errors.ts';
@@ -36,7 +37,8 @@ export class MachineWorkers {
   start(name: 'vcpu', data: VcpuData): void;
   start(name: 'jit', data: JitData): void;
   start(name: 'iothread', data: IothreadData): void;
-  start(name: string, workerData: MainLoopData | VcpuData | JitData | IothreadData): void {
+  start(name: 'block-helper', data: BlockHelperData): void;
+  start(name: string, workerData: MainLoopData | VcpuData | JitData | IothreadData | BlockHelperData): void {
     if (name === 'iothread') this.disks = true;
     const transferList =
       'ports' in workerData

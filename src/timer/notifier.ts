@@ -23,6 +23,11 @@ export class Notifier {
     this.#state = state;
   }
 
+  /** By which another thread makes its view. */
+  get address(): number {
+    return this.#state.notified.address;
+  }
+
   /**
    * Makes the waiter's current or next wait return. Call it after storing what the waiter is to see.
    * *Thread:* any. *Lock:* none. *May block:* no.

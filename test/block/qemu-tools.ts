@@ -1,10 +1,10 @@
 /** qemu-img and qemu-io for tests: the other side of interoperability. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { fdatasyncSync, mkdtempSync, readvSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inlineCodec } from '../../src/block/codec.ts';
-import type { BlockContext } from '../../src/block/node.ts';
+import type { BlockContext, Codec, SlowCalls } from '../../src/block/node.ts';
 
 /** Whether qemu-img and qemu-io are there; tests that need them are skipped, and say so, where not. */
 export const haveQemuTools =
@@ -42,6 +42,32 @@ export function temporaryDirectory(): { path(name: string): string; remove(): vo
 export function testContext(): BlockContext & { readonly warnings: string[] } {
   const warnings: string[] = [];
   return { codec: inlineCodec, warn: (text) => warnings.push(text), warnings };
+}
+
+/** As `testContext`, but with what block helpers do done later, in any order. */
+export function lateContext(random: (below: number) => number): ReturnType<typeof testContext> {
+  const later = async (): Promise<void> => {
+    for (let turns = random(4); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
+  };
+  const slowCalls: SlowCalls = {
+    active: true,
+    read: async (fd, offset, to) => {
+      await later();
+      const bytes = readvSync(fd, [...to], offset);
+      await later();
+      return { bytes, took: Infinity };
+    },
+    datasync: async (fd) => {
+      await later();
+      fdatasyncSync(fd);
+      await later();
+    },
+  };
+  const codec: Codec = {
+    compress: (...args) => later().then(() => inlineCodec.compress(...args)),
+    decompress: (...args) => later().then(() => inlineCodec.decompress(...args)),
+  };
+  return { ...testContext(), codec, slowCalls };
 }
 
 /** Numbers that look random and are the same for the same seed. */

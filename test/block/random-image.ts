@@ -10,7 +10,7 @@ import { makeEmpty } from '../../src/block/qcow2/backing.ts';
 import { createQcow2, QCOW2_DEFAULTS, type Qcow2CreateOptions } from '../../src/block/qcow2/create.ts';
 import type { Qcow2Node } from '../../src/block/qcow2/node.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../../src/block/qcow2/snapshot.ts';
-import { qemuImg, qemuIo, randomNumbers, testContext } from './qemu-tools.ts';
+import { lateContext, qemuImg, qemuIo, randomNumbers, testContext } from './qemu-tools.ts';
 
 const SECTOR = 512;
 
@@ -100,7 +100,7 @@ export class RandomImage {
 
   async #open(): Promise<void> {
     const context = {
-      ...testContext(),
+      ...(this.#random(2) ? lateContext(this.#random) : testContext()),
       warn: (text: string) => {
         throw new Error(text);
       },

@@ -4,9 +4,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { EMBEDDED_KERNEL } from '../../src/cli/guest/embedded/index.ts';
 import { Machine } from '../../src/machine/machine.ts';
 import { setUpMachine } from '../../src/machine/machine-setup.ts';
+import { HLT_FOREVER, kernel } from './guests.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'smp86-disks-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -14,7 +14,7 @@ const hasTools = spawnSync('qemu-img', ['--version']).status === 0;
 
 const raw = join(directory, 'disk.raw');
 writeFileSync(raw, new Uint8Array(1 << 20));
-const machine = { kernel: EMBEDDED_KERNEL, memory: '32M' };
+const machine = { kernel: kernel(HLT_FOREVER), memory: '32M' };
 
 describe('mistakes are found before anything starts', () => {
   test.each([

@@ -1,7 +1,8 @@
 /**
- * Kills a writer with SIGKILL at random moments, again and again on the same image. Each time the image must open,
- * `qemu-img check` must find no error but leaks, and every write that a flush acknowledged must be there.
- * `node test/tools/disk-crash.ts [--kills 300] [--seed N] [--cluster-size 4096] [--options lazy_refcounts=on]`
+ * Kills a writer with SIGKILL at random moments, again and again on the same image: a process that uses the block layer,
+ * or all of smp86 whose guest writes. Each time the image must open, `qemu-img check` must find no error but leaks, and
+ * every write that a flush acknowledged must be there.
+ * `node test/tools/disk-crash.ts [--kills 300] [--seed N] [--guest] [--cluster-size 4096] [--options lazy_refcounts=on]`
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,12 +11,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BLOCK, BLOCKS, blockOf, IMAGE_SIZE } from './crash-writer.ts';
+import { type GuestConsole, LinuxGuest } from './linux-guest.ts';
 
 export interface CrashOptions {
   readonly kills: number;
   readonly seed: number;
   /** For `qemu-img create -o`. */
   readonly create: string;
+  /** A guest of smp86 writes. */
+  readonly guest?: boolean;
   readonly log?: (line: string) => void;
 }
 
@@ -28,14 +32,87 @@ export interface CrashResult {
 }
 
 const WRITER = new URL('crash-writer.ts', import.meta.url).pathname;
+const GUEST_WRITER = new URL('crash-guest.c', import.meta.url).pathname;
+const SMP86 = new URL('../../src/cli/smp86.ts', import.meta.url).pathname;
 /** ms after the first flush */
 const LONGEST_LIFE = 300;
+const LONGEST_GUEST_LIFE = 1500;
+
+/** Somebody who writes, from the first flush on. */
+interface Writer {
+  /** The last write that a flush has acknowledged. */
+  covered(): number;
+  /** SIGKILL; resolves when it is gone. Throws when it had ended by itself. */
+  kill(): Promise<void>;
+}
+
+async function startProcess(image: string, first: number, seed: number): Promise<Writer> {
+  const child = spawn(process.execPath, [WRITER, image, String(first), String(seed)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let output = '';
+  child.stdout.setEncoding('latin1').on('data', (text: string) => (output += text));
+  const closed = once(child, 'close');
+  await Promise.race([once(child.stdout, 'data'), closed]);
+  return {
+    covered: () => Number(/(\d+)\n[^\n]*$/.exec(output)?.[1] ?? 0),
+    kill: async () => {
+      if (child.exitCode !== null) throw new Error('the writer ended by itself');
+      child.kill('SIGKILL');
+      await closed;
+    },
+  };
+}
+
+/** smp86 as a process of its own, with a guest that runs `program`. */
+async function startGuest(program: string, image: string, first: number, seed: number): Promise<Writer> {
+  const disk = [
+    ...['-object', 'iothread,id=io0', '-drive', `file=${image},format=qcow2,if=none,id=d0,discard=unmap`],
+    ...['-device', 'virtio-blk-pci,drive=d0,iothread=io0'],
+  ];
+  const guest = await LinuxGuest.boot({
+    modules: ['virtio_pci', 'virtio_blk'],
+    files: [{ path: 'bin/crash-guest', data: readFileSync(program), mode: 0o755 }],
+    start: async ({ kernel, initrd, append }, _, received): Promise<GuestConsole> => {
+      const args = ['-kernel', kernel, '-initrd', initrd, '-append', append];
+      const child = spawn(
+        process.execPath,
+        [SMP86, '-smp', '2', '-m', '256M', '-nographic', ...args, ...disk],
+        { stdio: ['pipe', 'pipe', 'inherit'] },
+      );
+      child.stdout.on('data', received);
+      child.stdin.on('error', () => {});
+      const exit = once(child, 'close').then(() => ({ reason: 'exit', status: child.exitCode }));
+      return {
+        write: (text) => child.stdin.write(text),
+        exit,
+        kill: async () => {
+          child.kill('SIGKILL');
+          await exit;
+        },
+      };
+    },
+  });
+  guest.write(`crash-guest /dev/vda ${first} ${seed}\n`);
+  const lines = (): RegExpExecArray[] => [...guest.output.matchAll(/^covered (\d+)\n/gm)];
+  await guest.until(() => (lines().length > 0 ? true : undefined), 0, 120_000);
+  return {
+    covered: () => Number(lines().at(-1)?.[1] ?? 0),
+    kill: async () => {
+      if (guest.ended !== undefined || guest.output.endsWith('# '))
+        throw new Error('the guest ended by itself');
+      await guest.close();
+    },
+  };
+}
 
 /** Throws at the first image that is damaged. */
-export async function crashDisk({ kills, seed, create, log }: CrashOptions): Promise<CrashResult> {
+export async function crashDisk({ kills, seed, create, guest, log }: CrashOptions): Promise<CrashResult> {
   const directory = mkdtempSync(join(tmpdir(), 'smp86-crash-'));
   const image = join(directory, 'disk.qcow2');
   const raw = join(directory, 'disk.raw');
+  const program = join(directory, 'crash-guest');
+  if (guest) execFileSync('gcc', ['-O2', '-static', '-o', program, GUEST_WRITER]);
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', create, image, String(IMAGE_SIZE)]);
   /** By block: the last write that is known to be stable. */
   const stable = new Map<number, number>();
@@ -46,18 +123,13 @@ export async function crashDisk({ kills, seed, create, log }: CrashOptions): Pro
     for (let kill = 0; kill < kills; kill++) {
       // numbers of writes whose fate is not known are not used again
       const first = known + 1_000_000 * (kill === 0 ? 0 : 1) + 1;
-      const child = spawn(process.execPath, [WRITER, image, String(first), String(seed)], {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      });
-      let output = '';
-      child.stdout.setEncoding('latin1').on('data', (text: string) => (output += text));
-      const closed = once(child, 'close');
-      await Promise.race([once(child.stdout, 'data'), closed]);
-      await new Promise((resolve) => setTimeout(resolve, ((kill * 7919 + seed) % 97) * (LONGEST_LIFE / 97)));
-      if (child.exitCode !== null) throw new Error(`kill ${kill}: the writer ended by itself`);
-      child.kill('SIGKILL');
-      await closed;
-      const covered = Number(/(\d+)\n[^\n]*$/.exec(output)?.[1] ?? 0);
+      const writer = guest
+        ? await startGuest(program, image, first, seed)
+        : await startProcess(image, first, seed);
+      const life = guest ? LONGEST_GUEST_LIFE : LONGEST_LIFE;
+      await new Promise((resolve) => setTimeout(resolve, ((kill * 7919 + seed) % 97) * (life / 97)));
+      await writer.kill();
+      const covered = writer.covered();
       for (let i = first; i <= covered; i++) stable.set(blockOf(seed, i), i);
       acknowledged += Math.max(0, covered - first + 1);
       known = Math.max(known, covered, first);
@@ -103,6 +175,7 @@ if (process.argv[1] === import.meta.filename) {
     options: {
       kills: { type: 'string', default: '300' },
       seed: { type: 'string', default: '1' },
+      guest: { type: 'boolean', default: false },
       'cluster-size': { type: 'string', default: '4096' },
       options: { type: 'string', default: '' },
     },
@@ -112,6 +185,7 @@ if (process.argv[1] === import.meta.filename) {
     kills: Number(values.kills),
     seed: Number(values.seed),
     create,
+    guest: values.guest,
     log: (line) => process.stdout.write(`\r${line}`),
   });
   console.log(

@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util';
 import { exercise, makeSeeds, mutate } from '../block/mutate.ts';
 import { randomNumbers } from '../block/qemu-tools.ts';
 
-/** Slowest that one image may be, ms. */
+/** Slowest that one image may be, ms of CPU time: there is nothing to wait for. */
 const LIMIT = 5000;
 /** Most memory of one image: an L1 table of 32 MiB and its copies, a refcount table of 8 MiB, caches. */
 const MEMORY_LIMIT = 512 << 20;
@@ -38,7 +38,7 @@ for (current = first; current < end; current++) {
   const random = randomNumbers(Number(values.seed) * 1_000_003 + current);
   const seed = seeds[current % seeds.length];
   const file = await mutate(seed, random);
-  const before = performance.now();
+  const before = process.cpuUsage();
   try {
     outcomes[await exercise(file, random)]++;
   } catch (error) {
@@ -46,7 +46,8 @@ for (current = first; current < end; current++) {
     console.log(`image ${current} (${seed.name}): ${error instanceof Error ? error.stack : String(error)}`);
     if (failed > 20) break;
   }
-  const took = performance.now() - before;
+  const { user, system } = process.cpuUsage(before);
+  const took = (user + system) / 1000;
   if (took > LIMIT) {
     failed++;
     console.log(`image ${current} (${seed.name}): ${took.toFixed(0)} ms`);

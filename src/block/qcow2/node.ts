@@ -119,18 +119,32 @@ export class Qcow2Node implements BlockNode {
   }
 
   /** The cluster whose compressed data is at `host`. The last one is kept: small reads in order want it again. */
-  async #readCompressed(host: number, length: number): Promise<Uint8Array> {
-    const { state } = this;
-    const { lastDecompressed } = state;
+  #readCompressed(host: number, length: number): Uint8Array | Promise<Uint8Array> {
+    const { lastDecompressed, decompressing } = this.state;
     if (lastDecompressed?.host === host) return lastDecompressed.cluster;
-    const data = new Uint8Array(length);
-    await state.file.read(host, [data]);
-    const type = state.header.compressionType === 1 ? 'zstd' : 'zlib';
-    const { freedClusters } = state;
-    const cluster = await state.context.codec.decompress(type, data, state.clusterSize);
-    // while it is referred to, compressed data does not change
-    if (freedClusters === state.freedClusters) state.lastDecompressed = { host, cluster };
+    let cluster = decompressing.get(host);
+    if (cluster === undefined) {
+      cluster = this.#decompress(host, length);
+      decompressing.set(host, cluster);
+    }
     return cluster;
+  }
+
+  async #decompress(host: number, length: number): Promise<Uint8Array> {
+    const { state } = this;
+    const { freedClusters, decompressing } = state;
+    try {
+      const data = new Uint8Array(length);
+      await state.file.read(host, [data]);
+      const type = state.header.compressionType === 1 ? 'zstd' : 'zlib';
+      const cluster = await state.context.codec.decompress(type, data, state.clusterSize);
+      // while it is referred to, compressed data does not change
+      if (freedClusters === state.freedClusters) state.lastDecompressed = { host, cluster };
+      return cluster;
+    } finally {
+      // when a cluster became free the list was emptied, and `host` may be another's by now
+      if (freedClusters === state.freedClusters) decompressing.delete(host);
+    }
   }
 
   async write(offset: number, from: IoVector, flags?: WriteFlags): Promise<void> {

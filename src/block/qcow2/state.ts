@@ -72,6 +72,8 @@ export class Qcow2State implements CacheOwner {
   freeReason: FreeReason = 'never';
   /** The last compressed cluster that was read, and where its data is. */
   lastDecompressed: { readonly host: number; readonly cluster: Uint8Array } | undefined;
+  /** Compressed clusters that are being read, by where their data is. */
+  readonly decompressing = new Map<number, Promise<Uint8Array>>();
   /** How often a cluster became free. */
   freedClusters = 0;
   /** Clusters to give back once nothing on the disk names them. */
@@ -218,6 +220,7 @@ export class Qcow2State implements CacheOwner {
   clusterFreed(offset: number): void {
     this.freedClusters++;
     this.lastDecompressed = undefined;
+    this.decompressing.clear();
     // a cached table there is nobody's any more
     this.refcountCache.discard(offset);
     const sliceBytes = this.sliceEntries * this.l2EntryBytes;
