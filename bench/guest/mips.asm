@@ -4,6 +4,12 @@
 bits 32
 org 0x100000
 FLAGS equ 0x10000
+; how often each loop is run
+LOOP4_TURNS equ 100000000
+MIX180_TURNS equ 1000000
+CALLS_TURNS equ 30000000
+MEMORY_TURNS equ 30000000
+BIG4000_TURNS equ 30000
 header:
   dd 0x1BADB002, FLAGS, -(0x1BADB002 + FLAGS)
   dd header, 0x100000, end, end, start
@@ -85,11 +91,11 @@ long_mode:
 %%c: mov [rbx + (%1 & 511)*8], rsi
   sub rdi, rdx
 %endmacro
-  run "loop4", loop4, 4*100000000
-  run "mix180", mix180, (12*14+2)*1000000
-  run "calls", calls, 6*30000000
-  run "memory", memory, 7*30000000
-  run "big4000", big4000, 4000*30000
+  run "loop4", loop4, 4*LOOP4_TURNS
+  run "mix180", mix180, (12*14+2)*MIX180_TURNS
+  run "calls", calls, 6*CALLS_TURNS
+  run "memory", memory, 7*MEMORY_TURNS
+  run "big4000", big4000, (500*8+2)*BIG4000_TURNS
   mov dx, 0x501
   mov al, 0
   out dx, al
@@ -163,7 +169,7 @@ hex:
 
 align 16
 loop4:
-  mov rcx, 300000000
+  mov rcx, LOOP4_TURNS
   xor eax, eax
 .l: add rax, rcx
   xor rdx, rax
@@ -173,7 +179,7 @@ loop4:
 
 align 16
 mix180:
-  mov r15, 1000000
+  mov r15, MIX180_TURNS
   mov rbx, 0x300000
 .l:
 %assign i 0
@@ -187,7 +193,7 @@ mix180:
 
 align 16
 calls:
-  mov rcx, 30000000
+  mov rcx, CALLS_TURNS
 .l: call .f
   dec rcx
   jnz .l
@@ -198,7 +204,7 @@ calls:
 
 align 16
 memory:
-  mov rcx, 30000000
+  mov rcx, MEMORY_TURNS
   mov rbx, 0x300000
 .l: mov rax, [rbx]
   add rax, [rbx+8]
@@ -211,7 +217,7 @@ memory:
 
 align 16
 big4000:
-  mov r15, 30000
+  mov r15, BIG4000_TURNS
   mov rbx, 0x300000
 .l:
 %assign i 0
