@@ -133,7 +133,7 @@ export const CpuEnv = struct({
   tlbSet: u32,
   /** Instructions left before REASON.BUDGET; counts down only in icount or single-step mode. */
   budget: i32,
-  /** Record being executed when a slow path was entered (wasm address). */
+  /** Record of the region whose module the worker lacks, at its exit (wasm address). */
   record: u32,
   /** Page descriptor (wasm address) of the code being executed, 0 for one-shot code; see tier0/code-cache.ts. */
   codeDesc: u32,

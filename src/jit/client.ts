@@ -35,6 +35,8 @@ export class RegionClient {
   /** Head of each region wanted, with how often. */
   private readonly asked = new Map<number, number>();
   private static readonly ASK_AGAIN = 4;
+  /** Modules that this vCPU has not needed yet, by slot. */
+  private readonly arrived = new Map<number, WebAssembly.Module>();
 
   constructor(
     port: MessagePort,
@@ -66,18 +68,32 @@ export class RegionClient {
     this.port.postMessage(request);
   }
 
-  /** Installs what has arrived. True when there was anything. */
-  takeMail(): boolean {
+  /**
+   * Puts the module of a slot into the table. False when it has not arrived. Only a region that this vCPU enters is
+   * instantiated: a hundred may arrive at once, and all of them would hold the guest up for milliseconds.
+   */
+  install(slot: number): boolean {
+    this.takeMail();
+    const module = this.arrived.get(slot);
+    if (module === undefined) return false;
+    this.arrived.delete(slot);
+    const instance = new WebAssembly.Instance(module, this.imports);
+    this.table.set(this.first + slot, instance.exports.region);
+    return true;
+  }
+
+  /** The slot that a region's handler number stands for. */
+  slotOf(handler: number): number {
+    return handler - this.first;
+  }
+
+  private takeMail(): void {
     this.flush();
-    let any = false;
     for (;;) {
       const received = receiveMessageOnPort(this.port) as { message: RegionMail } | undefined;
-      if (received === undefined) return any;
+      if (received === undefined) return;
       const { slot, module, generation } = received.message;
-      if (generation !== this.generation) continue;
-      any = true;
-      const instance = new WebAssembly.Instance(module, this.imports);
-      this.table.set(this.first + slot, instance.exports.region);
+      if (generation === this.generation) this.arrived.set(slot, module);
     }
   }
 
@@ -88,5 +104,6 @@ export class RegionClient {
     this.generation = generation;
     for (let slot = 0; slot < REGION_SLOTS; slot++) this.table.set(this.first + slot, this.missing);
     this.asked.clear();
+    this.arrived.clear();
   }
 }

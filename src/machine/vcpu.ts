@@ -249,7 +249,6 @@ export class Vcpu {
     const { u32 } = cpu;
     const { regions } = worker;
     if (regions === undefined) return;
-    regions.takeMail();
     const lo = u32[w + W_IP];
     const hi = u32[w + W_IP + 1];
     const host = cpu.mmu.fetchTranslate(lo, hi);
@@ -273,7 +272,7 @@ export class Vcpu {
     const { cpu, worker } = this;
     const { u32 } = cpu;
     const description = cpu.env.exitDetail;
-    if (description === 0) return worker.regions?.takeMail() ?? false;
+    if (description === 0) return this.installRegion(cpu.env.record);
     if (Atomics.load(u32, (description + REGION.VALID) >>> 2) === 0) return false;
     // refused again though its pages were there: the instruction alone, so that the guest goes on whatever the reason
     const again = this.prepared === description;
@@ -282,6 +281,15 @@ export class Vcpu {
     const refusals = Atomics.add(u32, (description + REGION.REFUSALS) >>> 2, 1) + 1;
     if (refusals >= MAX_REFUSALS) worker.codeCache.locked(() => worker.codeCache.dropRegion(description));
     return false;
+  }
+
+  /** The table of this worker lacks the region of `record`. True also when the record is no region's any more. */
+  private installRegion(record: number): boolean {
+    const { cpu, worker } = this;
+    const { regions } = worker;
+    if (regions === undefined) return false;
+    const handler = cpu.u16[record >>> 1];
+    return !regions.isRegion(handler) || regions.install(regions.slotOf(handler));
   }
 
   /** The region that was made runnable just before; 0: none. */

@@ -88,6 +88,7 @@ function missingRegion(m: ModuleBuilder): FuncRef {
   const linear = load('i64', env, OFF.codePage).add(load('i64_16u', rec, RECORD.OFFSET));
   f.store(8, env, OFF.ip, linear.sub(load('i64', env, OFF.csBase)));
   f.store(4, env, OFF.exitDetail, i32(0));
+  f.store(4, env, OFF.record, rec);
   f.ret(i32(STATUS.EXIT + REASON.REGION));
   return f;
 }
@@ -442,7 +443,6 @@ function emitMain(
         });
       });
       // hotLabel
-      f.store(4, env, OFF.record, record);
       leaveAt(REASON.HOT, target);
     });
     // faultLabel: the exception is set
