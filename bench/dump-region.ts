@@ -1,7 +1,7 @@
 /**
  * Prints the region that tier 1 finds at the start of some x86-64 code, and what it becomes:
  *
- *   node bench/dump-region.ts [--head OFFSET] [--size] HEX...
+ *   node bench/dump-region.ts [--bits 32] [--head OFFSET] [--size] HEX...
  *
  * HEX is the code, at offset 0 of a page that is filled up with HLT, which is never compiled. `--size` leaves the
  * text out; code with SSE has none.
@@ -21,15 +21,6 @@ const PLACE = { description: 0x100000, slot: 0, descriptors: [0x200000], firstHa
 /** Of the machine's memory, in 64 KiB pages; any will do. */
 const MEMORY_PAGES = 1024;
 const REGISTERS = 'rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15'.split(' ');
-/** Parameters and first locals in the order in which the emitter makes them. */
-const LOCALS = [
-  ...['env', 'record', 'next', 'flagKind', 'flagA', 'flagB'],
-  // operands of the last two instructions that set flags
-  ...Array.from({ length: 18 }, (_, i) => `set${i}`),
-  ...['tlb', 'page'],
-  ...REGISTERS,
-  ...['exitLinear', 'exitReason', 'stale'],
-];
 
 function envField(offset: number): string | undefined {
   if (offset < 128) return REGISTERS[offset >> 3];
@@ -62,8 +53,22 @@ function edges(blocks: readonly Block[]): [number, number][] {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { head: { type: 'string', default: '0' }, size: { type: 'boolean', default: false } },
+  options: {
+    bits: { type: 'string', default: '64' },
+    head: { type: 'string', default: '0' },
+    size: { type: 'boolean', default: false },
+  },
 });
+const codeSize = values.bits === '32' ? 1 : 2;
+/** Parameters and first locals in the order in which the emitter makes them. */
+const LOCALS = [
+  ...['env', 'record', 'next', 'flagKind', 'flagA', 'flagB'],
+  // operands of the last two instructions that set flags
+  ...Array.from({ length: 18 }, (_, i) => `set${i}`),
+  ...['tlb', 'page'],
+  ...REGISTERS.slice(0, codeSize * 8),
+  ...['exitLinear', 'exitReason', 'stale'],
+];
 const code = Buffer.from(positionals.join('').replace(/[^0-9a-f]/gi, ''), 'hex');
 if (code.length === 0 || code.length > PAGE) {
   console.error('dump-region: give up to 4096 bytes of code in hexadecimal');
@@ -72,7 +77,13 @@ if (code.length === 0 || code.length > PAGE) {
 const bytes = new Uint8Array(PAGE).fill(HLT);
 bytes.set(code);
 const region = findRegion(
-  { bytes, page: (distance) => (distance === 0 ? 0 : -1), executed: () => true, compilable: isCompilable },
+  {
+    bytes,
+    codeSize,
+    page: (distance) => (distance === 0 ? 0 : -1),
+    executed: () => true,
+    compilable: (insn) => isCompilable(insn, codeSize),
+  },
   Number(values.head),
 );
 if (region === undefined) {

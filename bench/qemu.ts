@@ -30,7 +30,8 @@ export async function runQemu(
   return { output, ms: ms || performance.now() - started };
 }
 
+/** NaN of none. */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1];
+  return sorted[sorted.length >> 1] ?? NaN;
 }

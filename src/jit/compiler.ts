@@ -19,7 +19,7 @@ import { RECORD } from '../cpu/tier0/record.ts';
 import { isOptimised } from '../machine/tier-up.ts';
 import { entriesOf } from './emit.ts';
 import { MAX_REGION_PAGES, REGION, REGION_SLOTS } from './layout.ts';
-import { findRegion, type Region } from './region.ts';
+import { type CodeSize, findRegion, isCodeSize, type Region } from './region.ts';
 import { buildRegionModule, isCompilable } from './region-module.ts';
 
 /** A vCPU asks for a region. */
@@ -54,7 +54,6 @@ export interface RegionMail {
   readonly generation: number;
 }
 
-const CODE_SIZE_64 = 2;
 const PAGE = 4096;
 
 /** A region, and what it was made from. */
@@ -188,14 +187,15 @@ export class RegionCompiler {
   private find(request: RegionRequest): Found | undefined {
     const { cache } = this;
     const { desc, offset } = request;
-    const usable = cache.locked(() => {
+    const codeSize = cache.locked((): CodeSize | undefined => {
       // a request from before a flush names memory that holds something else now
-      if (!cache.isAlive(desc) || !cache.isDescriptor(desc, cache.pageOf(desc))) return false;
-      if (cache.codeSizeOf(desc) !== CODE_SIZE_64) return false;
+      if (!cache.isAlive(desc) || !cache.isDescriptor(desc, cache.pageOf(desc))) return undefined;
+      const kind = cache.codeSizeOf(desc);
+      if (!isCodeSize(kind)) return undefined;
       const head = cache.recordAt(desc, offset);
-      return head !== 0 && !this.isRegion(head);
+      return head !== 0 && !this.isRegion(head) ? kind : undefined;
     });
-    if (!usable) return undefined;
+    if (codeSize === undefined) return undefined;
     const known = new Map<number, number>();
     const bytes = this.copies;
     const add = (distance: number, descriptor: number): number => {
@@ -209,6 +209,7 @@ export class RegionCompiler {
     const region = findRegion(
       {
         bytes,
+        codeSize,
         page: (distance) => {
           // an entry's distance has 16 bits
           if (distance !== (distance << 16) >> 16) return -1;
@@ -216,7 +217,7 @@ export class RegionCompiler {
           if (position !== undefined) return position;
           // pages that push each other out of the code TLB would never be there together
           for (const d of known.keys()) if ((d - distance) % CODE_TLB_ENTRIES === 0) return -1;
-          const found = cache.locked(() => this.knownDescriptor(request, distance));
+          const found = cache.locked(() => this.knownDescriptor(request, codeSize, distance));
           if (found === 0) return -1;
           const at = add(distance, found);
           positions.set(distance, at);
@@ -226,7 +227,8 @@ export class RegionCompiler {
           const distance = Math.floor(at / PAGE);
           return cache.recordAt(known.get(distance) as number, at - distance * PAGE) !== 0;
         },
-        compilable: (insn) => isCompilable(insn) && !(this.pauseYields && NAMES[insn.name] === 'pause'),
+        compilable: (insn) =>
+          isCompilable(insn, codeSize) && !(this.pauseYields && NAMES[insn.name] === 'pause'),
       },
       offset,
     );
@@ -258,18 +260,18 @@ export class RegionCompiler {
   }
 
   /** Descriptor of the page at a distance from the head's, as the asking vCPU's code TLB has it; 0 if it has none. */
-  private knownDescriptor(request: RegionRequest, distance: number): number {
+  private knownDescriptor(request: RegionRequest, codeSize: CodeSize, distance: number): number {
     const { u32, cache } = this;
     const linear = (BigInt(request.pageHi) << 32n) + BigInt(request.pageLo) + BigInt(distance * 4096);
     const lo = Number(linear & 0xffffffffn);
-    const hi = Number(BigInt.asUintN(32, linear >> 32n));
+    const hi = codeSize === 2 ? Number(BigInt.asUintN(32, linear >> 32n)) : 0;
     const entry =
       (request.env + request.tlbSet + TLB_SET.CODE + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 16) >>> 2;
     if (u32[entry] !== lo || u32[entry + 1] !== hi) return 0;
     const desc = u32[entry + 2];
     const page = (u32[entry + 3] & ~4095) >>> 0;
     if (desc === 0 || !cache.isDescriptor(desc, page) || !cache.isAlive(desc)) return 0;
-    return cache.codeSizeOf(desc) === CODE_SIZE_64 ? desc : 0;
+    return cache.codeSizeOf(desc) === codeSize ? desc : 0;
   }
 
   private describe(at: number, slot: number, region: Region, descriptors: readonly number[]): void {

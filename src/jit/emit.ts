@@ -10,7 +10,7 @@ import {
   load,
   type Local,
 } from '../wasm/index.ts';
-import { CODE_TLB_ENTRIES, CpuEnv, REASON, TLB_SET } from '../cpu/env.ts';
+import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../cpu/env.ts';
 import { FLAG_WORDS } from '../cpu/sem/deferred-flags.ts';
 import type { Semantics } from '../cpu/sem/ins.ts';
 import type { Runtime } from '../cpu/sem/memory-access.ts';
@@ -34,6 +34,8 @@ const OFF = {
   exitDetail: CpuEnv.offsetOf('exitDetail'),
   cr0: CpuEnv.offsetOf('cr0'),
   cr4: CpuEnv.offsetOf('cr4'),
+  stackSize: CpuEnv.offsetOf('stackSize'),
+  csBase: CpuEnv.offsetOf('segs') + SEG.CS * Segment.size,
 } as const;
 const CR0_EM_TS = 0xc;
 const CR4_OSFXSR = 1 << 9;
@@ -122,12 +124,15 @@ export class RegionEmitter {
     this.flagLocals = { kind: f.local('i32'), a: f.local('i64'), b: f.local('i64') };
     this.flags = new JitFlags(f, f.param(0), this.flagLocals, runtime.flagWords);
     const emitter = this;
+    const narrow = region.codeSize === 1;
+    const word = narrow ? 'i32' : 'i64';
     this.frame = {
       f,
       env: f.param(0),
       tlb: f.local('i32'),
-      base: f.local('i64'),
-      regs: Array.from({ length: 16 }, () => f.local('i64')),
+      narrow,
+      base: f.local(word),
+      regs: Array.from({ length: narrow ? 8 : 16 }, () => f.local(word)),
       exitLinear: f.local('i64'),
       exitReason: f.local('i32'),
       get exitLabel() {
@@ -206,12 +211,14 @@ export class RegionEmitter {
     );
     const distance = entry.shrS(16);
     const page = load('i64', env, OFF.codePage);
-    f.set(frame.base, region.pages.length === 1 ? page : page.sub(distance.shl(12).i64s()));
+    const typed = (e: Expr): Expr => (frame.narrow ? e.i32() : e);
+    f.set(frame.base, typed(region.pages.length === 1 ? page : page.sub(distance.shl(12).i64s())));
     f.set(frame.tlb, env.add(load('i32', env, OFF.tlbSet)));
     const refuse = (reason: number): void => {
       f.store(4, env, OFF.exitDetail, i32(description));
-      f.store(8, env, OFF.jumpTarget, frame.base);
-      f.store(8, env, OFF.ip, page.or(load('i64_16u', record, RECORD.OFFSET)));
+      f.store(8, env, OFF.jumpTarget, frame.base.i64u());
+      const linear = page.or(load('i64_16u', record, RECORD.OFFSET));
+      f.store(8, env, OFF.ip, frame.narrow ? linear.sub(load('i64', env, OFF.csBase)).low(32) : linear);
       f.ret(i32(STATUS.EXIT + reason));
     };
     f.if(
@@ -220,9 +227,16 @@ export class RegionEmitter {
       undefined,
       false,
     );
+    if (frame.narrow) {
+      // the kind of code tells that ES, SS and DS are flat, and neither of these
+      const unusual = load('i64', env, OFF.csBase)
+        .ne(0)
+        .or(load('i32', env, OFF.stackSize).ne(1));
+      f.if(unusual, () => refuse(REASON.REGION), undefined, false);
+    }
     region.pages.forEach((d, i) => {
       if (region.pages.length === 1) return;
-      const at = f.copy(frame.base.add(i64(d * PAGE)));
+      const at = f.copy(frame.base.add(d * PAGE).i64u());
       const slot = f.copy(this.codeEntry(at));
       const same = load('i64', slot, TLB_SET.CODE)
         .eq(at)
@@ -236,7 +250,7 @@ export class RegionEmitter {
         .or(load('i32', env, OFF.cr4).and(CR4_OSFXSR).eqz());
       f.if(off, () => refuse(REASON.ALONE), undefined, false);
     }
-    frame.regs.forEach((r, i) => f.set(r, load('i64', env, i * 8)));
+    frame.regs.forEach((r, i) => f.set(r, load(frame.narrow ? 'i32' : 'i64', env, i * 8)));
     f.set(this.flagLocals.kind, load('i32', env, FLAG_WORDS.kind));
     f.set(this.flagLocals.a, load('i64', env, FLAG_WORDS.a));
     f.set(this.flagLocals.b, load('i64', env, FLAG_WORDS.b));
@@ -378,7 +392,7 @@ export class RegionEmitter {
   }
 
   private linear(at: number): Expr {
-    return this.frame.base.add(i64(at));
+    return this.frame.base.add(at).i64u();
   }
 
   private branchTo(at: number): void {
@@ -416,7 +430,7 @@ export class RegionEmitter {
   }
   /** Which region and block an address belongs to: regions are told apart by slot, address spaces by base. */
   private returnKey(): Expr {
-    return this.frame.base.or(i64(this.place.slot));
+    return this.frame.base.or(this.place.slot).i64u();
   }
   private rememberReturn(block: Block): void {
     const index = this.indexOf.get(block.next);

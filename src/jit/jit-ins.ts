@@ -15,6 +15,7 @@ import {
 import { BASE_RIP, type Insn, OPERAND } from '../cpu/decode/insn.ts';
 import { CpuEnv, REASON, SEG, Segment, XMM_STRIDE } from '../cpu/env.ts';
 import type { Ins, OperandKind, Semantics } from '../cpu/sem/ins.ts';
+import { ORDINARY } from '../cpu/sys/words.ts';
 import { loadOfSize, MemoryAccess, type Runtime } from '../cpu/sem/memory-access.ts';
 import { JitFlags } from './jit-flags.ts';
 
@@ -28,6 +29,8 @@ const OFF = {
   fpRegs: CpuEnv.offsetOf('fpRegs'),
 } as const;
 const FS = SEG.FS;
+const LIMIT = Segment.offsetOf('limit');
+const ATTRIBUTES = Segment.offsetOf('attr');
 const GP = 13;
 
 /** What an instruction's code needs of its region. */
@@ -35,7 +38,9 @@ export interface RegionFrame {
   readonly f: FuncBuilder;
   readonly env: Local;
   readonly tlb: Local;
-  /** i64: linear address of the head's page. */
+  /** 32-bit code: registers and `base` are i32, otherwise i64. */
+  readonly narrow: boolean;
+  /** Linear address of the head's page. */
   readonly base: Local;
   readonly regs: readonly Local[];
   /** i64: where to go on, for the exit. */
@@ -61,6 +66,7 @@ export class JitIns extends MemoryAccess implements Ins {
   readonly f: FuncBuilder;
   readonly env: Expr;
   readonly flags: JitFlags;
+  readonly stackSize: number;
   size = 4;
   addressSize = 8;
   kinds: readonly OperandKind[] = [];
@@ -89,6 +95,7 @@ export class JitIns extends MemoryAccess implements Ins {
     this.env = frame.env;
     this.runtime = runtime;
     this.flags = flags;
+    this.stackSize = frame.narrow ? 1 : 2;
   }
 
   /** `inPlace`: what the TLB lacks is fetched; otherwise the region is left for tier 0. */
@@ -114,7 +121,7 @@ export class JitIns extends MemoryAccess implements Ins {
     this.dirty.clear();
   }
   private storeDirty(): void {
-    for (const r of this.dirty) this.f.store(8, this.env, r * 8, this.frame.regs[r]);
+    for (const r of this.dirty) this.f.store(8, this.env, r * 8, this.frame.regs[r].i64u());
   }
   /** Before a branch that may be conditional: env and flag locals are as they are expected elsewhere. */
   settle(flags: boolean): void {
@@ -123,7 +130,7 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   /** After the instruction's code: leaves when it changed the region's own code. */
   end(): void {
-    this.leaveIfStale(this.linear64(this.at + this.insn.length));
+    this.leaveIfStale(this.linearAt(this.at + this.insn.length));
   }
   private leaveIfStale(to: Expr): void {
     if (!this.stores) return;
@@ -131,10 +138,10 @@ export class JitIns extends MemoryAccess implements Ins {
   }
 
   /** i64: linear address of a region offset. */
-  private linear64(at: number): Expr {
-    return this.frame.base.add(i64(at));
+  private linearAt(at: number): Expr {
+    return this.frame.base.add(at).i64u();
   }
-  /** Leaves the region; in 64-bit code the ip is the linear address. */
+  /** Leaves the region; the ip is the linear address, since CS begins at 0. */
   exit(reason: number, linear: Expr): void {
     const { f, frame } = this;
     this.settle(true);
@@ -152,21 +159,21 @@ export class JitIns extends MemoryAccess implements Ins {
     const local = this.frame.regs[reg];
     // not the local itself: `f.let` is to keep the value it has now
     const value = new Expr(local.type, local.code, [], local.imms);
-    if (size === 8) return value;
+    if (size === 8) return value.i64u();
     const low = high ? value.shrU(8).i32() : value.i32();
     return size === 4 ? low : low.low(size * 8);
   }
   private writeRegister(reg: number, value: Expr, size: number, high = false): void {
     const { f, frame } = this;
     const local = frame.regs[reg];
-    if (size === 8) f.set(local, value);
-    else if (size === 4) f.set(local, value.i64u());
+    const typed = frame.narrow ? value.i32() : value.i64u();
+    if (size >= 4) f.set(local, typed);
     else {
-      const wide = value.i64u().low(size * 8);
+      const part = typed.low(size * 8);
       const mask = size === 2 ? 0xffffn : high ? 0xff00n : 0xffn;
-      f.set(local, local.and(~mask).or(high ? wide.shl(8) : wide));
+      f.set(local, local.and(~mask).or(high ? part.shl(8) : part));
     }
-    if (this.repeats) f.store(8, this.env, reg * 8, local);
+    if (this.repeats) f.store(8, this.env, reg * 8, local.i64u());
     else this.dirty.add(reg);
   }
 
@@ -208,27 +215,62 @@ export class JitIns extends MemoryAccess implements Ins {
   address(n: number): Expr {
     if (this.kinds[n] !== 'm') throw new Error(`operand ${n} is not in memory`);
     if (this.memoryAddress !== undefined) return this.memoryAddress;
+    this.memoryAddress = this.frame.narrow ? this.narrowAddress(n) : this.wideAddress(n);
+    return this.memoryAddress;
+  }
+  private wideAddress(n: number): Expr {
     const { insn, frame, f } = this;
     const disp =
       insn.base < 0 && insn.index < 0
         ? (BigInt(insn.dispHi) << 32n) | BigInt(insn.disp >>> 0)
         : BigInt(insn.disp);
     let a: Expr;
-    // POP to memory computes its address with rSP already incremented
-    const popped = this.popsToMemory && insn.base === 4 ? insn.opSize : 0;
-    if (insn.base === BASE_RIP) a = this.linear64(this.at + insn.length + insn.disp);
-    else if (insn.base >= 0) a = frame.regs[insn.base].add(i64(disp + BigInt(popped)));
+    if (insn.base === BASE_RIP) a = this.linearAt(this.at + insn.length + insn.disp);
+    else if (insn.base >= 0) a = frame.regs[insn.base].add(i64(disp + BigInt(this.popped())));
     else a = i64(disp);
     if (insn.index >= 0) a = frame.regs[insn.index].shl(insn.scale).add(a);
     if (insn.addrSize === 4) a = a.and(0xffffffffn);
     if (insn.seg >= FS && insn.size[n] !== 0)
       a = a.add(this.envLoad('i64', OFF.segs + insn.seg * Segment.size));
-    this.memoryAddress = f.copy(a);
-    return this.memoryAddress;
+    return f.copy(a);
+  }
+  /** POP to memory computes its address with rSP already incremented. */
+  private popped(): number {
+    return this.popsToMemory && this.insn.base === 4 ? this.insn.opSize : 0;
+  }
+  /** In 32-bit code; ES, SS and DS are flat. */
+  private narrowAddress(n: number): Expr {
+    const { insn, frame, f } = this;
+    let a: Expr = insn.base < 0 ? i32(insn.disp) : frame.regs[insn.base].add(insn.disp + this.popped());
+    if (insn.index >= 0) a = frame.regs[insn.index].shl(insn.scale).add(a);
+    if (insn.addrSize === 2) a = a.and(0xffff);
+    // LEA has a segment too, and no size
+    if (insn.seg < FS || insn.size[n] === 0) return f.copy(a.i64u());
+    const offset = f.let(a.i64u());
+    this.checkSegment(insn.seg, offset, insn.size[n]);
+    const base = this.envLoad('i32', OFF.segs + insn.seg * Segment.size);
+    return f.copy(base.add(offset.i32()).i64u());
+  }
+  /** What is not an access within the limit of an ordinary data segment is left to tier 0. */
+  private checkSegment(seg: number, offset: Expr, size: number): void {
+    const at = OFF.segs + seg * Segment.size;
+    const ordinary = this.envLoad('i32', at + ATTRIBUTES)
+      .and(ORDINARY.MASK)
+      .eq(ORDINARY.VALUE);
+    const last = offset.add(size - 1);
+    const inside = last.leU(this.envLoad('i32', at + LIMIT).i64u());
+    this.f.if(
+      ordinary.and(inside).eqz(),
+      () => this.exit(REASON.ALONE, this.linearAt(this.at)),
+      undefined,
+      false,
+    );
   }
   movedAddress(n: number, delta: Expr): Expr {
     const { insn, f } = this;
     const a = this.address(n);
+    // of 32-bit code, only flat segments have such an operand here
+    if (this.frame.narrow) return f.copy(a.add(delta).low(insn.addrSize * 8));
     if (insn.addrSize !== 4) return f.copy(a.add(delta));
     const segment = insn.seg >= FS ? f.let(this.envLoad('i64', OFF.segs + insn.seg * Segment.size)) : i64(0);
     return f.copy(a.sub(segment).add(delta).and(0xffffffffn).add(segment));
@@ -258,13 +300,13 @@ export class JitIns extends MemoryAccess implements Ins {
     f.set(frame.stale, load('i32', i32(0), frame.validWord).eqz());
   }
   protected fault(): void {
-    this.exit(REASON.EXCEPTION, this.linear64(this.at));
+    this.exit(REASON.EXCEPTION, this.linearAt(this.at));
   }
   protected faultIf(condition: Expr): void {
     this.f.if(condition, () => this.fault(), undefined, false);
   }
   protected override miss(): void {
-    this.exit(EXIT_MISS, this.linear64(this.at));
+    this.exit(EXIT_MISS, this.linearAt(this.at));
   }
   sourceBase(): Expr {
     const { seg } = this.insn;
@@ -274,7 +316,8 @@ export class JitIns extends MemoryAccess implements Ins {
     return i64(0);
   }
   linear(base: Expr, offset: Expr): Expr {
-    return this.f.copy(base.add(offset));
+    const sum = base.add(offset);
+    return this.f.copy(this.frame.narrow ? sum.low(32) : sum);
   }
 
   // --- vector and x87 registers ---
@@ -332,7 +375,7 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   /** TypeScript does the instruction: in tier 0, alone. */
   helper(_name: string): void {
-    this.exit(REASON.ALONE, this.linear64(this.at));
+    this.exit(REASON.ALONE, this.linearAt(this.at));
   }
   jump(target: Expr): void {
     const to = this.f.let(target);
@@ -343,19 +386,19 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   jumpRelative(): void {
     const to = this.at + this.insn.length + this.insn.rel;
-    this.leaveIfStale(this.linear64(to));
+    this.leaveIfStale(this.linearAt(to));
     this.frame.branchTo(to);
   }
   instructionIp(): Expr {
-    return this.linear64(this.at);
+    return this.linearAt(this.at);
   }
   nextIp(): Expr {
-    return this.f.copy(this.linear64(this.at + this.insn.length));
+    return this.linearAt(this.at + this.insn.length);
   }
   interruptible(): void {
     this.f.if(
       atomicLoad32(this.env, OFF.exitRequest),
-      () => this.exit(REASON.KICK, this.linear64(this.at)),
+      () => this.exit(REASON.KICK, this.linearAt(this.at)),
       undefined,
       false,
     );
@@ -364,6 +407,6 @@ export class JitIns extends MemoryAccess implements Ins {
     this.frame.branchTo(this.at + this.insn.length);
   }
   endBlock(): void {
-    this.exit(REASON.LOOKUP, this.linear64(this.at + this.insn.length));
+    this.exit(REASON.LOOKUP, this.linearAt(this.at + this.insn.length));
   }
 }

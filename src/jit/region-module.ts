@@ -1,12 +1,13 @@
 /** The WebAssembly module of one region: its imports, and what makes an instruction compilable. */
 import { type FuncRef, ModuleBuilder, type ValType } from '../wasm/index.ts';
 import type { Insn } from '../cpu/decode/insn.ts';
+import { SEG } from '../cpu/env.ts';
 import { INTEGER_SEMANTICS } from '../cpu/sem/index.ts';
 import type { Semantics } from '../cpu/sem/ins.ts';
 import { operandKinds, semanticName, SemanticsIndex } from '../cpu/sem/select.ts';
 import { makeSimdSemantics } from '../cpu/sem/sse.ts';
 import { type RegionPlace, RegionEmitter, type RegionRuntime } from './emit.ts';
-import type { Region } from './region.ts';
+import type { CodeSize, Region } from './region.ts';
 
 /** Functions of the tier 0 instance, and of the worker, that regions import. */
 export const REGION_IMPORTS = {
@@ -23,19 +24,33 @@ export const REGION_IMPORTS = {
 
 const INTEGER = new SemanticsIndex(INTEGER_SEMANTICS);
 const SIMD_NAMES = new SemanticsIndex(
-  makeSimdSemantics(new ModuleBuilder()).map(({ name, forms }) => ({ name, forms })),
+  makeSimdSemantics(new ModuleBuilder()).map(({ name, forms, sizes }) => ({ name, forms, sizes })),
 );
 
-/** Can a region contain `insn`? */
-export function isCompilable(insn: Insn): boolean {
+/** Can a region of this kind of code contain `insn`? */
+export function isCompilable(insn: Insn, codeSize: CodeSize): boolean {
   const name = semanticName(insn);
   const kinds = operandKinds(insn);
   // MMX registers are x87 registers, whose state tier 0 keeps
   if (kinds.includes('q') || kinds.includes('s')) return false;
-  return (
-    INTEGER.find(name, kinds) !== undefined || (insn.vex === 0 && SIMD_NAMES.find(name, kinds) !== undefined)
-  );
+  const semantics = INTEGER.find(name, kinds) ?? (insn.vex === 0 ? SIMD_NAMES.find(name, kinds) : undefined);
+  if (semantics === undefined) return false;
+  return codeSize === 2 || isCompilable32(insn, semantics, kinds);
 }
+/** What only 64-bit code has, and what goes or reaches where the flat segments and a 32-bit ip do not tell. */
+function isCompilable32(
+  insn: Insn,
+  { name, sizes }: Pick<Semantics, 'name' | 'sizes'>,
+  kinds: string,
+): boolean {
+  if (sizes.length === 1 && sizes[0] === 8) return false;
+  if (kinds.includes('j')) return insn.opSize === 4;
+  if (insn.memOperand < 0 || name === 'nop' || name === 'lea') return true;
+  // the segment is checked, but not for an operand that is moved from its address
+  const moved = BIT_TESTS.has(name) && kinds.endsWith('r');
+  return insn.seg === SEG.FS || insn.seg === SEG.GS ? !moved : insn.seg !== SEG.CS;
+}
+const BIT_TESTS = new Set(['bt', 'bts', 'btr', 'btc']);
 
 function withSimd(m: ModuleBuilder): SemanticsIndex<Semantics> {
   const names = new Set(INTEGER_SEMANTICS.map((s) => s.name));

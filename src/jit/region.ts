@@ -1,6 +1,6 @@
 /**
  * Finds a region: the basic blocks reachable from a hot address by direct branches and calls, within pages whose
- * code is known, in 64-bit code. Addresses are byte offsets from the start of the head's page; they are the same in
+ * code is known. Addresses are byte offsets from the start of the head's page; they are the same in
  * every address space that maps the region's pages at the same distances.
  */
 import { decode } from '../cpu/decode/decoder.ts';
@@ -8,13 +8,18 @@ import { DECODE, Insn, OPERAND } from '../cpu/decode/insn.ts';
 import { NAMES } from '../cpu/decode/table.ts';
 
 const PAGE = 4096;
-const CODE_64 = 2;
 /** Bytes of the longest instruction, and one more. */
 const MAX_LENGTH = 16;
 /** The optimiser takes 13–25 µs an instruction: this bounds one compilation. */
 const MAX_INSTRUCTIONS = 250;
 const MAX_BLOCKS = 150;
 const MAX_PAGES = 6;
+
+/** Code that can be compiled, as `CpuEnv.codeSize` numbers it: 32-bit with flat ES, SS and DS, 64-bit. */
+export type CodeSize = 1 | 2;
+export function isCodeSize(codeKind: number): codeKind is CodeSize {
+  return codeKind === 1 || codeKind === 2;
+}
 
 /** How a block ends. */
 export type BlockEnd =
@@ -47,6 +52,7 @@ export interface Block {
 
 export interface Region {
   readonly head: number;
+  readonly codeSize: CodeSize;
   /** Sorted by address; the head is somewhere among them. */
   readonly blocks: readonly Block[];
   /** Distances in pages from the head's page of the pages used, 0 first. */
@@ -57,6 +63,7 @@ export interface Region {
 /** Where code bytes come from. */
 export interface CodeReader {
   readonly bytes: Uint8Array;
+  readonly codeSize: CodeSize;
   /** Position in `bytes` of the page at a distance (in pages) from the head's, or -1 when it is not known. */
   page(distance: number): number;
   /** Has code at this offset been executed, as far as is known? What has not is left out. */
@@ -93,7 +100,8 @@ class Discovery {
     if (!this.blocks.has(head)) return undefined;
     const blocks = [...this.blocks.values()].sort((a, b) => a.at - b.at);
     const distances = [...this.pages.keys()].filter((d) => d !== 0);
-    return { head, blocks, pages: [0, ...distances], instructions: this.instructions };
+    const { codeSize } = this.reader;
+    return { head, codeSize, blocks, pages: [0, ...distances], instructions: this.instructions };
   }
 
   /** Bytes and position of an offset, or undefined outside the known pages. */
@@ -118,7 +126,7 @@ class Discovery {
     const { crossing } = this;
     crossing.set(bytes.subarray(where.position, where.position + where.limit));
     crossing.set(bytes.subarray(next.position, next.position + MAX_LENGTH), where.limit);
-    return decode(crossing, 0, where.limit + MAX_LENGTH, CODE_64, insn);
+    return decode(crossing, 0, where.limit + MAX_LENGTH, this.reader.codeSize, insn);
   }
 
   /** When `at` is inside a block at an instruction's start, makes two of it. */
@@ -154,7 +162,7 @@ class Discovery {
       const where = this.locate(at);
       if (where === undefined) break;
       const insn = new Insn();
-      let length = decode(this.reader.bytes, where.position, where.limit, CODE_64, insn);
+      let length = decode(this.reader.bytes, where.position, where.limit, this.reader.codeSize, insn);
       if (length === DECODE.MORE) length = this.decodeCrossing(at, where, insn);
       if (length <= 0 || !this.reader.compilable(insn)) break;
       block.steps.push({ insn, at });

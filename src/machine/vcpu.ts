@@ -249,6 +249,8 @@ export class Vcpu {
     const { u32 } = cpu;
     const { regions } = worker;
     if (regions === undefined) return;
+    // a region's addresses are linear
+    if (u32[w + CS_WORD] !== 0 || u32[w + CS_WORD + 1] !== 0) return;
     const lo = u32[w + W_IP];
     const hi = u32[w + W_IP + 1];
     const host = cpu.mmu.fetchTranslate(lo, hi);
@@ -309,7 +311,8 @@ export class Vcpu {
       const at = ((description + REGION.PAGE_LIST) >>> 2) + i * 2;
       const distance = (u32[at] | 0) * 4096;
       const lo = (base + distance) >>> 0;
-      const hi = (high + Math.floor((base + distance) / 2 ** 32)) >>> 0;
+      const carry = Math.floor((base + distance) / 2 ** 32);
+      const hi = u32[w + W_CODE_SIZE] === 2 ? (high + carry) >>> 0 : 0;
       const host = cpu.mmu.fetchTranslate(lo, hi);
       if (host < 0) {
         // the guest did not go there: its CR2 stays

@@ -5,12 +5,12 @@
 import { CODE_TLB_ENTRIES, CpuEnv, REASON, TLB_SET } from '../../src/cpu/env.ts';
 import type { Insn } from '../../src/cpu/decode/insn.ts';
 import { debugActive } from '../../src/cpu/sys/debug.ts';
-import { W_CODE_SIZE, W_CPL, W_INHIBIT } from '../../src/cpu/sys/words.ts';
+import { W_CODE_KIND, W_CPL, W_INHIBIT } from '../../src/cpu/sys/words.ts';
 import { PSEUDO } from '../../src/cpu/tier0/record.ts';
 import { STATUS } from '../../src/cpu/tier0/context.ts';
 import { regionImports } from '../../src/jit/client.ts';
 import { REGION, REGION_SLOTS, RETURN_CACHE, RETURN_CACHE_SIZE } from '../../src/jit/layout.ts';
-import { findRegion, type Region } from '../../src/jit/region.ts';
+import { type CodeSize, findRegion, isCodeSize, type Region } from '../../src/jit/region.ts';
 import { buildRegionModule, isCompilable } from '../../src/jit/region-module.ts';
 import { operandKinds, semanticName } from '../../src/cpu/sem/select.ts';
 import type { VcpuWorker } from '../../src/machine/vcpu-worker.ts';
@@ -26,7 +26,6 @@ const W = {
   stopRequested: CpuEnv.offsetOf('stopRequested') >>> 2,
   tlbSet: CpuEnv.offsetOf('tlbSet') >>> 2,
 } as const;
-const CODE_64 = 2;
 const CODE_PAGES = 2;
 const WRITABLE = 2n;
 const TABLE_ADDRESS = 0xffffffffff000n;
@@ -78,10 +77,11 @@ export interface TierCounts {
 }
 
 /** What tier 1 has code for: name, operands, sizes, prefixes. */
-export function formKey(insn: Insn): string {
+export function formKey(insn: Insn, codeSize: CodeSize): string {
   const { cond, rep, lock, opSize, addrSize, memOperand } = insn;
   const address = memOperand < 0 ? ` a${addrSize}` : '';
-  return `${semanticName(insn)} ${operandKinds(insn)} o${opSize}${address} c${cond} rep${rep} lock${lock}`;
+  const bits = codeSize === 2 ? '' : ' in 32-bit code';
+  return `${semanticName(insn)} ${operandKinds(insn)} o${opSize}${address} c${cond} rep${rep} lock${lock}${bits}`;
 }
 
 export class JitGuest {
@@ -162,10 +162,13 @@ export class JitGuest {
     const { cpu } = this.guest;
     const { i32, u32, w } = cpu;
     for (;;) {
-      if (cpu.get(W_CPL) !== 3 || cpu.get(W_CODE_SIZE) !== CODE_64) return this.tier0(env, 0);
+      const kind = cpu.get(W_CODE_KIND);
+      if (cpu.get(W_CPL) !== 3 || !isCodeSize(kind)) return this.tier0(env, 0);
       if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) return REASON.LOOKUP;
       if (Atomics.load(i32, w + W.exitRequest) !== 0) return REASON.KICK;
-      const region = this.switching?.once(2) ? undefined : this.regionAt(u32[w + W.ip], u32[w + W.ip + 1]);
+      const region = this.switching?.once(2)
+        ? undefined
+        : this.regionAt(u32[w + W.ip], u32[w + W.ip + 1], kind);
       let alone = region === undefined;
       if (region !== undefined) {
         this.counts.entered++;
@@ -204,7 +207,7 @@ export class JitGuest {
   }
 
   /** The region at an address, compiled if it is new; undefined when there is none. */
-  private regionAt(lo: number, hi: number): Compiled | undefined {
+  private regionAt(lo: number, hi: number, codeSize: CodeSize): Compiled | undefined {
     if (hi !== 0 || this.pageAddress(lo) < 0) return undefined;
     const { regions } = this;
     const { codeCache } = this.inside.worker;
@@ -216,7 +219,7 @@ export class JitGuest {
     }
     let region = regions.get(lo);
     if (region === undefined ? !regions.has(lo) : !this.isValid(region)) {
-      region = this.compile(lo);
+      region = this.compile(lo, codeSize);
       regions.set(lo, region);
     }
     const { u32, w } = this.guest.cpu;
@@ -232,10 +235,10 @@ export class JitGuest {
     return host < 0 ? -1 : host & -PAGE;
   }
   /** The page's descriptor, put into the code TLB. */
-  private descriptor(lo: number, host: number): number {
+  private descriptor(lo: number, host: number, codeSize: CodeSize): number {
     const { cpu } = this.guest;
     const { codeCache } = this.inside.worker;
-    const { desc } = codeCache.lookup(host + (lo & (PAGE - 1)), CODE_64);
+    const { desc } = codeCache.lookup(host + (lo & (PAGE - 1)), codeSize);
     const set = cpu.u32[cpu.w + W.tlbSet];
     const entry = cpu.w + ((set + TLB_SET.CODE) >>> 2) + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
     cpu.u32[entry + 2] = desc;
@@ -246,22 +249,23 @@ export class JitGuest {
     return this.guest.cpu.u32[(region.description + REGION.VALID) >>> 2] !== 0;
   }
 
-  private compile(lo: number): Compiled | undefined {
+  private compile(lo: number, codeSize: CodeSize): Compiled | undefined {
     const { cpu } = this.guest;
     const { codeCache } = this.inside.worker;
     const head = (lo & -PAGE) >>> 0;
     const region = findRegion(
       {
         bytes: cpu.u8,
+        codeSize,
         page: (distance) => this.pageAddress(head + distance * PAGE),
         executed: () => true,
-        compilable: (insn) => isCompilable(insn) && this.wanted(insn),
+        compilable: (insn) => isCompilable(insn, codeSize) && this.wanted(insn),
       },
       lo & (PAGE - 1),
     );
     if (region === undefined) return undefined;
     const descriptors = region.pages.map((d) =>
-      this.descriptor(head + d * PAGE, this.pageAddress(head + d * PAGE)),
+      this.descriptor(head + d * PAGE, this.pageAddress(head + d * PAGE), codeSize),
     );
     const slot = this.slot++ % REGION_SLOTS;
     const description = codeCache.locked(() => this.publish(region, descriptors));
@@ -305,7 +309,7 @@ export class JitGuest {
     this.counts.regions++;
     for (const { steps } of region.blocks) {
       this.counts.compiled += steps.length;
-      for (const { insn } of steps) this.counts.forms.add(formKey(insn));
+      for (const { insn } of steps) this.counts.forms.add(formKey(insn, region.codeSize));
     }
   }
 }

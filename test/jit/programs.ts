@@ -22,10 +22,23 @@ import type { Rng } from '../oracle/rng.ts';
 import { classOf } from '../oracle/rows.ts';
 
 const ARITHMETIC = FLAG.CF | FLAG.PF | FLAG.AF | FLAG.ZF | FLAG.SF | FLAG.OF;
-/** Registers that point into the data pages. */
-const POINTERS = [3, 6, 7, 13, 14];
-/** Counts steps down; no random instruction writes it. */
-const COUNTER = 15;
+/** Registers of programs in 64-bit and 32-bit code. */
+interface Registers {
+  readonly count: number;
+  /** They point into the data pages. */
+  readonly pointers: readonly number[];
+  /** Counts steps down; no random instruction writes it. */
+  readonly counter: number;
+  /** Free for conditions. */
+  readonly free: readonly number[];
+}
+const REGISTERS_64: Registers = {
+  count: 16,
+  pointers: [3, 6, 7, 13, 14],
+  counter: 15,
+  free: [0, 1, 2, 5, 8, 9, 10, 11],
+};
+const REGISTERS_32: Registers = { count: 8, pointers: [3, 6, 7], counter: 5, free: [0, 1, 2] };
 const SP = 4;
 const SHIFTS = /^(shl|shr|sar|rol|ror|rcl|rcr|shld|shrd)$/;
 const FAULTING = /^(div|idiv)$/;
@@ -34,7 +47,7 @@ const TABLE = READ_ONLY + 0x800;
 const TABLE_ENTRIES = 8;
 const EXIT = -1;
 const CROSSING = 64;
-/** Instructions that write to an immediate, RIP-relative: opcode, and size of their own immediate. */
+/** Instructions that write to an immediate, RIP-relative in 64-bit code: opcode, and size of their own immediate. */
 const MODIFIERS: readonly (readonly [readonly number[], number])[] = [
   [[0x80, 0x05], 1], // ADD byte
   [[0xc6, 0x05], 1], // MOV byte
@@ -61,6 +74,8 @@ function little(value: number | bigint, size: number): number[] {
 
 class Program {
   private readonly rng: Rng;
+  private readonly mode32: boolean;
+  private readonly registers: Registers;
   private readonly selfModifying: boolean;
   private readonly integer: readonly Form[];
   private readonly other: readonly Form[];
@@ -74,6 +89,8 @@ class Program {
 
   constructor(rng: Rng, forms: Forms, selfModifying: boolean) {
     this.rng = rng;
+    this.mode32 = forms.mode32;
+    this.registers = registersOf(forms);
     this.selfModifying = selfModifying;
     this.integer = forms.integer;
     this.other = forms.other;
@@ -89,6 +106,10 @@ class Program {
   private emit(...bytes: number[]): void {
     this.block.push(this.fixed(bytes));
   }
+  /** An instruction with a REX prefix in 64-bit code, and other bytes in 32-bit code. */
+  private either(wide: readonly number[], narrow: readonly number[]): void {
+    this.emit(...(this.mode32 ? narrow : wide));
+  }
 
   private makeBlock(b: number): void {
     const { rng } = this;
@@ -102,8 +123,9 @@ class Program {
 
   private define(): void {
     if ((this.undefined & ~FLAG.AF) === 0) return;
-    // CMP r8..r11, imm8
-    this.emit(0x49, 0x83, 0xf8 | this.rng.below(4), this.rng.below(256));
+    // CMP r8..r11 or eax..ebx, imm8
+    const operands = [0xf8 | this.rng.below(4), this.rng.below(256)];
+    this.either([0x49, 0x83, ...operands], [0x83, ...operands]);
     this.undefined = 0;
   }
 
@@ -112,9 +134,9 @@ class Program {
   private register(): number {
     const { rng } = this;
     for (;;) {
-      const r = rng.below(16);
-      if (r === SP || r === COUNTER) continue;
-      if (!POINTERS.includes(r) || rng.once(60)) return r;
+      const r = rng.below(this.registers.count);
+      if (r === SP || r === this.registers.counter) continue;
+      if (!this.registers.pointers.includes(r) || rng.once(60)) return r;
     }
   }
 
@@ -143,10 +165,12 @@ class Program {
     this.define();
     const { rng } = this;
     const cc = rng.below(16);
-    const r = [0, 1, 2, 5, 8, 9, 10, 11];
-    const [a, b] = [rng.pick(r), rng.pick(r)];
-    if (rng.once(2)) this.emit(0x40 | (a >> 3), 0x0f, 0x90 | cc, 0xc0 | (a & 7));
-    else this.emit(0x48 | ((a >> 3) << 2) | (b >> 3), 0x0f, 0x40 | cc, 0xc0 | ((a & 7) << 3) | (b & 7));
+    const { free } = this.registers;
+    const [a, b] = [rng.pick(free), rng.pick(free)];
+    const set = [0x0f, 0x90 | cc, 0xc0 | (a & 7)];
+    const move = [0x0f, 0x40 | cc, 0xc0 | ((a & 7) << 3) | (b & 7)];
+    if (rng.once(2)) this.either([0x40 | (a >> 3), ...set], set);
+    else this.either([0x48 | ((a >> 3) << 2) | (b >> 3), ...move], move);
   }
 
   /** CMP, TEST, SUB, XOR of two registers, which are often equal. */
@@ -157,7 +181,8 @@ class Program {
     const opcode = rng.pick([0x38, 0x84, 0x28, 0x30]) | (rng.once(4) ? 0 : 1);
     const prefix = rng.once(4) ? [0x66] : [];
     const rex = 0x40 | (rng.below(2) << 3) | ((a >> 3) << 2) | (b >> 3);
-    this.emit(...prefix, rex, opcode, 0xc0 | ((a & 7) << 3) | (b & 7));
+    const rest = [opcode, 0xc0 | ((a & 7) << 3) | (b & 7)];
+    this.either([...prefix, rex, ...rest], [...prefix, ...rest]);
     this.undefined = FLAG.AF;
   }
 
@@ -183,16 +208,17 @@ class Program {
       const place = DATA + 0x40 + rng.below(2 * PAGE - 0x80);
       const spot = BigInt(even ? place & -16 : place);
       if (isDirect(row)) address = { ...none, direct: spot };
-      else if (rng.once(4)) address = { ...none, disp: spot, ripRelative: rng.once(2) };
+      else if (rng.once(4)) address = { ...none, disp: spot, ripRelative: !this.mode32 && rng.once(2) };
       else {
         const disp = rng.below(256) - 128;
         address = {
           ...none,
-          base: rng.pick(POINTERS),
-          index: rng.once(5) ? 5 : -1,
+          base: rng.pick(this.registers.pointers),
+          // 32-bit code counts in it
+          index: !this.mode32 && rng.once(5) ? 5 : -1,
           scale: rng.below(4),
           disp: BigInt(even ? disp & -16 : disp),
-          override: rng.once(20),
+          override: !this.mode32 && rng.once(20),
         };
       }
     }
@@ -203,13 +229,13 @@ class Program {
       vvvv: 0,
       address,
       immediates: immediateSizes(form, address?.override ?? false).map(() => rng.value()),
-      rex: rng.once(2),
+      rex: !this.mode32 && rng.once(2),
       override: false,
       segment: 0,
       ip: CODE,
     };
     const bytes = encode(form, fields);
-    if (bytes.length > 15 || decodedRow(bytes, false) !== row.id) return undefined;
+    if (bytes.length > 15 || decodedRow(bytes, this.mode32) !== row.id) return undefined;
     return {
       bytes: (at) => [...encode(form, { ...fields, ip: at })],
       length: bytes.length,
@@ -225,8 +251,8 @@ class Program {
     if (down) this.emit(0xfd);
     const op = rng.pick([0xa4, 0xa6, 0xaa, 0xac, 0xae]) | rng.below(2);
     const bytes = [rng.once(2) ? 0xf3 : 0xf2];
-    if (rng.once(6)) bytes.unshift(0x67);
-    if (rng.once(3)) bytes.push(0x48);
+    if (!this.mode32 && rng.once(6)) bytes.unshift(0x67);
+    if (!this.mode32 && rng.once(3)) bytes.push(0x48);
     else if (rng.once(4)) bytes.unshift(0x66);
     this.emit(...bytes, op);
     if (down) this.emit(0xfc);
@@ -242,10 +268,17 @@ class Program {
         return this.emit(...rex, 0x50 | (r & 7), ...rex, 0x58 | (r & 7));
       case 2:
         return this.emit(0x68, ...little(rng.u32(), 4));
-      case 3: // PUSH [r13 + disp8]
-        return this.emit(0x41, 0xff, 0x75, rng.below(128));
-      default: // PUSH reg; POP [r14 + disp8]
-        return this.emit(...rex, 0x50 | (r & 7), 0x41, 0x8f, 0x46, rng.below(128));
+      case 3: {
+        // PUSH [r13 + disp8] or [edi + disp8]
+        const disp = rng.below(128);
+        return this.either([0x41, 0xff, 0x75, disp], [0xff, 0x77, disp]);
+      }
+      default: {
+        // PUSH reg; POP [r14 + disp8] or [esi + disp8]
+        this.emit(...rex, 0x50 | (r & 7));
+        const pop = [0x8f, 0x46, rng.below(128)];
+        return this.either([0x41, ...pop], pop);
+      }
     }
   }
 
@@ -269,7 +302,7 @@ class Program {
       bytes: (at, address) => {
         const item = changeable[which % Math.max(1, changeable.length)];
         const target = item === undefined ? DATA : address(item) + item.length - 4;
-        return [...opcode, ...little(target - at - length, 4), ...immediate];
+        return [...opcode, ...little(this.mode32 ? target : target - at - length, 4), ...immediate];
       },
     });
   }
@@ -280,18 +313,19 @@ class Program {
   private step(): void {
     const { rng } = this;
     if (rng.once(2)) {
-      this.emit(0x49, 0x83, 0xef, 1); // SUB r15, 1
+      this.either([0x49, 0x83, 0xef, 1], [0x83, 0xed, 1]); // SUB r15, 1
       this.undefined = 0;
       this.jump([0x0f, 0x88], EXIT); // JS
       return;
     }
     // leaves the flags alone
-    this.emit(0x4d, 0x8d, 0x7f, 0xff); // LEA r15, [r15 - 1]
-    this.emit(0x49, 0x87, 0xcf); // XCHG r15, rcx
+    this.either([0x4d, 0x8d, 0x7f, 0xff], [0x8d, 0x6d, 0xff]); // LEA r15, [r15 - 1]
+    const exchange = (): void => this.either([0x49, 0x87, 0xcf], [0x87, 0xcd]); // XCHG r15, rcx
+    exchange();
     this.emit(0xe3, 2); // JRCXZ over the next
     this.emit(0xeb, 5);
     this.jump([0xe9], EXIT);
-    this.emit(0x49, 0x87, 0xcf);
+    exchange();
   }
 
   /** A branch of 32 bits. */
@@ -366,7 +400,16 @@ class Program {
     this.indirect(to, this.target(b).to);
   }
 
-  private lea(register: number, target: number): void {
+  /** The address of a block, in r10 and r11 or ecx and edx. */
+  private lea(register: 10 | 11, target: number): void {
+    if (this.mode32) {
+      this.block.push({
+        bytes: (_at, address) => [0xb8 | (register - 9), ...little(address(target), 4)],
+        length: 5,
+        undefined: this.undefined,
+      });
+      return;
+    }
     this.block.push({
       bytes: (at, address) => [
         0x4c,
@@ -380,22 +423,31 @@ class Program {
   }
   private indirect(to: number, other: number): void {
     const { rng } = this;
+    const go = (): void => {
+      const way = rng.pick([0x10, 0x20]);
+      this.either([0x41, 0xff, 0xc3 | way], [0xff, 0xc2 | way]);
+    };
     switch (rng.below(5)) {
       case 0: // JMP or CALL r11
         this.lea(11, to);
-        return this.emit(0x41, 0xff, 0xc3 | rng.pick([0x10, 0x20]));
+        return go();
       case 1: // one of two
         this.lea(11, to);
         this.lea(10, other);
-        this.emit(0x4d, 0x0f, 0x40 | rng.below(16), 0xda);
-        return this.emit(0x41, 0xff, 0xc3 | rng.pick([0x10, 0x20]));
+        {
+          const cc = 0x40 | rng.below(16);
+          this.either([0x4d, 0x0f, cc, 0xda], [0x0f, cc, 0xd1]);
+        }
+        return go();
       case 2: // PUSH r11; RET
         this.lea(11, to);
-        return this.emit(0x41, 0x53, 0xc3);
+        return this.either([0x41, 0x53, 0xc3], [0x52, 0xc3]);
       case 3: {
         // MOV r11d, eax; AND r11d, 7; JMP or CALL [r11 * 8 + TABLE]
-        this.emit(0x41, 0x89, 0xc3, 0x41, 0x83, 0xe3, TABLE_ENTRIES - 1);
-        return this.emit(0x42, 0xff, rng.pick([0x14, 0x24]), 0xdd, ...little(TABLE, 4));
+        const mask = TABLE_ENTRIES - 1;
+        this.either([0x41, 0x89, 0xc3, 0x41, 0x83, 0xe3, mask], [0x89, 0xc2, 0x83, 0xe2, mask]);
+        const [way, table] = [rng.pick([0x14, 0x24]), little(TABLE, 4)];
+        return this.either([0x42, 0xff, way, 0xdd, ...table], [0xff, way, 0xd5, ...table]);
       }
       default: // JMP or CALL [TABLE + n]
         return this.emit(
@@ -452,37 +504,44 @@ function programFx(rng: Rng): Uint8Array {
 
 /** Forms that programs draw from. */
 export interface Forms {
+  readonly mode32: boolean;
   readonly integer: readonly Form[];
   readonly other: readonly Form[];
 }
-export function programForms(forms: readonly Form[]): Forms {
-  const usable = forms.filter((f) => !f.mode32);
+export function programForms(forms: readonly Form[], mode32: boolean): Forms {
+  const usable = forms.filter((f) => f.mode32 === mode32);
   return {
+    mode32,
     integer: usable.filter((f) => classOf(f.row) === 'integer'),
     other: usable.filter((f) => classOf(f.row) !== 'integer'),
   };
+}
+function registersOf({ mode32 }: Forms): Registers {
+  return mode32 ? REGISTERS_32 : REGISTERS_64;
 }
 
 /** A program as a case. `selfModifying`: it also writes its own code, which must be writable. */
 export function programCase(rng: Rng, forms: Forms, name: string, selfModifying = false): Case {
   const program = new Program(rng, forms, selfModifying);
+  const { mode32 } = forms;
+  const { count, pointers, counter } = registersOf(forms);
   const offset = rng.once(3) ? PAGE - CROSSING - rng.below(200) : 0x100 + rng.below(0x800);
   const { code, undefinedBefore, blockAt } = program.layout(CODE + offset);
   const regs = new BigUint64Array(16);
-  for (let r = 0; r < 16; r++) regs[r] = rng.value();
-  for (const p of POINTERS)
+  for (let r = 0; r < count; r++) regs[r] = mode32 ? BigInt(rng.u32()) : rng.value();
+  for (const p of pointers)
     regs[p] = BigInt((DATA + PAGE - 0x300 + rng.below(0x600)) & (rng.once(3) ? -1 : -16));
   // next to where nothing is, or nothing can be written
-  for (const p of POINTERS) {
-    if (rng.once(30))
-      regs[p] = rng.pick([BigInt(DATA + 2 * PAGE), HIGH + BigInt(PAGE)]) - BigInt(rng.below(100));
+  const ends = [BigInt(DATA + 2 * PAGE), ...(mode32 ? [] : [HIGH + BigInt(PAGE)])];
+  for (const p of pointers) {
+    if (rng.once(30)) regs[p] = rng.pick(ends) - BigInt(rng.below(100));
   }
   regs[SP] = BigInt(STACK + PAGE - 0x100 + rng.below(0x40) * 8);
   regs[5] = BigInt(rng.below(32));
-  regs[COUNTER] = BigInt(1 + rng.below(40));
+  regs[counter] = BigInt(1 + rng.below(40));
   const table = Array.from({ length: TABLE_ENTRIES }, () => little(rng.pick(blockAt), 8)).flat();
   // what returns find that have no call
-  const returns = Array.from({ length: 16 }, () => little(rng.pick(blockAt), 8)).flat();
+  const returns = Array.from({ length: 16 }, () => little(rng.pick(blockAt), mode32 ? 4 : 8)).flat();
   const stackOffset = 5 * PAGE + Number(regs[SP] - BigInt(STACK));
   const patches: Patch[] = [
     { offset, bytes: code.subarray(0, Math.min(code.length, 2 * PAGE - offset)) },
@@ -491,7 +550,7 @@ export function programCase(rng: Rng, forms: Forms, name: string, selfModifying 
   ];
   return {
     name,
-    mode32: false,
+    mode32,
     rip: CODE + offset,
     rflags: (rng.u32() & ARITHMETIC) | 0x202,
     regs,

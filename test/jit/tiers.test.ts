@@ -34,7 +34,7 @@ describe.skipIf(oracle instanceof NativeError)('tier 1', () => {
 
   it(
     'agrees with tier 0 and the host CPU on single instructions, sequences, programs and self-modifying programs',
-    { timeout: 300 * SECONDS },
+    { timeout: 600 * SECONDS },
     () => {
       result = (oracle as TierOracle).run();
       expect(reports.join('\n')).toBe('');
@@ -64,7 +64,7 @@ function startSwitching(): TierOracle {
 describe.skipIf(switching === undefined)('tiers that change at random places', () => {
   afterAll(async () => await switching?.close());
 
-  it('agree with tier 0 and the host CPU', { timeout: 120 * SECONDS }, () => {
+  it('agree with tier 0 and the host CPU', { timeout: 300 * SECONDS }, () => {
     const { failures, counts } = (switching as TierOracle).run();
     expect(switchReports.join('\n')).toBe('');
     expect(failures).toEqual([]);

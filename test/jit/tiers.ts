@@ -13,7 +13,7 @@ import { Rng } from '../oracle/rng.ts';
 import { ROWS, rowSelector, rowText } from '../oracle/rows.ts';
 import { sequenceCase, sequenceForms } from '../oracle/sequences.ts';
 import { formKey, JitGuest, type TierCounts } from './guest.ts';
-import { programCase, programForms } from './programs.ts';
+import { type Forms, programCase, programForms } from './programs.ts';
 
 export interface TierOptions {
   readonly seed: number;
@@ -49,6 +49,13 @@ const BATCH = 4000;
 /** Cases more for a row with a form that was met only where it is not compiled. */
 const EXTRA = 200;
 const insn = new Insn();
+
+/** Of 64-bit and of 32-bit code. */
+function allProgramForms(rows: readonly Row[]): Forms[] {
+  return [false, true]
+    .map((mode32) => programForms(sequenceForms(rows, mode32), mode32))
+    .filter(({ integer }) => integer.length > 0);
+}
 
 export class TierOracle {
   private readonly options: TierOptions;
@@ -101,7 +108,7 @@ export class TierOracle {
 
   private singles(row: Row): void {
     const { options } = this;
-    const forms: Form[] = formsOf(row).filter((f) => !f.mode32);
+    const forms: Form[] = formsOf(row);
     if (forms.length === 0 || options.cases === 0) return;
     const count = Math.max(options.cases, forms.length);
     const single = (i: number): void => {
@@ -109,10 +116,12 @@ export class TierOracle {
       const form = forms[i % forms.length];
       const c = singleCase(new Rng(options.seed, row.id, i), form, `${rowText(row)} #${i}`);
       if (c === undefined) return;
+      const codeSize = c.mode32 ? 1 : 2;
       const compilable =
-        decode(c.patches[0].bytes, 0, c.codeLength, 2, insn) === c.codeLength && isCompilable(insn);
+        decode(c.patches[0].bytes, 0, c.codeLength, codeSize, insn) === c.codeLength &&
+        isCompilable(insn, codeSize);
       if (compilable) {
-        const key = formKey(insn);
+        const key = formKey(insn, codeSize);
         this.compilable.add(key);
         // one that crosses a page's end, or is stepped, is done by tier 0
         const inPage = (c.rip & (PAGE - 1)) + c.codeLength <= PAGE;
@@ -127,34 +136,39 @@ export class TierOracle {
   }
   private sequences(rows: readonly Row[]): void {
     const { options } = this;
-    const forms = sequenceForms(rows, false);
-    if (forms.length === 0) return;
+    const [forms64, forms32] = [false, true].map((mode32) => sequenceForms(rows, mode32));
+    if (forms64.length === 0) return;
     for (let i = 0; i < options.sequences; i++) {
       if (options.only !== undefined && i !== options.only) continue;
       const rng = new Rng(options.seed, 0x5e9, i);
-      this.add(sequenceCase(rng, forms, false, 1 + rng.below(16), `sequence #${i}`), 'sequences');
+      const mode32 = forms32.length > 0 && rng.once(3);
+      const length = 1 + rng.below(16);
+      const c = sequenceCase(rng, mode32 ? forms32 : forms64, mode32, length, `sequence #${i}`);
+      this.add(c, 'sequences');
     }
   }
 
   private programs(rows: readonly Row[]): void {
     const { options } = this;
-    const forms = programForms(sequenceForms(rows, false));
-    if (forms.integer.length === 0) return;
+    const forms = allProgramForms(rows);
+    if (forms.length === 0) return;
     for (let i = 0; i < options.programs; i++) {
       if (options.only !== undefined && i !== options.only) continue;
-      this.add(programCase(new Rng(options.seed, 0x960, i), forms, `program #${i}`), 'programs');
+      const rng = new Rng(options.seed, 0x960, i);
+      this.add(programCase(rng, forms[i % forms.length], `program #${i}`), 'programs');
     }
   }
 
   private selfModifying(rows: readonly Row[]): void {
     const { options, guest } = this;
-    const forms = programForms(sequenceForms(rows, false));
-    if (forms.integer.length === 0) return;
+    const forms = allProgramForms(rows);
+    if (forms.length === 0) return;
     guest.makeCodeWritable();
     for (let i = 0; i < options.selfModifying; i++) {
       if (options.only !== undefined && i !== options.only) continue;
       this.cases++;
-      const c = programCase(new Rng(options.seed, 0x5e1f, i), forms, `self-modifying program #${i}`, true);
+      const rng = new Rng(options.seed, 0x5e1f, i);
+      const c = programCase(rng, forms[i % forms.length], `self-modifying program #${i}`, true);
       this.sameTiers(c, 'self-modifying programs');
     }
   }

@@ -47,6 +47,8 @@ export interface Ins {
   /** 0, 2 (F2), 3 (F3). */
   readonly rep: number;
   readonly flags: FlagEmitter;
+  /** Width of the stack pointer as `CpuEnv.stackSize` has it, with SS flat; undefined: known when the code runs. */
+  readonly stackSize?: number;
 
   // --- operands by position (0 is the destination) ---
   /** Value of operand `n` read with `size` bytes (default: the operand size). Bound: evaluated here, once. */

@@ -11,12 +11,15 @@ const SS_BASE = CpuEnv.offsetOf('segs') + SEG.SS * Segment.size;
 /** The stack as one instruction sees it. An 8-byte operand means 64-bit mode, where everything is 64 bits wide. */
 export class Stack {
   private readonly ins: Ins;
-  /** Mask of the stack pointer's width, or undefined in 64-bit mode. */
+  /** Mask of the stack pointer's width, where only the env tells. */
   private readonly mask: Local | undefined;
+  /** The stack pointer has 32 bits, and SS is flat. */
+  private readonly narrow: boolean;
 
   constructor(ins: Ins, size = ins.size) {
     this.ins = ins;
-    if (size < 8) {
+    this.narrow = ins.stackSize === 1;
+    if (size < 8 && ins.stackSize === undefined) {
       const { f } = ins;
       const width = f.let(ins.envLoad('i32', STACK_SIZE));
       const legacy = width.select(i64(0xffffffffn), i64(0xffffn));
@@ -26,6 +29,7 @@ export class Stack {
 
   /** The stack pointer's value, moved by `delta` bytes and wrapped; i64, bound. */
   at(pointer: Expr, delta: number): Expr {
+    if (this.narrow) return this.ins.f.let(pointer.i32().add(delta)).i64u();
     const moved = pointer.add(delta);
     return this.ins.f.let(this.mask === undefined ? moved : moved.and(this.mask));
   }
@@ -44,7 +48,10 @@ export class Stack {
   }
   setPointer(value: Expr): void {
     const { ins, mask } = this;
-    ins.setReg(REG.SP, mask === undefined ? value : ins.reg(REG.SP, 8).and(mask.xor(-1n)).or(value), 8);
+    if (mask === undefined) return ins.setReg(REG.SP, value, 8);
+    // 32 bits zero-extend, like any register; 16 leave the rest
+    const kept = mask.eq(0xffffn).select(i64(~0xffffn), i64(0));
+    ins.setReg(REG.SP, ins.reg(REG.SP, 8).and(kept).or(value), 8);
   }
   /** `check` is emitted between the store and the change of the pointer. */
   push(value: Expr, size: number, check?: () => void): void {

@@ -160,6 +160,11 @@ export const ATTR = {
   G: 1 << 23,
   MASK: 0x00f0ff00,
 } as const;
+/** A data segment that allows everything within its limit: these bits of its attributes are VALUE. */
+export const ORDINARY = {
+  MASK: ATTR.P | ATTR.S | ATTR.RW | ATTR.CODE | ATTR.DC,
+  VALUE: ATTR.P | ATTR.S | ATTR.RW,
+} as const;
 
 /** Attributes of the flat segments these instructions load, without a descriptor table. */
 export const FLAT = {

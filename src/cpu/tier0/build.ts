@@ -13,7 +13,7 @@ import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../env.
 import { emitFlagWords, FLAG_WORDS } from '../sem/deferred-flags.ts';
 import { emitFpuCheck } from '../sem/fpu-check.ts';
 import type { Semantics } from '../sem/ins.ts';
-import { ATTR } from '../sys/words.ts';
+import { ORDINARY } from '../sys/words.ts';
 import {
   callCheck,
   FLAG_OFFSETS,
@@ -165,10 +165,6 @@ function emitAddress(f: FuncBuilder, env: Expr, rec: Expr): void {
   f.store(8, env, OFF.tmpAddr, narrow.select(linear.and(0xffffffffn), linear));
 }
 
-/** Attributes of a segment that allows everything within its limit. */
-const USUAL = ATTR.P | ATTR.S | ATTR.RW;
-const USUAL_MASK = USUAL | ATTR.CODE | ATTR.DC;
-
 /**
  * CHECKED_ADDRESS and CHECK: the offset against the segment's limit and type. `refused` is emitted for what is not an
  * access within the limit of an ordinary data segment, and gets the offset.
@@ -185,8 +181,8 @@ function emitCheck(f: FuncBuilder, env: Expr, rec: Expr, refused: (offset: Expr)
   const segment = f.let(env.add(load('i32_16u', rec, RECORD.SLOT0)));
   const last = offset.add(access.and(ACCESS_SIZE).i64u()).sub(i64(1));
   const usual = load('i32', segment, Segment.offsetOf('attr'))
-    .and(USUAL_MASK)
-    .eq(USUAL)
+    .and(ORDINARY.MASK)
+    .eq(ORDINARY.VALUE)
     .and(last.leU(load('i32', segment, Segment.offsetOf('limit')).i64u()));
   f.if(usual.or(access.and(ACCESS_MOVED)).eqz(), () => refused(offset), undefined, false);
 }

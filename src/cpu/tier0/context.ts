@@ -375,14 +375,17 @@ export class Tier0Ins extends MemoryAccess implements Ins {
   }
   jumpRelative(): void {
     const { f, main } = this;
-    if (main !== undefined && this.size === 8) {
+    // 32 bits wrap around without regard to where CS begins
+    const wraps = this.size === 4 ? 0xffffffffn : -1n;
+    const target = (): Expr => this.envLoad('i64', OFF.codePage).add(this.recordImm()).and(i64(wraps));
+    if (main !== undefined && this.size !== 2) {
       // counted in the record; the step is 0 for forward branches, whose count never gets there
       const count = f.copy(load('i32', this.rec, RECORD.DISP).add(load('i32_16u', this.rec, RECORD.SLOT0)));
       f.store(4, this.rec, RECORD.DISP, count);
       f.if(
         count.and(HOT_PERIOD - 1).eqz(),
         () => {
-          f.set(main.target, this.envLoad('i64', OFF.codePage).add(this.recordImm()));
+          f.set(main.target, target());
           f.br(main.hotLabel);
         },
         undefined,
@@ -401,16 +404,14 @@ export class Tier0Ins extends MemoryAccess implements Ins {
         true,
       );
     }
-    const linear = this.envLoad('i64', OFF.codePage).add(this.recordImm());
-    if (this.size === 8) {
-      if (main === undefined) return this.jumpLinear(linear);
-      f.set(main.target, linear);
+    if (this.size !== 2) {
+      if (main === undefined) return this.jumpLinear(target());
+      f.set(main.target, target());
       f.br(main.chainLabel);
       return;
     }
-    const mask = this.size === 4 ? 0xffffffffn : 0xffffn;
     const base = f.let(this.envLoad('i64', OFF.csBase));
-    this.jumpLinear(linear.sub(base).and(mask).add(base).and(0xffffffffn));
+    this.jumpLinear(target().sub(base).and(0xffffn).add(base).and(0xffffffffn));
   }
   interruptible(): void {
     const { f } = this;

@@ -118,6 +118,8 @@ export class Translator {
   private codeSize = 2;
   /** ES, SS or DS is not flat. */
   private checked = false;
+  /** Jumps of code that tier 1 can compile are counted. */
+  private countsJumps = false;
   /** By row of the instruction table, then by `formKey`. */
   private readonly forms: (Map<number, Form> | undefined)[] = [];
   /** Of the run's instructions, for the liveness pass: the form, and the record number of its handler. */
@@ -202,6 +204,7 @@ export class Translator {
     this.instructions = 0;
     this.codeSize = codeKind & ~CHECKED;
     this.checked = (codeKind & CHECKED) !== 0;
+    this.countsJumps = this.helpers.countsJumps === true && codeKind !== 0 && !this.checked;
     this.runForms.length = 0;
   }
   private finish(length: number): void {
@@ -327,7 +330,7 @@ export class Translator {
     const { insn, view } = this;
     if (kinds.endsWith('j')) {
       // calls and backward branches are counted for tier 1; see context.ts
-      const counted = this.helpers.countsJumps && (insn.rel < 0 || NAMES[insn.name] === 'call');
+      const counted = this.countsJumps && (insn.rel < 0 || NAMES[insn.name] === 'call');
       view.setUint16(at + RECORD.SLOT0, counted ? 1 : 0, true);
       view.setInt32(at + RECORD.DISP, counted ? 0 : 1, true);
       const target = offset + insn.length + insn.rel;

@@ -1,0 +1,213 @@
+; Hot 32-bit code whose segments change: what a translator took for granted when it met the code must be found out anew
+; (SDM 3A 3.4, 5.3, 5.5: limits and types at each access; SDM 1 3.5: ESP, EIP and 16-bit operands).
+%include "bare.inc"
+
+A_              equ SLOT + 0
+B_              equ SLOT + 8
+C_              equ SLOT + 16
+PHYS            equ 0x1000000
+TURNS           equ 2000000
+FEW             equ 0x1000
+LOW_STACK       equ 0x9000
+LOW_DATA        equ 0x9100
+
+; Runs `work`: FS selector, EBX, its step, ESI
+%macro WORK 4
+        mov eax, %1
+        mov fs, eax
+        mov ebx, %2
+        mov edi, %3
+        mov esi, %4
+        xor eax, eax
+        call work
+%endmacro
+; The same where it faults: ECX tells when.
+%macro FAULT 4 ; name, FS, EBX, step
+        mov ecx, FEW
+        TRY
+        WORK %2, %3, %4, PHYS + 0x20
+        END %1, work
+        SHOW "turns left", ecx
+%endmacro
+
+section .text
+main:   mov edi, PHYS
+        xor eax, eax
+        mov ecx, 0x1000
+        rep stosd
+        mov dword [PHYS + 0x10], 3
+        mov dword [PHYS + 0x20], 5
+        mov dword [PHYS + 0x110], 0x1000
+        mov dword [PHYS + 0x1000], 9
+        mov dword [LOW_DATA], 7
+
+        SETDESC A_, PHYS, 0xfff, 0x93, 4
+        mov ecx, TURNS
+        WORK A_, 0x10, 0, PHYS + 0x20
+        SHOW "hot", eax
+        sub ebp, work.back
+        SHOW "return address", ebp
+
+        ; --- FS
+        FAULT "beyond the limit of FS", A_, 0, 4
+        SETDESC B_, PHYS, 0xffd, 0x93, 4
+        FAULT "two bytes beyond the limit", B_, 0xff0, 4
+        FAULT "null FS", 0, 0, 4
+        SETDESC B_, PHYS + 0x100, 0xfff, 0x93, 4
+        mov ecx, TURNS
+        WORK B_, 0x10, 0, PHYS + 0x20
+        SHOW "another base", eax
+        SETDESC B_, PHYS, 0xfffff, 0x91, 0xc
+        mov ecx, FEW
+        WORK B_, 0x10, 0, PHYS + 0x20
+        SHOW "read-only", eax
+        SETDESC B_, PHYS, 0xfff, 0x97, 4
+        mov ecx, FEW
+        WORK B_, 0x1000, 0, PHYS + 0x20
+        SHOW "expand-down", eax
+        FAULT "expand-down, below", B_, 0x1010, -4
+
+        ; --- DS with a base and a limit
+        mov ecx, TURNS
+        mov eax, A_
+        mov ds, eax
+        WORK KDATA, PHYS + 0x10, 0, 0x20
+        mov edx, KDATA
+        mov ds, edx
+        SHOW "DS with a base", eax
+        mov ecx, FEW
+        TRY
+        mov eax, A_
+        mov ds, eax
+        WORK KDATA, PHYS + 0x10, 0, 0x1000
+        END "beyond the limit of DS", work
+        mov ecx, FEW
+        WORK KDATA, PHYS + 0x10, 0, PHYS + 0x20
+        SHOW "flat again", eax
+
+        ; --- CS with a base
+        SETDESC C_, BASE, 0xfffff, 0x9b, 0xc
+        mov ecx, TURNS
+        mov dword [far_work + 4], C_
+        mov dword [far_work], work_far - BASE
+        mov eax, A_
+        mov fs, eax
+        mov ebx, 0x10
+        xor edi, edi
+        mov esi, PHYS + 0x20
+        xor eax, eax
+        call far [far_work]
+        SHOW "CS with a base", eax
+        sub ebp, work.back
+        SHOW "return address", ebp
+
+        ; --- a stack of 16 bits, with the flat segment
+        SETDESC B_, 0, 0xfffff, 0x93, 8
+        mov ecx, TURNS
+        mov eax, A_
+        mov fs, eax
+        mov [old_stack], esp
+        mov eax, B_
+        mov ss, eax
+        mov esp, 0x5a5a0000 + LOW_STACK
+        WORK A_, 0x10, 0, PHYS + 0x20
+        mov edx, esp
+        mov ebx, KDATA
+        mov ss, ebx
+        mov esp, [old_stack]
+        SHOW "16-bit stack", eax
+        SHOW "ESP", edx
+        SHOW "return address was at", [LOW_STACK - 4]
+
+        ; --- addresses
+        mov ecx, TURNS
+        mov ebx, PHYS + 0x20
+        mov esi, 0x40000000             ; times 4: a whole turn
+        xor eax, eax
+        call addresses
+        SHOW "around the end", eax
+        mov ecx, TURNS
+        mov ebx, 0x7fffffff
+        mov esi, (PHYS + 0x20 - 0x80000000 + 0x100000000) / 4
+        xor eax, eax
+        inc ebx
+        call addresses
+        SHOW "around the end with a sum", eax
+        mov ecx, TURNS
+        mov ebx, 0xabcd0000 + LOW_DATA - 0x34
+        mov esi, 0x12340034
+        xor eax, eax
+        call addresses16
+        SHOW "16-bit addresses", eax
+
+        ; --- 16-bit jumps and calls
+        mov ecx, TURNS
+        xor eax, eax
+        mov edx, esp
+        call low32
+        SHOW "16-bit calls", eax
+        sub edx, esp
+        SHOW "stack moved by", edx
+
+        ; --- code that changes itself, every 64 Ki turns
+        mov ecx, 0x100000
+        xor eax, eax
+        call modifying
+        SHOW "self-modifying", eax
+        EXIT
+
+; ECX turns of EAX += [FS:EBX] + [ESI]; EBX += EDI. EBP: the return address of its call.
+work:
+.turn:  mov edx, [fs:ebx]
+        call .leaf
+.back:  add eax, edx
+        push eax
+        add ebx, edi
+        pop edx
+        dec ecx
+        jnz .turn
+        ret
+.leaf:  mov ebp, [esp]
+        add eax, [esi]
+        ret
+work_far:
+        call work
+        retf
+
+addresses:
+        add eax, [ebx + esi * 4]
+        dec ecx
+        jnz addresses
+        ret
+addresses16:
+        add eax, [bx + si]
+        dec ecx
+        jnz addresses16
+        ret
+
+modifying:
+.change:
+        add eax, 1
+        dec ecx
+        test cx, cx
+        jnz .change
+        inc byte [.change + 2]
+        test ecx, ecx
+        jnz .change
+        ret
+
+section .low
+        bits 32
+low32:  inc eax
+        call word .leaf
+        dec ecx
+        jnz low32
+        ret
+.leaf:  add eax, 2
+        o16 ret
+
+section .data
+far_work:
+        dd 0, 0
+old_stack:
+        dd 0
