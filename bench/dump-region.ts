@@ -17,7 +17,7 @@ import { functionText, TextError } from './wasm-text.ts';
 
 const PAGE = 4096;
 const HLT = 0xf4;
-const PLACE = { description: 0x100000, slot: 0, descriptors: [0x200000], firstHandler: 1000 };
+const PLACE = { description: 0x100000, slot: 0, descriptors: [0x200000], firstHandler: 1000, name: 'region' };
 /** Of the machine's memory, in 64 KiB pages; any will do. */
 const MEMORY_PAGES = 1024;
 const REGISTERS = 'rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15'.split(' ');

@@ -131,7 +131,9 @@ export class RegionCompiler {
     const description = cache.locked(() => this.claim(found));
     if (description === 0) return;
     const slot = this.nextSlot++;
-    const place = { description, slot, descriptors, firstHandler: this.firstHandler };
+    const page = (BigInt(request.pageHi) << 32n) + BigInt(request.pageLo);
+    const name = `region_${(page + BigInt(region.head)).toString(16)}`;
+    const place = { description, slot, descriptors, firstHandler: this.firstHandler, name };
     const module = new WebAssembly.Module(buildRegionModule(region, place, this.memoryPages));
     const instance = new WebAssembly.Instance(module, this.imports);
     // not valid yet, so it refuses; but now V8's baseline compiler has been at it, here and not in a vCPU

@@ -51,6 +51,8 @@ export interface RegionPlace {
   readonly descriptors: readonly number[];
   /** Number of the first region slot among the handlers. */
   readonly firstHandler: number;
+  /** What profilers call its code. */
+  readonly name: string;
 }
 
 /** The blocks a region can be entered at, in the order of its description's entries: the head first. */

@@ -84,7 +84,7 @@ export function buildRegionModule(
   const integerOnly = region.blocks.every((b) =>
     b.steps.every(({ insn }) => INTEGER.find(semanticName(insn), operandKinds(insn)) !== undefined),
   );
-  const f = m.func('region', ['i32', 'i32'], ['i32']);
+  const f = m.func(place.name, ['i32', 'i32'], ['i32']);
   new RegionEmitter(f, region, place, integerOnly ? INTEGER : withSimd(m), runtime).emit();
   m.exportFunc('region', f);
   return m.build();

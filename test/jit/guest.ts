@@ -272,7 +272,7 @@ export class JitGuest {
     this.note(region);
     const bytes = buildRegionModule(
       region,
-      { description, slot, descriptors, firstHandler: this.firstHandler },
+      { description, slot, descriptors, firstHandler: this.firstHandler, name: 'region' },
       this.memoryPages,
     );
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), this.imports);
