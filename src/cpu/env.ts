@@ -71,8 +71,8 @@ export const TLB_ENTRIES = 4096;
 export const TLB_ENTRY_SIZE = 16;
 /** A tag no access can match (bit 0 set). */
 export const TLB_INVALID = 1;
-/** A kernel's code is spread over many pages, and each conflict costs a look-up. */
-export const CODE_TLB_ENTRIES = 1024;
+/** The code of a kernel, some 4000 pages in a row, has a place for each: each conflict costs a look-up. */
+export const CODE_TLB_ENTRIES = 4096;
 
 /** One MMU index's arrays. Order and sizes are known to generated code. */
 export const TLB_SET = {
