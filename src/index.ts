@@ -1,5 +1,7 @@
 /** The library `smp86`: machines, their serial ports, and the command's options. */
 export { Machine } from './machine/machine.ts';
+export { formatJitInfo } from './jit/info.ts';
+export type { JitInfo } from './jit/info.ts';
 export type { MachineEvents, MachineExit, MachineState, ShutdownReason } from './machine/machine.ts';
 export { SerialPort, SerialWaitError } from './machine/serial-port.ts';
 export type { WaitForOptions } from './machine/serial-port.ts';

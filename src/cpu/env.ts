@@ -213,6 +213,8 @@ export const CpuEnv = struct({
   statInstructions: u64,
   statTlbFills: u64,
   statLookups: u64,
+  /** How often regions were left, by EXIT_COUNT of jit/layout.ts. */
+  statRegionExits: array(u64, 12),
   // --- touched by other threads: atomic ---
   pad0: padTo(64),
   /** Bits of EXIT; generated code reads it atomically. */

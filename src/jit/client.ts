@@ -1,6 +1,7 @@
 /** A vCPU worker's side of tier 1: asks for regions, puts what arrives into the table of its tier 0 instance. */
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import type { CodeCache } from '../cpu/tier0/code-cache.ts';
+import { headOf } from './compile-queue.ts';
 import type { RegionMail, RegionRequest } from './compiler.ts';
 import { REGION_SLOTS } from './layout.ts';
 import { REGION_IMPORTS } from './region-module.ts';
@@ -37,14 +38,22 @@ export class RegionClient {
   private static readonly ASK_AGAIN = 4;
   /** Modules that this vCPU has not needed yet, by slot. */
   private readonly arrived = new Map<number, WebAssembly.Module>();
+  /** Slots whose function is in the table. */
+  private readonly filled = new Set<number>();
+  private readonly slotsReused: () => void;
+  /** What `cache.mails` was when all had been taken. */
+  private taken = 0;
 
+  /** `slotsReused`: return caches may name blocks of a region whose slot another has got. */
   constructor(
     port: MessagePort,
     first: number,
     tier0: WebAssembly.Instance,
     imports: WebAssembly.Imports,
     cache: CodeCache,
+    slotsReused: () => void,
   ) {
+    this.slotsReused = slotsReused;
     this.cache = cache;
     this.generation = cache.generation;
     this.port = port;
@@ -60,7 +69,7 @@ export class RegionClient {
   }
 
   request(request: RegionRequest): void {
-    const key = request.desc + request.offset / 4096;
+    const key = headOf(request);
     const times = this.asked.get(key) ?? 0;
     this.asked.set(key, times + 1);
     // the first time, and then ever more rarely: it may be under way, or impossible
@@ -79,6 +88,7 @@ export class RegionClient {
     this.arrived.delete(slot);
     const instance = new WebAssembly.Instance(module, this.imports);
     this.table.set(this.first + slot, instance.exports.region);
+    this.filled.add(slot);
     return true;
   }
 
@@ -87,15 +97,35 @@ export class RegionClient {
     return handler - this.first;
   }
 
-  private takeMail(): void {
+  /** Takes what has arrived; a slot that another region has got is empty until `install`. True when there was anything. */
+  takeMail(): boolean {
     this.flush();
+    // before the look: one that comes meanwhile is counted again
+    this.taken = this.cache.mails;
+    let any = false;
+    let reused = false;
     for (;;) {
       const received = receiveMessageOnPort(this.port) as { message: RegionMail } | undefined;
-      if (received === undefined) return;
+      if (received === undefined) break;
       const { slot, module, generation } = received.message;
-      if (generation === this.generation) this.arrived.set(slot, module);
+      if (generation !== this.generation) continue;
+      any = true;
+      if (this.filled.delete(slot)) {
+        reused = true;
+        this.table.set(this.first + slot, this.missing);
+      }
+      if (module === undefined) this.arrived.delete(slot);
+      else this.arrived.set(slot, module);
     }
+    if (reused) this.slotsReused();
+    return any;
   }
+
+  /** Takes what has arrived if that is much: modules of slots that were used again must not pile up. */
+  takeOldMail(): void {
+    if (((this.cache.mails - this.taken) | 0) >= RegionClient.MAX_MAILS) this.takeMail();
+  }
+  private static readonly MAX_MAILS = 64;
 
   /** Empties the table when all code was dropped since: slots are used again for other regions. */
   flush(): void {
@@ -105,5 +135,6 @@ export class RegionClient {
     for (let slot = 0; slot < REGION_SLOTS; slot++) this.table.set(this.first + slot, this.missing);
     this.asked.clear();
     this.arrived.clear();
+    this.filled.clear();
   }
 }

@@ -7,8 +7,8 @@
  * was made from is marked as covered, then compared with the copies, so any later change of it invalidates; (3) without
  * the lock the module is built, and sent; (4) under the lock again, only if no page was invalidated since, the region
  * is listed with its pages, and last the handlers of its entries' records are replaced. A vCPU that meets the handler
- * before it has the module finds a stub in its table, which leaves to TypeScript. A slot that was sent is not used for
- * another region of the same generation.
+ * before it has the module finds a stub in its table, which leaves to TypeScript, or the function of a region that had
+ * the slot before and refuses, since its description is not valid any more.
  */
 import type { MessagePort } from 'node:worker_threads';
 import { viewsOf } from '@smp86/atomics-sync';
@@ -17,10 +17,11 @@ import type { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { NAMES } from '../cpu/decode/table.ts';
 import { RECORD } from '../cpu/tier0/record.ts';
 import { isOptimised } from '../machine/tier-up.ts';
-import { entriesOf } from './emit.ts';
-import { MAX_REGION_PAGES, REGION, REGION_SLOTS } from './layout.ts';
+import { entriesOf, type RegionPlace } from './emit.ts';
+import { MAX_REGION_PAGES, REGION, REGION_BYTES, REGION_SLOTS } from './layout.ts';
 import { type CodeSize, findRegion, isCodeSize, type Region } from './region.ts';
 import { buildRegionModule, isCompilable } from './region-module.ts';
+import { RegionSlots } from './slots.ts';
 
 /** A vCPU asks for a region. */
 export interface RegionRequest {
@@ -45,11 +46,15 @@ export interface RegionInfo {
   readonly refusals: number;
   /** Its code, the same in every thread, is that of V8's optimising compiler. */
   readonly optimised: boolean;
+  readonly instructions: number;
+  /** Of its module. */
+  readonly bytes: number;
 }
 /** A compiled region for a vCPU's table. */
 export interface RegionMail {
   readonly slot: number;
-  readonly module: WebAssembly.Module;
+  /** Undefined: the slot is empty. */
+  readonly module: WebAssembly.Module | undefined;
   /** The code cache's, for which it was made. */
   readonly generation: number;
 }
@@ -65,6 +70,32 @@ interface Found {
   readonly positions: ReadonlyMap<number, number>;
 }
 
+/** What a table slot holds. */
+interface Compiled {
+  readonly description: number;
+  /** Page offset of the head. */
+  readonly head: number;
+  readonly run: unknown;
+  readonly instructions: number;
+  readonly bytes: number;
+}
+
+/** Since the machine's start. */
+export interface CompilerStatistics {
+  readonly compiled: number;
+  /** Guest instructions in them. */
+  readonly instructions: number;
+  /** Requests that came to nothing: code that is no more, cannot be compiled, or is part of a region. */
+  readonly refused: number;
+  /** Regions whose code changed while they were being compiled. */
+  readonly outdated: number;
+  /** Regions given up to make room. */
+  readonly evicted: number;
+  /** Modules there are now, and their bytes. */
+  readonly modules: number;
+  readonly bytes: number;
+}
+
 /** *Thread:* JIT worker. */
 export class RegionCompiler {
   private readonly memory: WebAssembly.Memory;
@@ -77,10 +108,13 @@ export class RegionCompiler {
   private readonly pauseYields: boolean;
   private readonly onPublished: () => void;
   private readonly copies = new Uint8Array((MAX_REGION_PAGES + 1) * PAGE);
-  private nextSlot = 0;
+  private readonly slots = new RegionSlots<Compiled>(
+    { slots: REGION_SLOTS, bytes: REGION_BYTES },
+    { alive: (region) => this.isValid(region), used: (region) => this.takeUsed(region) },
+  );
+  private readonly counts = { compiled: 0, instructions: 0, refused: 0, outdated: 0, evicted: 0 };
+  /** Wasm address of what a region may take for an env when it is not entered; 0: not reserved yet. */
   private standInEnv = 0;
-  /** By slot. */
-  private published: { readonly description: number; readonly head: number; readonly run: unknown }[] = [];
   private generation: number;
   private readonly u8: Uint8Array<SharedArrayBuffer>;
   private readonly u32: Uint32Array<SharedArrayBuffer>;
@@ -111,42 +145,91 @@ export class RegionCompiler {
     this.u32 = views.u32;
   }
 
+  get statistics(): CompilerStatistics {
+    return { ...this.counts, modules: this.slots.count, bytes: this.slots.bytes };
+  }
+
   /** Compiles what is asked for, or nothing when it cannot be (any more). */
   handle(request: RegionRequest): void {
-    const { cache } = this;
+    const { cache, counts } = this;
     if (cache.generation !== this.generation) {
       this.generation = cache.generation;
-      this.nextSlot = 0;
       this.standInEnv = 0;
-      this.published = [];
-    }
-    if (this.nextSlot === REGION_SLOTS) {
-      // dead regions keep their slots until all are dropped
-      cache.requestFlush();
-      return;
+      this.slots.clear();
     }
     const found = this.find(request);
-    if (found === undefined) return;
-    const { region, descriptors } = found;
-    const description = cache.locked(() => this.claim(found));
-    if (description === 0) return;
-    const slot = this.nextSlot++;
     const page = (BigInt(request.pageHi) << 32n) + BigInt(request.pageLo);
-    const name = `region_${(page + BigInt(region.head)).toString(16)}`;
-    const place = { description, slot, descriptors, firstHandler: this.firstHandler, name };
-    const module = new WebAssembly.Module(buildRegionModule(region, place, this.memoryPages));
+    const place = found === undefined ? undefined : cache.locked(() => this.claim(found, page));
+    if (found === undefined || place === undefined) {
+      counts.refused++;
+      return;
+    }
+    const { region } = found;
+    const { description } = place;
+    const code = buildRegionModule(region, place, this.memoryPages);
+    const module = new WebAssembly.Module(code);
     const instance = new WebAssembly.Instance(module, this.imports);
+    const run = instance.exports.region as (env: number, record: number) => number;
+    counts.compiled++;
+    counts.instructions += region.instructions;
     // not valid yet, so it refuses; but now V8's baseline compiler has been at it, here and not in a vCPU
-    (instance.exports.region as (env: number, record: number) => number)(this.standIn(), 0);
+    const published =
+      cache.unflushed(this.generation, () => run(this.standInEnv, 0)) &&
+      this.publish(place, found, module, {
+        description,
+        head: region.head,
+        run,
+        instructions: region.instructions,
+        bytes: code.length,
+      });
+    if (!published) counts.outdated++;
+    this.onPublished();
+  }
+
+  /** False when code has changed meanwhile. */
+  private publish(place: RegionPlace, found: Found, module: WebAssembly.Module, compiled: Compiled): boolean {
+    const { cache, slots } = this;
+    const { description, slot, descriptors } = place;
+    const current = (): boolean => cache.generation === this.generation;
+    const emptied = cache.locked(() => (current() ? this.makeRoom(compiled.bytes) : []));
+    for (const one of emptied) this.send(one, undefined);
+    slots.put(slot, compiled);
+    this.send(slot, module);
+    return cache.locked(() => {
+      if (!current() || !descriptors.every((d) => cache.isAlive(d))) return false;
+      this.describe(description, slot, found.region, descriptors);
+      cache.publishRegion(description, this.firstHandler + slot, this.firstHandler, descriptors);
+      return true;
+    });
+  }
+
+  /** Empties slots until a module of so many bytes fits; gives them. *Lock:* the code cache's. */
+  private makeRoom(bytes: number): number[] {
+    const emptied: number[] = [];
+    for (;;) {
+      const slot = this.slots.overfull(bytes);
+      if (slot < 0) return emptied;
+      this.empty(slot);
+      emptied.push(slot);
+    }
+  }
+
+  private send(slot: number, module: WebAssembly.Module | undefined): void {
     const mail: RegionMail = { slot, module, generation: this.generation };
     for (const port of this.ports) port.postMessage(mail);
-    cache.locked(() => {
-      if (cache.generation !== this.generation || !descriptors.every((d) => cache.isAlive(d))) return;
-      this.describe(description, slot, region, descriptors);
-      this.published[slot] = { description, head: region.head, run: instance.exports.region };
-      cache.publishRegion(description, this.firstHandler + slot, this.firstHandler, descriptors);
-    });
-    this.onPublished();
+    this.cache.mailSent();
+  }
+  /** Ends the region in a slot, if there is one: from here on no record has it for its handler. *Lock:* the code cache's. */
+  private empty(slot: number): void {
+    const old = this.slots.remove(slot);
+    if (old !== undefined && this.cache.dropRegion(old.description)) this.counts.evicted++;
+  }
+  // of regions of this generation; under the code cache's lock
+  private isValid({ description }: Compiled): boolean {
+    return Atomics.load(this.u32, (description + REGION.VALID) >>> 2) !== 0;
+  }
+  private takeUsed({ description }: Compiled): boolean {
+    return Atomics.exchange(this.u32, (description + REGION.USED) >>> 2, 0) !== 0;
   }
 
   /** The regions published since all code was last dropped. `ram`: wasm address of guest-physical address 0. */
@@ -155,26 +238,24 @@ export class RegionCompiler {
     return cache.locked(() =>
       cache.generation !== this.generation
         ? []
-        : this.published.map(({ description, head, run }) => {
+        : Array.from(this.slots).flatMap(([, { description, head, run, instructions, bytes }]) => {
             const word = (field: number): number => u32[(description + field) >>> 2];
-            return {
+            // its code changed while it was compiled
+            if (word(REGION.PAGES) === 0) return [];
+            const info: RegionInfo = {
               head: cache.pageOf(word(REGION.PAGE_LIST + 4)) - ram + head,
               valid: word(REGION.VALID) !== 0,
               exits: word(REGION.EXITS),
               refusals: word(REGION.REFUSALS),
               optimised: isOptimised(run),
+              instructions,
+              bytes,
             };
+            return [info];
           }),
     );
   }
 
-  /** Wasm address of what a region may take for an env and a record when it is not entered. */
-  private standIn(): number {
-    if (this.standInEnv === 0) {
-      this.standInEnv = this.cache.locked(() => this.cache.reserveDescription(ENV_SIZE));
-    }
-    return this.standInEnv;
-  }
   private isRegion(record: number): boolean {
     return (
       viewsOf(this.memory.buffer as unknown as SharedArrayBuffer).u16[(record + RECORD.HANDLER) >>> 1] >=
@@ -239,12 +320,12 @@ export class RegionCompiler {
   }
 
   /**
-   * Marks the bytes that a region was made from as covered: from here on a change of them invalidates. Room for its
-   * description; 0 when something has changed since they were copied. *Lock:* the code cache's.
+   * Marks the bytes that a region was made from as covered: from here on a change of them invalidates. Where it goes;
+   * undefined when something has changed since they were copied, or no room is left. `page`: the head's, linear. *Lock:* the code cache's.
    */
-  private claim({ region, descriptors, positions }: Found): number {
+  private claim({ region, descriptors, positions }: Found, page: bigint): RegionPlace | undefined {
     const { cache, copies, u8 } = this;
-    if (cache.generation !== this.generation || !descriptors.every((d) => cache.isAlive(d))) return 0;
+    if (cache.generation !== this.generation || !descriptors.every((d) => cache.isAlive(d))) return undefined;
     for (const { at, next } of region.blocks) {
       for (let from = at; from < next;) {
         const distance = Math.floor(from / PAGE);
@@ -254,11 +335,17 @@ export class RegionCompiler {
         cache.cover(desc, offset, offset + length);
         const copy = (positions.get(distance) as number) + offset;
         const now = cache.pageOf(desc) + offset;
-        for (let i = 0; i < length; i++) if (copies[copy + i] !== u8[now + i]) return 0;
+        for (let i = 0; i < length; i++) if (copies[copy + i] !== u8[now + i]) return undefined;
         from += length;
       }
     }
-    return cache.reserveDescription(REGION.SIZE);
+    if (this.standInEnv === 0) this.standInEnv = cache.reserveDescription(ENV_SIZE);
+    const description = this.standInEnv === 0 ? 0 : cache.reserveDescription(REGION.SIZE);
+    if (description === 0) return undefined;
+    const slot = this.slots.next();
+    this.empty(slot);
+    const name = `region_${(page + BigInt(region.head)).toString(16)}`;
+    return { description, slot, descriptors, firstHandler: this.firstHandler, name };
   }
 
   /** Descriptor of the page at a distance from the head's, as the asking vCPU's code TLB has it; 0 if it has none. */

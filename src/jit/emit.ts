@@ -20,7 +20,7 @@ import { RECORD } from '../cpu/tier0/record.ts';
 import { entryBlocks, flagLiveness, stepInfo, type StepInfo, wayBetween } from './analysis.ts';
 import { EXIT_JUMP, EXIT_MISS, JitIns, type RegionFrame } from './jit-ins.ts';
 import { type FlagLocals, JitFlags } from './jit-flags.ts';
-import { EXIT_SAMPLE, MAX_ENTRIES, REGION, RETURN_CACHE, RETURN_ENTRIES } from './layout.ts';
+import { EXIT_COUNT, EXIT_SAMPLE, MAX_ENTRIES, REGION, RETURN_CACHE, RETURN_ENTRIES } from './layout.ts';
 import type { Block, Region, Step } from './region.ts';
 import { childOf, type LoopNode, loopTree } from './structure.ts';
 
@@ -32,6 +32,7 @@ const OFF = {
   jumpTarget: CpuEnv.offsetOf('jumpTarget'),
   exitRequest: CpuEnv.offsetOf('exitRequest'),
   exitDetail: CpuEnv.offsetOf('exitDetail'),
+  exits: CpuEnv.offsetOf('statRegionExits'),
   cr0: CpuEnv.offsetOf('cr0'),
   cr4: CpuEnv.offsetOf('cr4'),
   stackSize: CpuEnv.offsetOf('stackSize'),
@@ -236,6 +237,10 @@ export class RegionEmitter {
         .or(load('i32', env, OFF.stackSize).ne(1));
       f.if(unusual, () => refuse(REASON.REGION), undefined, false);
     }
+    // read by all vCPUs and hardly ever written: its line stays shared
+    f.if(load('i32', i32(0), description + REGION.USED).eqz(), () =>
+      f.store(4, i32(description), REGION.USED, i32(1)),
+    );
     region.pages.forEach((d, i) => {
       if (region.pages.length === 1) return;
       const at = f.copy(frame.base.add(d * PAGE).i64u());
@@ -276,6 +281,7 @@ export class RegionEmitter {
     f.store(4, env, FLAG_WORDS.kind, this.flagLocals.kind);
     f.store(8, env, FLAG_WORDS.a, this.flagLocals.a);
     f.store(8, env, FLAG_WORDS.b, this.flagLocals.b);
+    this.count(env.add(exitReason.shl(3)), EXIT_COUNT.REASON);
     const jump = (): void => {
       f.store(8, env, OFF.jumpTarget, exitLinear);
       f.ret(i32(STATUS.JUMP));
@@ -292,6 +298,11 @@ export class RegionEmitter {
     f.if(exitReason.eq(EXIT_MISS), jump);
     f.store(8, env, OFF.ip, exitLinear);
     f.ret(exitReason.add(STATUS.EXIT));
+  }
+  private count(env: Expr, index: number): void {
+    const at = OFF.exits + index * 8;
+    const counter = this.f.copy(env);
+    this.f.store(8, counter, at, load('i64', counter, at).add(i64(1)));
   }
   /** Goes on in another region, when the target is the entry of one and nobody wants the vCPU to stop. */
   private enterNext(): void {
@@ -322,6 +333,7 @@ export class RegionEmitter {
         f.if(handler.geU(place.firstHandler), () => {
           f.store(8, env, OFF.codePage, page);
           f.store(4, env, OFF.codeDesc, desc);
+          this.count(env, EXIT_COUNT.NEXT);
           f.returnCallIndirect(this.runtime.handlerType, handler, env, record);
         });
       });

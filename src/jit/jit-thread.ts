@@ -1,6 +1,6 @@
 /**
  * What the JIT worker does: waits for requests on the vCPUs' ports. It never blocks, and ends when they have. A port
- * that the host thread sends it gets the list of regions.
+ * that the host thread sends it gets a report.
  */
 import { type MessagePort, parentPort } from 'node:worker_threads';
 import v8 from 'node:v8';
@@ -15,6 +15,8 @@ import type { JitData } from '../machine/messages.ts';
 import { VcpuSignals } from '../machine/signals.ts';
 import { VCPU_BLOCK_SIZE } from '../cpu/env.ts';
 import { regionImports } from './client.ts';
+import { CompileQueue } from './compile-queue.ts';
+import type { JitReport } from './info.ts';
 import { RegionCompiler, type RegionRequest } from './compiler.ts';
 
 const JIT_OWNER = 1000;
@@ -97,9 +99,21 @@ export function runJitThread(data: JitData): void {
     onPublished: reentries(() => signals.forEach((s) => s.kick())),
     pauseYields: config.accel === 'single' && config.cpus > 1,
   });
-  for (const port of data.ports) port.on('message', (request: RegionRequest) => compiler.handle(request));
+  const queue = new CompileQueue({
+    compile: (request) => compiler.handle(request),
+    now: () => performance.now(),
+    later: (ms, body) => void (ms === 0 ? setImmediate(body) : setTimeout(body, ms).unref()),
+  });
+  for (const port of data.ports) port.on('message', (request: RegionRequest) => queue.add(request));
   parentPort?.on('message', (answer: MessagePort) => {
-    answer.postMessage(compiler.list(layout.ram));
+    const { used, size, pages, invalidations, generation } = cache;
+    const report: JitReport = {
+      regions: compiler.list(layout.ram),
+      compiler: compiler.statistics,
+      queue: queue.statistics,
+      codeCache: { used, size, pages, invalidations, flushes: generation },
+    };
+    answer.postMessage(report);
     answer.close();
   });
   // only the vCPUs' ports keep this thread

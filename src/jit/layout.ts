@@ -1,8 +1,10 @@
 /** Shared words of tier 1: jump caches, region descriptions, table slots. */
 import { SCRATCH_OFFSET, SCRATCH_SIZE } from '../cpu/env.ts';
 
-/** Table slots for regions; bounded, since each live module costs the collector time. */
-export const REGION_SLOTS = 2048;
+/** Table slots for regions: so many modules live at most, since each costs the collector time. */
+export const REGION_SLOTS = 1024;
+/** Bytes of their modules at most. */
+export const REGION_BYTES = 24 << 20;
 
 /**
  * A vCPU's return cache, after its scratch area: where a call of a region stores the block it returns to.
@@ -16,6 +18,12 @@ export const RETURN_CACHE_SIZE = RETURN_ENTRIES * RETURN_ENTRY_SIZE;
 export const MAX_REFUSALS = 64;
 /** One in so many jumps out of a region asks for a region at its target (a power of two). */
 export const EXIT_SAMPLE = 4096;
+
+/**
+ * Indices of `CpuEnv.statRegionExits`: a REASON, or what is none, plus 2. JUMP counts those to other regions too, which
+ * NEXT counts alone.
+ */
+export const EXIT_COUNT = { MISS: 0, JUMP: 1, REASON: 2, NEXT: 11 } as const;
 
 /** Most pages that a region's code lies in. */
 export const MAX_REGION_PAGES = 6;
@@ -36,6 +44,8 @@ export const REGION = {
   EXITS: 20,
   /** Times it could not be entered because its pages are mapped otherwise; at MAX_REFUSALS it is given up. */
   REFUSALS: 24,
+  /** Nonzero when it was entered since the JIT worker last looked for regions to give up. */
+  USED: 28,
   /** Per page, the head's first: distance from the head's page (i32), descriptor (u32). */
   PAGE_LIST: 32,
   /**

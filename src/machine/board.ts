@@ -558,6 +558,7 @@ export class Board {
 
   /** Resets every device and does what firmware would. *Lock:* BQL. vCPUs are reset by their threads. */
   reset(): void {
+    for (const s of this.signals) s.reset();
     this.apicBus.reset();
     for (const lapic of this.lapics) lapic.reset();
     this.pic.reset();

@@ -9,6 +9,7 @@ export const LOG_ITEMS = {
   int: 'interrupts and exceptions, with the state at each',
   cpu_reset: 'CPU state at reset and triple fault',
   guest_errors: 'accesses to memory addresses where nothing is',
+  jit: 'statistics of tier 1, at the end (as the monitor command info jit of QEMU)',
 } as const;
 export type LogItem = keyof typeof LOG_ITEMS;
 

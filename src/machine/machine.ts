@@ -9,10 +9,12 @@ import { MessageChannel } from 'node:worker_threads';
 import { keepAlive } from '@smp86/atomics-sync';
 import { BlockJobs } from '../block/helpers/jobs.ts';
 import type { RegionInfo } from '../jit/compiler.ts';
+import { formatJitInfo, type JitInfo, regionUse } from '../jit/info.ts';
 import { CLOCK } from '../timer/clock-state.ts';
 import { type Board, COMMAND, COMMAND_BITS, REQUEST } from './board.ts';
 import type { MachineCreateOptions } from './create-options.ts';
 import { MachineError } from './errors.ts';
+import { Log } from './log.ts';
 import { EVENT, RUN_STATE, SERIAL_PORTS, SHUTDOWN_CAUSE } from './layout.ts';
 import type { ActionOptions } from './machine-options.ts';
 import { type MachineSetup, setUpMachine } from './machine-setup.ts';
@@ -197,7 +199,14 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
 
   /** Regions of tier 1 that there are now; none when it is off, or the machine has ended. */
   async regions(): Promise<RegionInfo[]> {
-    return (await this.#parts?.workers.regions()) ?? [];
+    return (await this.#parts?.workers.jitReport())?.regions ?? [];
+  }
+  /** Statistics of tier 1, for `formatJitInfo`; undefined when it is off, or the machine has ended. */
+  async jitInfo(): Promise<JitInfo | undefined> {
+    const report = await this.#parts?.workers.jitReport();
+    const board = this.#parts?.board;
+    if (report === undefined || board === undefined) return undefined;
+    return { ...report, use: regionUse(board.buffer, board.layout.vcpus, board.config.cpus) };
   }
 
   get state(): MachineState {
@@ -294,6 +303,11 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     const parts = this.#parts;
     if (parts === undefined) return;
     const { board, workers, setup } = parts;
+    const log = new Log(setup.config.log);
+    if (!force && this.#started && log.has('jit')) {
+      const info = await this.jitInfo();
+      if (info !== undefined) log.write(formatJitInfo(info));
+    }
     board.mainLoop.post(REQUEST.QUIT);
     // threads that are still starting hear of it only much later
     await workers.end(force || !this.#started);

@@ -66,6 +66,13 @@ export class VcpuSignals implements CpuSignals {
   clearInterrupt(bits: number): void {
     Atomics.and(this.words, this.at + OFF.interruptRequest, ~bits);
   }
+  /**
+   * Forgets what was asked of the vCPU. *Thread:* main loop, all vCPUs stopped: what one of them asks for when it goes
+   * on must not be lost, though this one has not yet begun.
+   */
+  reset(): void {
+    Atomics.store(this.words, this.at + OFF.interruptRequest, 0);
+  }
   init(): void {
     // a SIPI that came first counts for nothing; one that comes next must not be lost (SDM 3, 9.4.4)
     this.clearInterrupt(INTERRUPT.SIPI);

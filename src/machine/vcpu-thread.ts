@@ -87,6 +87,7 @@ export class VcpuThread {
         instance,
         regionImports(data.memory, instance, imports),
         worker.codeCache,
+        () => this.vcpus.forEach((vcpu) => vcpu.forgetReturns()),
       );
     }
     worker.run = instance.exports.run as (env: number, record: number) => number;

@@ -158,6 +158,7 @@ export class Vcpu {
         if (!first && once && icount === undefined) return 'yield';
         worker.exclusive.execEnd(index);
         const worked = this.processWork();
+        worker.regions?.takeOldMail();
         worker.exclusive.execStart(index);
         // work may take long: kicks that came meanwhile must not end the turn before it has begun
         if (worked) continue;
@@ -275,7 +276,9 @@ export class Vcpu {
     const { u32 } = cpu;
     const description = cpu.env.exitDetail;
     if (description === 0) return this.installRegion(cpu.env.record);
-    if (Atomics.load(u32, (description + REGION.VALID) >>> 2) === 0) return false;
+    // another may have its slot, and be the one that was to be entered
+    if (Atomics.load(u32, (description + REGION.VALID) >>> 2) === 0)
+      return worker.regions?.takeMail() ?? false;
     // refused again though its pages were there: the instruction alone, so that the guest goes on whatever the reason
     const again = this.prepared === description;
     this.prepared = again ? 0 : description;
@@ -466,8 +469,12 @@ export class Vcpu {
 
   /** All decoded code was dropped, and regions with it. */
   private forgetRegions(): void {
-    const { u8, base } = this.cpu;
     this.worker.regions?.flush();
+    this.forgetReturns();
+  }
+  /** The return cache names blocks of regions that are no more. */
+  forgetReturns(): void {
+    const { u8, base } = this.cpu;
     u8.fill(0, base + RETURN_CACHE, base + RETURN_CACHE + RETURN_CACHE_SIZE);
   }
 
@@ -548,7 +555,7 @@ export class Vcpu {
     Atomics.store(i32, w + I.halted, waits);
   }
 
-  /** Machine reset: power-on state; APs wait for their SIPI. *Thread:* vCPU, all of them stopped. */
+  /** Machine reset: power-on state; APs wait for their SIPI. What others want of it since is kept. *Thread:* vCPU. */
   reset(): void {
     const { cpu, i32, w, index } = this;
     cpu.env.index = index;
@@ -557,7 +564,6 @@ export class Vcpu {
     powerOn(cpu);
     setFirmwareMtrrs(cpu, this.board.config.ram);
     this.forgetRegions();
-    Atomics.store(i32, w + I.interruptRequest, 0);
     const waits = index === 0 ? 0 : 1;
     Atomics.store(i32, w + I.waitForSipi, waits);
     Atomics.store(i32, w + I.halted, waits);

@@ -1,7 +1,7 @@
 /** The threads of a machine, as the host thread sees them. */
 import { MessageChannel, Worker } from 'node:worker_threads';
 import type { BlockHelperData } from '../block/helpers/worker.ts';
-import type { RegionInfo } from '../jit/compiler.ts';
+import type { JitReport } from '../jit/info.ts';
 import { workerEnvironment } from './compile-cache.ts';
 import { MachineError } from './errors.ts';
 import type { IothreadData, JitData, MainLoopData, VcpuData, WorkerMessage } from './messages.ts';
@@ -77,14 +77,14 @@ export class MachineWorkers {
     await Promise.all(this.starting);
   }
 
-  /** Regions of tier 1; none when there is no JIT worker (any more). */
-  async regions(): Promise<RegionInfo[]> {
-    if (this.jit === undefined) return [];
+  /** What tier 1 has done; undefined when there is no JIT worker (any more). */
+  async jitReport(): Promise<JitReport | undefined> {
+    if (this.jit === undefined) return undefined;
     const { port1, port2 } = new MessageChannel();
     return await new Promise((resolve) => {
       port1.once('message', resolve);
       // also when the worker ends without an answer
-      port1.once('close', () => resolve([]));
+      port1.once('close', () => resolve(undefined));
       this.jit?.postMessage(port2, [port2]);
     });
   }

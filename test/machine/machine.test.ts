@@ -107,6 +107,16 @@ test('a reset by the host, while the guest spins with interrupts off', async () 
   await m.serial[0]!.waitFor('2');
 });
 
+test('a reset by the host, while all vCPUs of one thread are halted', async () => {
+  const accel = { thread: 'single', jit: false } as const;
+  await using m = await machine(kernel(COUNT_BOOTS, HLT_FOREVER), { smp: 2, accel });
+  await m.serial[0]!.waitFor('1');
+  // time for the HLT
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  await m.reset();
+  await m.serial[0]!.waitFor('2');
+});
+
 test('code that a reset replaces is decoded afresh', async () => {
   const before = [COUNT_BOOTS, onBoot(1, writeByte(0, 0))];
   const printed = addressAfter(...before) + 5; // operand of MOV AL in print('a')

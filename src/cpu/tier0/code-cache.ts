@@ -30,7 +30,15 @@ const ALIVE = 0x616c6976;
 const CHUNK_HEADER = RECORD_SIZE;
 
 /** Shared words at the start of the area. */
-const AREA = { TOP: 0, GENERATION: 1, PAGES: 2, INVALIDATIONS: 3, FLUSH: 4, LOCK: 64 } as const;
+const AREA = {
+  TOP: 0,
+  GENERATION: 1,
+  PAGES: 2,
+  INVALIDATIONS: 3,
+  MAILS: 4,
+  LOCK: 64,
+  FLUSH_LOCK: 96,
+} as const;
 
 const PAGE_TABLE = 128;
 
@@ -74,6 +82,7 @@ export class CodeCache {
   private readonly firstFree: number;
   private readonly codeMap: number;
   private readonly lock: Mutex;
+  private readonly flushLock: Mutex;
   private readonly hooks: CodeCacheHooks;
   private readonly translator: Translator | undefined;
 
@@ -90,6 +99,7 @@ export class CodeCache {
     this.end = layout.base + layout.size;
     this.codeMap = layout.codeMap;
     this.lock = new Mutex(buffer, layout.base + AREA.LOCK);
+    this.flushLock = new Mutex(buffer, layout.base + AREA.FLUSH_LOCK);
     this.hooks = hooks;
     this.translator = translator;
     this.pageTable = layout.base + PAGE_TABLE;
@@ -109,6 +119,8 @@ export class CodeCache {
     const area = layout.base >>> 2;
     // the JIT worker may be at it, although no vCPU is
     const lock = new Mutex(buffer, layout.base + AREA.LOCK);
+    const flushLock = new Mutex(buffer, layout.base + AREA.FLUSH_LOCK);
+    flushLock.lock();
     lock.lock();
     const table = layout.base + PAGE_TABLE;
     const free = firstFree(buffer, layout);
@@ -116,9 +128,9 @@ export class CodeCache {
     u8.fill(0, layout.codeMap, layout.codeMap + ((free - table) >>> 2));
     u32[area + AREA.TOP] = free;
     u32[area + AREA.PAGES] = 0;
-    u32[area + AREA.FLUSH] = 0;
     u32[area + AREA.GENERATION]++;
     lock.unlock();
+    flushLock.unlock();
   }
   private word(index: number, value: number): void {
     this.u32[(this.base >>> 2) + index] = value;
@@ -126,12 +138,26 @@ export class CodeCache {
   private get(index: number): number {
     return this.u32[(this.base >>> 2) + index];
   }
-  /** Bytes in use. */
+  /** Bytes in use, and bytes there are. */
   get used(): number {
     return this.get(AREA.TOP) - this.firstFree;
   }
+  get size(): number {
+    return this.end - this.firstFree;
+  }
   get invalidations(): number {
     return this.get(AREA.INVALIDATIONS);
+  }
+  /** Times that a page became code, since all was dropped. */
+  get pages(): number {
+    return this.get(AREA.PAGES);
+  }
+  /** Modules that the JIT worker has sent to each vCPU worker so far (wrapping). */
+  get mails(): number {
+    return Atomics.load(this.u32, (this.base >>> 2) + AREA.MAILS);
+  }
+  mailSent(): void {
+    Atomics.add(this.u32, (this.base >>> 2) + AREA.MAILS, 1);
   }
   /** Bumped by every full flush: a descriptor from before it must not be used. */
   get generation(): number {
@@ -155,13 +181,9 @@ export class CodeCache {
   }
   private readonly result = { desc: 0, record: 0 };
 
-  /** Makes room when the area is nearly full, or a flush is asked for. Must be called without the lock, before `lookup`. */
+  /** Makes room when the area is nearly full. Must be called without the lock, before `lookup`. */
   reserve(): void {
-    if (this.get(AREA.TOP) + DESC_SIZE + 65536 > this.end || this.get(AREA.FLUSH) !== 0) this.flushAll();
-  }
-  /** Has the next vCPU that looks code up forget everything. *Thread:* any. */
-  requestFlush(): void {
-    this.word(AREA.FLUSH, 1);
+    if (this.get(AREA.TOP) + DESC_SIZE + 65536 > this.end) this.flushAll();
   }
 
   private allocate(bytes: number): number {
@@ -284,6 +306,20 @@ export class CodeCache {
       this.lock.unlock();
     }
   }
+  /**
+   * Runs `body` while the memory of descriptions stays theirs; not at all when all code was dropped since `generation`.
+   * *Lock:* holds off flushes and resets, which wait for it: `body` takes no lock.
+   */
+  unflushed(generation: number, body: () => void): boolean {
+    this.flushLock.lock();
+    try {
+      if (this.generation !== generation) return false;
+      body();
+      return true;
+    } finally {
+      this.flushLock.unlock();
+    }
+  }
   isAlive(desc: number): boolean {
     return this.header(desc, HEADER.ALIVE) === ALIVE;
   }
@@ -308,8 +344,9 @@ export class CodeCache {
     const covered = desc + TABLE_SIZE + HEADER.COVERED * 4;
     for (let o = from; o < to; o++) this.u8[covered + (o >> 3)] |= 1 << (o & 7);
   }
-  /** Zeroed room for a region's description. */
+  /** Zeroed room for a region's description; 0 when the area is full, until the next vCPU that decodes code flushes it. */
   reserveDescription(bytes: number): number {
+    if (this.get(AREA.TOP) + bytes + DESC_SIZE > this.end) return 0;
     const at = this.allocate(bytes);
     this.u8.fill(0, at, at + bytes);
     return at;
@@ -345,13 +382,19 @@ export class CodeCache {
     const { u32 } = this;
     let any = false;
     for (let node = this.header(desc, HEADER.REGIONS); node !== 0; node = u32[node >>> 2]) {
-      if (this.dropRegion(u32[(node >>> 2) + 1])) any = true;
+      if (this.endRegion(u32[(node >>> 2) + 1])) any = true;
     }
     // vCPUs that are inside leave at their next check
     if (any) this.hooks.regionsDropped?.();
   }
   /** Ends a region: code is decoded afresh where it was entered. False when it had ended before. *Lock:* the cache's. */
   dropRegion(description: number): boolean {
+    const ended = this.endRegion(description);
+    // a vCPU that is inside would not hear of a later change of its code
+    if (ended) this.hooks.regionsDropped?.();
+    return ended;
+  }
+  private endRegion(description: number): boolean {
     const { u32 } = this;
     const w = description >>> 2;
     if (Atomics.exchange(u32, w + REGION.VALID / 4, 0) === 0) return false;
@@ -379,15 +422,16 @@ export class CodeCache {
     this.hooks.exclusively(() => {
       // another vCPU may have done it before this one's turn came
       if (this.generation !== generation) return;
+      this.flushLock.lock();
       this.lock.lock();
       const pages = (this.firstFree - this.pageTable) >>> 2;
       this.u32.fill(0, this.pageTable >>> 2, this.firstFree >>> 2);
       this.u8.fill(0, this.codeMap, this.codeMap + pages);
       this.word(AREA.TOP, this.firstFree);
       this.word(AREA.PAGES, 0);
-      this.word(AREA.FLUSH, 0);
       this.word(AREA.GENERATION, this.get(AREA.GENERATION) + 1);
       this.lock.unlock();
+      this.flushLock.unlock();
     });
   }
 }
