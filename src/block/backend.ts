@@ -25,6 +25,8 @@ export interface BackendOptions {
   readonly rerror?: ErrorPolicy;
   /** I/O limits. */
   readonly throttle?: Throttle;
+  /** Those of filter nodes below. */
+  readonly filters?: readonly Throttle[];
 }
 
 /** A write under way. */
@@ -217,10 +219,14 @@ export class BlockBackend {
 
   /** I/O limits hold nobody up from here on, and who waits for them goes. Pair with `resumeThrottling`. */
   suspendThrottling(): void {
-    this.#options.throttle?.suspend();
+    const { throttle, filters = [] } = this.#options;
+    throttle?.suspend();
+    for (const filter of filters) filter.suspend();
   }
   resumeThrottling(): void {
-    this.#options.throttle?.resume();
+    const { throttle, filters = [] } = this.#options;
+    throttle?.resume();
+    for (const filter of filters) filter.resume();
   }
 
   /** Resolves when no request is under way. Those that wait for I/O limits count. */
@@ -231,11 +237,11 @@ export class BlockBackend {
   /** New requests wait from here on; resolves when none is under way. Pair with `drainEnd`. */
   async drainBegin(): Promise<void> {
     this.#quiesced++;
-    this.#options.throttle?.suspend();
+    this.suspendThrottling();
     await this.drain();
   }
   drainEnd(): void {
-    this.#options.throttle?.resume();
+    this.resumeThrottling();
     if (--this.#quiesced > 0) return;
     for (const resume of this.#resumed.splice(0)) resume();
   }

@@ -15,7 +15,7 @@ export function compressSync(type: CompressionType, data: Uint8Array, limit: num
   const result =
     type === 'zlib'
       ? deflateRawSync(data, { windowBits: 12, chunkSize })
-      : zstdCompressSync(data, { chunkSize });
+      : zstdCompressSync(data, { chunkSize, pledgedSrcSize: data.length });
   return result.length < limit ? result : undefined;
 }
 

@@ -5,6 +5,7 @@
  */
 import type { Timer } from '../hw/device.ts';
 import type { HostFile } from './host-file.ts';
+import type { Throttle } from './throttle.ts';
 
 /** Pieces of memory, in order; usually parts of the shared memory that is the guest's RAM. */
 export type IoVector = readonly Uint8Array[];
@@ -102,6 +103,8 @@ export interface BlockContext {
   readonly codec: Codec;
   /** Locks and holes; without it images are not locked. */
   readonly host?: HostFile;
+  /** A place in throttle group `name`; undefined: there is no such group. */
+  throttle?(name: string): Throttle | undefined;
   /** Where calls that may take long are made; absent: in the context's thread. */
   readonly slowCalls?: SlowCalls;
   /** A message for the user, without a newline (`src/block` prints nothing itself). */

@@ -17,6 +17,7 @@ import { PROBE_SIZE, probeFormat } from './probe.ts';
 import type { Qcow2Header } from './qcow2/header.ts';
 import { openQcow2 } from './qcow2/open.ts';
 import { RawNode } from './raw.ts';
+import { ThrottleNode } from './throttle-node.ts';
 
 /** Longest backing chain. */
 const MAX_DEPTH = 200;
@@ -165,6 +166,7 @@ class Opener {
       this.#lock(node, driver, role, forceShare);
       return node;
     }
+    if (driver === 'throttle') return await this.#openThrottle(options, nodeName, only, depth);
     const file = await this.#openChild(options, only, depth);
     let node: BlockNode;
     try {
@@ -195,6 +197,29 @@ class Opener {
     }
     node.nodeName = nodeName;
     return node;
+  }
+
+  async #openThrottle(
+    options: NodeOptions,
+    nodeName: string,
+    readOnly: boolean,
+    depth: number,
+  ): Promise<BlockNode> {
+    const group = options.text('throttle-group');
+    if (group === undefined) throw new BlockError('EINVAL', "Parameter 'throttle-group' is missing");
+    const file = await this.#openChild(options, readOnly, depth);
+    try {
+      if (file instanceof FileNode) this.#lock(file, 'raw', 'top', false);
+      options.finish('format', 'throttle');
+      const throttle = this.#context.throttle?.(group);
+      if (throttle === undefined) throw new BlockError('EINVAL', `Throttle group '${group}' does not exist`);
+      const node = new ThrottleNode(file, throttle);
+      node.nodeName = nodeName;
+      return node;
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
   }
 
   #lock(file: FileNode, format: string, role: ImageRole, forceShare: boolean): void {

@@ -2,8 +2,8 @@
  * I/O limits: QEMU's leaky buckets. Each request adds its bytes and its one operation to buckets that leak at the rate
  * of the limit; a request waits while a bucket it would add to is fuller than it may be. (QEMU: docs/throttle.txt.)
  */
+import { array, f64, i32, Mutex, padTo, placed, struct, u32, type ViewOf } from '@smp86/atomics-sync';
 import { BlockError } from './errors.ts';
-import type { BlockContext, ContextTimer } from './node.ts';
 
 const KINDS = ['bps-total', 'bps-read', 'bps-write', 'iops-total', 'iops-read', 'iops-write'] as const;
 type Kind = (typeof KINDS)[number];
@@ -15,15 +15,60 @@ const LARGEST = 1e15;
 /** `-drive throttling.*`: `bps-total`, `iops-read-max`, `bps-write-max-length`, `iops-size` …; 0 or absent: no limit. */
 export type ThrottleLimits = Readonly<Record<string, number>>;
 
+/** Most iothreads that share a group. */
+export const MAX_HOMES = 32;
+
+/**
+ * What the iothreads of a group share. All of it is under `lock`, below which a timer list's lock is taken.
+ *
+ * *Who waits goes on*: while `waiting` of a direction is not 0, `turn` is one of its iothreads, whose timer is pending or
+ * its callback about to look. It is so when the first request waits; who lets a request go, or drains its queue, hands
+ * the turn on and arms the timer of who has it then, whatever thread that lives in. VIRTUAL runs or stops for all of them.
+ */
+export const ThrottleGroupState = struct({
+  lock: placed(Mutex),
+  /** When the buckets last leaked; VIRTUAL, ns. */
+  leakedAt: f64,
+  levels: array(f64, KINDS.length),
+  burstLevels: array(f64, KINDS.length),
+  /** By direction: a bit for each iothread with requests that wait. */
+  waiting: array(u32, 2),
+  /** By direction: the iothread whose turn it is. */
+  turn: array(i32, 2),
+  /** Numbers of timers: by iothread, then direction. */
+  timers: array(i32, 2 * MAX_HOMES),
+  pad: padTo(64),
+});
+type GroupView = ViewOf<typeof ThrottleGroupState>;
+
+/** One limit; its levels are in the group's state. */
 interface Bucket {
+  readonly kind: Kind;
+  /** Place of its levels. */
+  readonly index: number;
   /** Per second. */
   readonly average: number;
   /** Burst rate, per second; 0: none. */
   readonly max: number;
   /** Seconds of a burst. */
   readonly burstLength: number;
-  level: number;
-  burstLevel: number;
+}
+
+/** A timer on VIRTUAL that any thread may arm, by its number. */
+export interface NumberedTimer {
+  readonly index: number;
+  /** Ns. */
+  mod(expire: number): void;
+  del(): void;
+}
+
+/** Clock and timers of an iothread. */
+export interface ThrottleClock {
+  /** VIRTUAL, ns. */
+  now(): number;
+  createTimer(callback: () => void, name: string): NumberedTimer;
+  /** Another iothread's. */
+  timer(index: number): NumberedTimer;
 }
 
 function bad(message: string): BlockError {
@@ -74,43 +119,36 @@ export interface Throttle {
   resume(): void;
 }
 
-/** Drives that share limits. All of them live in one context. *Thread:* the context's. */
+/** The drives of one iothread that share limits, perhaps with those of others. *Thread:* the iothread's. */
 export class ThrottleGroup {
-  readonly #buckets = new Map<Kind, Bucket>();
-  #opSize = 0;
-  /** One for reads, one for writes. */
-  readonly #timers: readonly [ContextTimer, ContextTimer];
+  readonly #state: GroupView;
+  /** Number of this iothread. */
+  readonly #home: number;
+  readonly #clock: ThrottleClock;
+  readonly #buckets: readonly Bucket[];
+  readonly #opSize: number;
   readonly #members: Member[] = [];
-  /** Whose turn it is. */
+  /** Whose turn it is among the members. */
   readonly #next: [number, number] = [0, 0];
-  #leakedAt: number;
 
-  /** `createTimer`: of the context, on VIRTUAL. Throws EINVAL. */
-  constructor(limits: ThrottleLimits, createTimer: NonNullable<BlockContext['createTimer']>) {
-    this.configure(limits);
-    this.#timers = [
-      createTimer(() => this.#onTimer(0), 'throttle-read', false),
-      createTimer(() => this.#onTimer(1), 'throttle-write', false),
-    ];
-    this.#leakedAt = this.#timers[0].now();
-  }
-
-  /** Other limits; the buckets are empty then. Throws EINVAL. */
-  configure(limits: ThrottleLimits): void {
+  /** `state`: in zeroed memory at first. Throws EINVAL. */
+  constructor(limits: ThrottleLimits, state: GroupView, home: number, clock: ThrottleClock) {
     checkThrottleLimits(limits);
-    this.#buckets.clear();
-    for (const kind of KINDS) {
-      const average = limits[kind] ?? 0;
-      if (average === 0) continue;
-      this.#buckets.set(kind, {
-        average,
-        max: limits[`${kind}-max`] ?? 0,
-        burstLength: limits[`${kind}-max-length`] ?? 1,
-        level: 0,
-        burstLevel: 0,
-      });
-    }
+    this.#state = state;
+    this.#home = home;
+    this.#clock = clock;
+    this.#buckets = KINDS.map((kind, index) => ({
+      kind,
+      index,
+      average: limits[kind] ?? 0,
+      max: limits[`${kind}-max`] ?? 0,
+      burstLength: limits[`${kind}-max-length`] ?? 1,
+    })).filter(({ average }) => average > 0);
     this.#opSize = limits['iops-size'] ?? 0;
+    for (const direction of [0, 1] as const) {
+      const name = `throttle-${direction === 0 ? 'read' : 'write'}`;
+      state.timers[2 * home + direction] = clock.createTimer(() => this.#onTimer(direction), name).index;
+    }
   }
 
   /** One more drive of the group. */
@@ -120,75 +158,128 @@ export class ThrottleGroup {
     return member;
   }
 
-  leave(member: Throttle): void {
-    const index = this.#members.findIndex((each) => each === member);
-    if (index >= 0) this.#members.splice(index, 1);
-  }
-
-  /** The limits do not wait for who will never run again. */
-  close(): void {
-    for (const timer of this.#timers) timer.del();
-  }
-
-  /** Counts a request that goes now; or says that it has to wait. */
-  admit(direction: 0 | 1, bytes: number, queued: boolean): boolean {
-    if (!queued && this.#members.some((member) => member.queues[direction].length > 0)) return false;
-    const wait = this.#waitNs(direction);
-    if (wait > 0) {
-      if (!this.#timers[direction].pending) this.#timers[direction].mod(this.#timers[direction].now() + wait);
+  /** Counts a request that goes now; or says that it has to wait, in its member's queue. */
+  admit(direction: 0 | 1, bytes: number): boolean {
+    const state = this.#state;
+    state.lock.lock();
+    try {
+      if (state.waiting[direction] === 0) {
+        const wait = this.#waitNs(direction);
+        if (wait <= 0) {
+          this.#count(direction, bytes);
+          return true;
+        }
+        state.turn[direction] = this.#home;
+        this.#arm(direction, this.#home, wait);
+      }
+      // whoever waits already comes first
+      state.waiting[direction] |= 1 << this.#home;
       return false;
+    } finally {
+      state.lock.unlock();
     }
-    this.count(direction, bytes);
-    return true;
   }
 
-  /** Adds a request to the buckets. */
+  /** Adds a request that nothing holds up to the buckets. */
   count(direction: 0 | 1, bytes: number): void {
+    this.#state.lock.lock();
+    this.#count(direction, bytes);
+    this.#state.lock.unlock();
+  }
+
+  /** A member's queue was emptied. */
+  drained(direction: 0 | 1): void {
+    this.#state.lock.lock();
+    this.#passTurn(direction);
+    this.#state.lock.unlock();
+  }
+
+  #arm(direction: 0 | 1, home: number, wait: number): void {
+    this.#clock.timer(this.#state.timers[2 * home + direction]).mod(this.#clock.now() + wait);
+  }
+
+  /** Whether a member has a request that waits. */
+  #queued(direction: 0 | 1): boolean {
+    return this.#members.some(({ queues }) => queues[direction].length > 0);
+  }
+
+  /** Says whether requests wait here; if it is this iothread's turn, it is the next one's that waits. Lock held. */
+  #passTurn(direction: 0 | 1): void {
+    const state = this.#state;
+    const bit = 1 << this.#home;
+    if (this.#queued(direction)) state.waiting[direction] |= bit;
+    else state.waiting[direction] &= ~bit;
+    const waiting = state.waiting[direction];
+    if (waiting === 0 || state.turn[direction] !== this.#home) return;
+    let next = this.#home;
+    do next = (next + 1) % MAX_HOMES;
+    while ((waiting & (1 << next)) === 0);
+    state.turn[direction] = next;
+    this.#arm(direction, next, this.#waitNs(direction));
+  }
+
+  #count(direction: 0 | 1, bytes: number): void {
     this.#leak();
+    const { levels, burstLevels } = this.#state;
     const operations = this.#opSize > 0 && bytes > this.#opSize ? bytes / this.#opSize : 1;
-    for (const [kind, bucket] of this.#buckets) {
+    for (const { kind, index, burstLength } of this.#buckets) {
       if (!concerns(kind, direction)) continue;
       const amount = kind.startsWith('bps') ? bytes : operations;
-      bucket.level += amount;
-      if (bucket.burstLength > 1) bucket.burstLevel += amount;
+      levels[index] += amount;
+      if (burstLength > 1) burstLevels[index] += amount;
     }
   }
 
   #leak(): void {
-    const now = this.#timers[0].now();
-    const seconds = (now - this.#leakedAt) / NS_PER_S;
+    const state = this.#state;
+    const now = this.#clock.now();
+    const seconds = (now - state.leakedAt) / NS_PER_S;
     if (seconds <= 0) return;
-    this.#leakedAt = now;
-    for (const bucket of this.#buckets.values()) {
-      bucket.level = Math.max(0, bucket.level - bucket.average * seconds);
-      bucket.burstLevel = Math.max(0, bucket.burstLevel - bucket.max * seconds);
+    state.leakedAt = now;
+    for (const { index, average, max } of this.#buckets) {
+      state.levels[index] = Math.max(0, state.levels[index] - average * seconds);
+      state.burstLevels[index] = Math.max(0, state.burstLevels[index] - max * seconds);
     }
   }
 
   #waitNs(direction: 0 | 1): number {
     this.#leak();
+    const { levels, burstLevels } = this.#state;
     let wait = 0;
-    for (const [kind, bucket] of this.#buckets) {
-      if (concerns(kind, direction)) wait = Math.max(wait, bucketWait(bucket));
+    for (const bucket of this.#buckets) {
+      const { kind, index } = bucket;
+      if (concerns(kind, direction))
+        wait = Math.max(wait, bucketWait(bucket, levels[index], burstLevels[index]));
     }
-    return wait * NS_PER_S;
+    return Math.ceil(wait * NS_PER_S);
   }
 
   #onTimer(direction: 0 | 1): void {
-    const members = this.#members;
-    for (;;) {
-      // in turn, one request each
-      const turn = this.#next[direction];
-      const step = members.findIndex(
-        (_, i) => members[(turn + i) % members.length].queues[direction].length > 0,
-      );
-      if (step < 0) return;
-      const { queues } = members[(turn + step) % members.length];
-      const [waiting] = queues[direction];
-      if (!this.admit(direction, waiting.bytes, true)) return;
-      this.#next[direction] = (turn + step + 1) % members.length;
-      queues[direction].shift();
-      waiting.go();
+    const waiting = this.#letOneGo(direction);
+    waiting?.go();
+  }
+
+  /** If it is this iothread's turn and the buckets allow it: the next member's first request. */
+  #letOneGo(direction: 0 | 1): Waiting | undefined {
+    const state = this.#state;
+    state.lock.lock();
+    try {
+      if (state.turn[direction] !== this.#home || !this.#queued(direction)) return undefined;
+      const wait = this.#waitNs(direction);
+      if (wait > 0) {
+        this.#arm(direction, this.#home, wait);
+        return undefined;
+      }
+      const members = this.#members;
+      let turn = this.#next[direction] % members.length;
+      while (members[turn].queues[direction].length === 0) turn = (turn + 1) % members.length;
+      this.#next[direction] = turn + 1;
+      const waiting = members[turn].queues[direction].shift();
+      if (waiting !== undefined) this.#count(direction, waiting.bytes);
+      this.#passTurn(direction);
+      return waiting;
+    } finally {
+      state.lock.unlock();
     }
   }
 }
@@ -198,7 +289,7 @@ function concerns(kind: Kind, direction: 0 | 1): boolean {
 }
 
 /** Seconds until the bucket is no fuller than it may be. */
-function bucketWait({ average, max, burstLength, level, burstLevel }: Bucket): number {
+function bucketWait({ average, max, burstLength }: Bucket, level: number, burstLevel: number): number {
   const size = max === 0 ? average * DEFAULT_BURST : max * burstLength;
   if (level > size) return (level - size) / average;
   if (burstLength > 1) {
@@ -224,17 +315,18 @@ class Member implements Throttle {
       this.#group.count(direction, bytes);
       return undefined;
     }
-    if (this.#group.admit(direction, bytes, false)) return undefined;
+    if (this.#group.admit(direction, bytes)) return undefined;
     return new Promise((go) => this.queues[direction].push({ bytes, go }));
   }
 
   suspend(): void {
     this.#suspended++;
     for (const direction of [0, 1] as const) {
-      for (const { bytes, go } of this.queues[direction].splice(0)) {
-        this.#group.count(direction, bytes);
-        go();
-      }
+      const all = this.queues[direction].splice(0);
+      if (all.length === 0) continue;
+      for (const { bytes } of all) this.#group.count(direction, bytes);
+      this.#group.drained(direction);
+      for (const { go } of all) go();
     }
   }
   resume(): void {

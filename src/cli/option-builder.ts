@@ -79,7 +79,7 @@ export class OptionBuilder {
       drives: this.drives,
       blockdevs: this.blockdevs,
       devices: this.devices.flatMap((device) => (device.driver === 'disk' ? [device] : [])),
-      iothreads: this.objects.map(({ id }) => id),
+      iothreads: this.objects.filter(({ type }) => type === 'iothread').map(({ id }) => id),
       snapshot: this.snapshot,
     });
     const others = this.devices.flatMap((device) => (device.driver === 'disk' ? [] : [device]));

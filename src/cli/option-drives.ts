@@ -6,6 +6,7 @@ import {
   type IdeDevice,
   type NodeOptions,
   type VirtioBlkDevice,
+  type ObjectOptions,
 } from '../machine/drive-options.ts';
 import type { OptionBuilder } from './option-builder.ts';
 import type { OptionSpec } from './option-table.ts';
@@ -242,7 +243,23 @@ function parseBlockdev(argument: Argument): NodeOptions {
 function applyObject(builder: OptionBuilder, argument: Argument): void {
   const list = argument.list('qom-type');
   const type = list.get('qom-type') ?? '';
-  if (type !== 'iothread') throw argument.unsupported(`object '${type}' does not exist here, only iothread`);
+  const parse = Object.hasOwn(OBJECTS, type) ? OBJECTS[type] : undefined;
+  if (parse === undefined) {
+    throw argument.unsupported(
+      `object '${type}' does not exist here, only ${Object.keys(OBJECTS).join(', ')}`,
+    );
+  }
+  const id = list.get('id') ?? '';
+  if (id === '') throw argument.bad('id=NAME is missing');
+  if (builder.objects.some((object) => object.id === id)) throw argument.bad(`id '${id}' is used twice`);
+  builder.objects.push(parse(argument, list, id));
+}
+
+const OBJECTS: Readonly<
+  Record<string, (argument: Argument, list: ReadonlyMap<string, string>, id: string) => ObjectOptions>
+> = { iothread: iothreadOf, 'throttle-group': throttleGroupOf };
+
+function iothreadOf(argument: Argument, list: ReadonlyMap<string, string>, id: string): ObjectOptions {
   argument.refuseOthers(list, [
     'qom-type',
     'id',
@@ -253,18 +270,27 @@ function applyObject(builder: OptionBuilder, argument: Argument): void {
     'thread-pool-min',
     'thread-pool-max',
   ]);
-  const id = list.get('id') ?? '';
-  if (id === '') throw argument.bad('id=NAME is missing');
-  if (builder.objects.some((object) => object.id === id)) throw argument.bad(`id '${id}' is used twice`);
   const polls = ['poll-max-ns', 'poll-grow', 'poll-shrink'].map((key) => {
     const value = list.get(key);
     return value === undefined ? undefined : argument.integer(key, value, 0, Number.MAX_SAFE_INTEGER);
   });
-  if (polls.every((value) => value === undefined)) builder.objects.push({ type, id });
-  else {
-    const [maxNs = IOTHREAD_POLL_MAX_NS, grow = 0, shrink = 0] = polls;
-    builder.objects.push({ type, id, polling: { maxNs, grow, shrink } });
+  if (polls.every((value) => value === undefined)) return { type: 'iothread', id };
+  const [maxNs = IOTHREAD_POLL_MAX_NS, grow = 0, shrink = 0] = polls;
+  return { type: 'iothread', id, polling: { maxNs, grow, shrink } };
+}
+
+/** `limits.iops-total=`, or with QEMU's older prefix `x-`. */
+function throttleGroupOf(argument: Argument, list: ReadonlyMap<string, string>, id: string): ObjectOptions {
+  const limits: Record<string, number> = {};
+  const others = new Map(list);
+  for (const [key, value] of list) {
+    const name = /^(?:limits\.|x-)(.*)$/.exec(key)?.[1];
+    if (name === undefined || !THROTTLE_KEY.test(name)) continue;
+    limits[name] = argument.size(key, value, 1);
+    others.delete(key);
   }
+  argument.refuseOthers(others, ['qom-type', 'id']);
+  return { type: 'throttle-group', id, limits };
 }
 
 /** A value that names a file for -hda and its like: commas are part of it. */
@@ -307,8 +333,10 @@ export const DRIVE_OPTIONS: readonly OptionSpec[] = [
   },
   {
     name: 'object',
-    argument: 'iothread,id=NAME',
-    help: 'a thread for disks, for -device iothread=NAME',
+    argument: 'iothread|throttle-group,id=NAME…',
+    help:
+      'iothread: a thread for disks, for -device iothread=NAME; throttle-group,limits.iops-total=N…:\n' +
+      'I/O limits, for -drive throttling.group=NAME and -blockdev throttle,throttle-group=NAME',
     apply: applyObject,
   },
   fixedDrive('hda', 0, 'disk'),

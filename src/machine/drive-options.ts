@@ -36,7 +36,16 @@ export interface DriveOptions {
 }
 
 /** An object of `-object`. */
-export interface ObjectOptions {
+export type ObjectOptions = IothreadOptions | ThrottleGroupOptions;
+
+export interface ThrottleGroupOptions {
+  readonly type: 'throttle-group';
+  readonly id: string;
+  /** As those of a drive. */
+  readonly limits: Readonly<Record<string, number>>;
+}
+
+export interface IothreadOptions {
   readonly type: 'iothread';
   readonly id: string;
   /** poll-max-ns, poll-grow, poll-shrink; absent: QEMU's defaults. */

@@ -15,18 +15,52 @@ import { openImage } from '../block/open.ts';
 import { NodeOptions as OpenOptions } from '../block/options.ts';
 import { createQcow2, QCOW2_DEFAULTS } from '../block/qcow2/create.ts';
 import { openQcow2 } from '../block/qcow2/open.ts';
-import { checkThrottleLimits, type Throttle, ThrottleGroup } from '../block/throttle.ts';
+import { checkThrottleLimits, type Throttle, type ThrottleClock, ThrottleGroup } from '../block/throttle.ts';
 import { hostFile } from '../host/block-host.ts';
 import type { DriveStateView } from '../hw/block/drive.ts';
 import { ATTRIBUTE, CLOCK } from '../timer/clock-state.ts';
-import type { DriveOptions, NodeOptions, ThrottleLimits as ThrottleOptions } from './drive-options.ts';
+import type { DriveOptions, NodeOptions } from './drive-options.ts';
+import type { Storage } from './storage.ts';
 
 const STDERR = 2;
+/** Of an image that is looked at only. */
+const NO_LIMITS: Throttle = { wait: () => undefined, suspend: () => {}, resume: () => {} };
 /** Keys of a node that name other nodes. */
 const CHILDREN = ['file', 'backing', 'data-file'];
 
-/** Groups of an iothread's drives, by name. */
-export type ThrottleGroups = Map<string, ThrottleGroup>;
+/** An iothread's view of the groups, by name; made when a drive of it first needs one. */
+export class ThrottleGroups {
+  readonly #storage: Storage;
+  readonly #clock: ThrottleClock;
+  readonly #home: number;
+  readonly #groups = new Map<string, ThrottleGroup>();
+
+  constructor(storage: Storage, home: number) {
+    const { clocks, group } = storage.iothreads[home].context;
+    this.#storage = storage;
+    this.#home = home;
+    this.#clock = {
+      now: () => clocks.now(CLOCK.VIRTUAL),
+      createTimer: (callback, name) =>
+        clocks.createTimer({ clock: CLOCK.VIRTUAL, group: group.index, callback, name }),
+      timer: (index) => clocks.timer(index),
+    };
+  }
+
+  /** One more drive of group `name`; undefined: there is none. */
+  join(name: string): Throttle | undefined {
+    const { config, throttleGroups } = this.#storage;
+    const index = config.throttleGroups.findIndex((each) => each.name === name);
+    if (index < 0) return undefined;
+    let group = this.#groups.get(name);
+    if (group === undefined) {
+      const { limits } = config.throttleGroups[index];
+      group = new ThrottleGroup(limits, throttleGroups[index], this.#home, this.#clock);
+      this.#groups.set(name, group);
+    }
+    return group.join();
+  }
+}
 
 export interface Drive {
   readonly options: DriveOptions;
@@ -55,7 +89,16 @@ export async function openDrive(
     return Object.assign(timer, { now: () => clocks.now(CLOCK.VIRTUAL) });
   };
   // whatever is worth a warning was told when the machine was set up
-  const context = { codec: helpers, slowCalls: helpers, host: hostFile(), warn: () => {}, createTimer };
+  const filters: Throttle[] = [];
+  const throttle = (name: string): Throttle | undefined => {
+    const joined = groups.join(name);
+    if (joined !== undefined) filters.push(joined);
+    return joined;
+  };
+  const context = {
+    ...{ codec: helpers, slowCalls: helpers, host: hostFile() },
+    ...{ warn: () => {}, createTimer, throttle },
+  };
   const root = await openRoot(options, blockdevs, context);
   state.size.store(root.size);
   state.readOnly.store(options.readOnly ? 1 : 0);
@@ -65,26 +108,10 @@ export async function openDrive(
     detectZeroes: options.detectZeroes,
     werror: policy(options.werror, 'enospc'),
     rerror: policy(options.rerror, 'report'),
-    throttle: options.throttling && throttleOf(options.id, options.throttling, groups, createTimer),
+    throttle: options.throttling && groups.join(options.throttling.group ?? options.id),
+    filters,
   });
   return { options, backend };
-}
-
-/** A drive without a group's name has one of its own. Limits of the drive that comes last count for all of a group. */
-function throttleOf(
-  id: string,
-  { group = id, limits }: ThrottleOptions,
-  groups: ThrottleGroups,
-  createTimer: NonNullable<BlockContext['createTimer']>,
-): Throttle {
-  let found = groups.get(group);
-  if (!found) {
-    found = new ThrottleGroup(limits, createTimer);
-    groups.set(group, found);
-  } else if (Object.keys(limits).length > 0) {
-    found.configure(limits);
-  }
-  return found.join();
 }
 
 /** Writes everything back; what goes wrong is told on standard error, since no request waits for it. */
@@ -109,10 +136,12 @@ async function told(options: DriveOptions, what: string, body: () => Promise<voi
 export async function openForCheck(
   options: DriveOptions,
   blockdevs: readonly NodeOptions[],
+  groups: readonly string[],
   warn: (text: string) => void,
 ): Promise<BlockNode> {
   if (options.throttling !== undefined) checkThrottleLimits(options.throttling.limits);
-  return await openRoot(options, blockdevs, { codec: inlineCodec, host: hostFile(), warn });
+  const throttle = (name: string): Throttle | undefined => (groups.includes(name) ? NO_LIMITS : undefined);
+  return await openRoot(options, blockdevs, { codec: inlineCodec, host: hostFile(), warn, throttle });
 }
 
 function policy<T extends ErrorPolicy>(action: T | 'auto', preset: T): T {

@@ -9,7 +9,7 @@ import { IdeServer } from '../hw/ide/ide-server.ts';
 import type { ErrorAction } from '../block/backend.ts';
 import { VirtioBlkServer } from '../hw/virtio/virtio-blk-server.ts';
 import { Board, REQUEST } from './board.ts';
-import { closeDrive, type Drive, openDrive, settleDrive, type ThrottleGroups } from './drive.ts';
+import { closeDrive, type Drive, openDrive, settleDrive, ThrottleGroups } from './drive.ts';
 import { commandKind, type Iothread, IOTHREAD_COMMAND } from './iothread.ts';
 import { Log } from './log.ts';
 import type { IothreadData } from './messages.ts';
@@ -39,7 +39,7 @@ export class IothreadThread {
     context.setPolling(data.config.storage.iothreads[data.index].polling);
     const drives = new Map<number, Drive>();
     const { storage } = data.config;
-    const groups: ThrottleGroups = new Map();
+    const groups = new ThrottleGroups(board.storage, data.index);
     const helpers = new BlockHelpers(data.jobs, data.index, board.buffer);
     for (const [i, { options, iothread }] of storage.drives.entries()) {
       if (iothread !== data.index) continue;

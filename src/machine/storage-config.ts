@@ -32,7 +32,14 @@ export interface IothreadConfig {
   readonly polling: PollParameters;
 }
 
+/** I/O limits that drives share, also those of different iothreads. */
+export interface ThrottleGroupConfig {
+  readonly name: string;
+  readonly limits: Readonly<Record<string, number>>;
+}
+
 export interface StorageConfig {
+  readonly throttleGroups: readonly ThrottleGroupConfig[];
   readonly iothreads: readonly IothreadConfig[];
   readonly drives: readonly DriveConfig[];
   readonly blockdevs: readonly NodeOptions[];
@@ -42,6 +49,7 @@ export interface StorageConfig {
 }
 
 export const NO_STORAGE: StorageConfig = {
+  throttleGroups: [],
   iothreads: [],
   drives: [],
   blockdevs: [],

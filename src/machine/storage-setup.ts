@@ -2,6 +2,7 @@
 import { IOTHREAD_POLL_MAX_NS, type PollParameters } from '../aio/busy-polling.ts';
 import { BlockError } from '../block/errors.ts';
 import type { BlockNode } from '../block/node.ts';
+import { checkThrottleLimits, MAX_HOMES } from '../block/throttle.ts';
 import { Argument } from '../cli/option-values.ts';
 import { MAX_QUEUES } from '../hw/virtio/virtio-state.ts';
 import { openForCheck } from './drive.ts';
@@ -12,7 +13,7 @@ import type {
   MachineOptions,
   VirtioBlkDevice,
 } from './machine-options.ts';
-import type { DriveConfig, IdeConfig, StorageConfig } from './storage-config.ts';
+import type { DriveConfig, IdeConfig, StorageConfig, ThrottleGroupConfig } from './storage-config.ts';
 
 const DEFAULT_POLLING: PollParameters = { maxNs: IOTHREAD_POLL_MAX_NS };
 
@@ -22,9 +23,10 @@ const DEFAULT_POLLING: PollParameters = { maxNs: IOTHREAD_POLL_MAX_NS };
  */
 export function storageConfigOf(options: MachineOptions): StorageConfig {
   const { devices, objects, smp } = options;
+  const iothreads = objects.filter((object) => object.type === 'iothread');
   const drives = withImage(options);
   const disks = devices.filter((device): device is DiskDevice => 'drive' in device);
-  const names = objects.map(({ id }) => id);
+  const names = iothreads.map(({ id }) => id);
   const homes = drives.map(({ id }) => {
     const user = disks.find(({ drive }) => drive === id);
     const name = user?.driver === 'virtio-blk-pci' ? user.iothread : undefined;
@@ -36,8 +38,9 @@ export function storageConfigOf(options: MachineOptions): StorageConfig {
   });
   const virtio = disks.filter((device): device is VirtioBlkDevice => device.driver === 'virtio-blk-pci');
   return {
+    throttleGroups: throttleGroups(options, drives),
     iothreads: [
-      ...objects.map(({ polling }) => ({ polling: polling ?? DEFAULT_POLLING })),
+      ...iothreads.map(({ polling }) => ({ polling: polling ?? DEFAULT_POLLING })),
       ...(shared ? [{ polling: DEFAULT_POLLING }] : []),
     ],
     drives: configs,
@@ -60,41 +63,58 @@ export function storageConfigOf(options: MachineOptions): StorageConfig {
 }
 
 /**
+ * Groups by name: those of `-object`, then those that drives make. A drive without a group's name has one of its own.
+ * Limits that come last count.
+ */
+function throttleGroups({ objects }: MachineOptions, drives: readonly DriveOptions[]): ThrottleGroupConfig[] {
+  const groups = new Map<string, ThrottleGroupConfig['limits']>();
+  for (const object of objects) if (object.type === 'throttle-group') groups.set(object.id, object.limits);
+  for (const { id, throttling } of drives) {
+    if (throttling === undefined) continue;
+    const { group = id, limits } = throttling;
+    if (!groups.has(group) || Object.keys(limits).length > 0) groups.set(group, limits);
+  }
+  return [...groups].map(([name, limits]) => ({ name, limits }));
+}
+
+/**
  * Opens and closes every image, so that what is wrong with one is found before anything starts. Returns warnings.
  * *Thread:* host. *Errors:* OptionError.
  */
 export async function checkStorage(storage: StorageConfig): Promise<string[]> {
   const warnings: string[] = [];
-  checkThrottleGroups(storage);
+  const groups = storage.throttleGroups.map(({ name }) => name);
   // all of them at once: two drives may not write the same image
   const roots: BlockNode[] = [];
   try {
     for (const { options } of storage.drives) {
       try {
-        roots.push(await openForCheck(options, storage.blockdevs, (text) => warnings.push(text)));
+        roots.push(await openForCheck(options, storage.blockdevs, groups, (text) => warnings.push(text)));
       } catch (error) {
         if (!(error instanceof BlockError)) throw error;
         const { option, text } = options.given ?? { option: 'drive', text: `id=${options.id}` };
         throw new Argument(option, text).bad(error.message.replaceAll('\n', ': '));
       }
     }
+    checkThrottleGroups(storage);
   } finally {
     for (const root of roots) await root.close();
   }
   return warnings;
 }
 
-/** A group's buckets are its iothread's. */
-function checkThrottleGroups({ drives }: StorageConfig): void {
-  const homes = new Map<string, number>();
-  for (const { options, iothread } of drives) {
-    const group = options.throttling?.group;
-    if (group === undefined) continue;
-    const home = homes.get(group) ?? iothread;
-    homes.set(group, home);
-    if (home === iothread) continue;
-    const { option, text } = options.given ?? { option: 'drive', text: `id=${options.id}` };
-    throw new Argument(option, text).bad(`the drives of throttle group '${group}' have to share an iothread`);
+/** *Errors:* OptionError. */
+function checkThrottleGroups({ iothreads, throttleGroups: groups }: StorageConfig): void {
+  if (groups.length > 0 && iothreads.length > MAX_HOMES) {
+    throw new Argument('object', 'throttle-group').bad(`at most ${MAX_HOMES} iothreads with I/O limits`);
+  }
+  for (const { name, limits } of groups) {
+    try {
+      checkThrottleLimits(limits);
+    } catch (error) {
+      if (!(error instanceof BlockError)) throw error;
+      throw new Argument('object', `throttle-group,id=${name}`).bad(error.message);
+    }
   }
 }
 

@@ -1,4 +1,6 @@
 /** Iothreads, drives and disk devices of a board, and where they lie in memory. */
+import type { ViewOf } from '@smp86/atomics-sync';
+import { ThrottleGroupState } from '../block/throttle.ts';
 import { DriveState, type DriveStateView } from '../hw/block/drive.ts';
 import type { IrqLine } from '../hw/device.ts';
 import type { GuestRam } from '../hw/guest-ram.ts';
@@ -20,6 +22,7 @@ import type { StorageConfig } from './storage-config.ts';
 export interface StorageLayout {
   readonly iothreads: readonly number[];
   readonly drives: readonly number[];
+  readonly throttleGroups: readonly number[];
   readonly virtioBlks: readonly number[];
   readonly ide: number;
   /** Transfer buffer by place; 0: there is no drive. */
@@ -30,6 +33,7 @@ export function storageLayout(config: StorageConfig, place: (size: number) => nu
   return {
     iothreads: config.iothreads.map(() => place(Iothread.size())),
     drives: config.drives.map(() => place(DriveState.size)),
+    throttleGroups: config.throttleGroups.map(() => place(ThrottleGroupState.size)),
     virtioBlks: config.virtioBlks.map(() => place(VirtioState.size)),
     ide: place(PiixIdeState.size),
     ideBuffers: config.ide.map((drive) => (drive === null ? 0 : place(BUFFER_SIZE))),
@@ -64,6 +68,7 @@ export class Storage {
   readonly ram: GuestRam;
   readonly iothreads: readonly Iothread[];
   readonly drives: readonly DriveStateView[];
+  readonly throttleGroups: readonly ViewOf<typeof ThrottleGroupState>[];
   readonly virtioDisks: readonly VirtioDisk[];
   readonly ide: PiixIde;
 
@@ -76,6 +81,7 @@ export class Storage {
       deps.create ? Iothread.init(clocks, at) : Iothread.attach(clocks, at),
     );
     this.drives = layout.drives.map((at) => DriveState.at(buffer, at));
+    this.throttleGroups = layout.throttleGroups.map((at) => ThrottleGroupState.at(buffer, at));
     this.virtioDisks = config.virtioBlks.map(({ drive, slot, modernOnly, options }, i) => {
       const { context } = this.iothreads[config.drives[drive].iothread];
       const model = new VirtioBlk(this.drives[drive], options);

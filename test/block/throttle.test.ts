@@ -1,31 +1,30 @@
 import { describe, expect, it } from 'vitest';
 import { BlockBackend } from '../../src/block/backend.ts';
-import type { ContextTimer } from '../../src/block/node.ts';
-import { checkThrottleLimits, ThrottleGroup } from '../../src/block/throttle.ts';
+import {
+  checkThrottleLimits,
+  type NumberedTimer,
+  ThrottleGroup,
+  ThrottleGroupState,
+  type ThrottleClock,
+} from '../../src/block/throttle.ts';
+import { ThrottleNode } from '../../src/block/throttle-node.ts';
 import { MemoryNode } from './memory-node.ts';
 
 const MS = 1e6;
 
 /** A clock that a test moves, and its timers. */
-class ManualClock {
+class ManualClock implements ThrottleClock {
   time = 0;
   readonly #timers: { expire: number; callback: () => void }[] = [];
 
-  createTimer = (callback: () => void): ContextTimer => {
-    const timer = { expire: Infinity, callback };
-    this.#timers.push(timer);
-    return {
-      mod: (expire) => void (timer.expire = expire),
-      modAnticipate: (expire) => void (timer.expire = Math.min(timer.expire, expire)),
-      del: () => void (timer.expire = Infinity),
-      get pending() {
-        return timer.expire !== Infinity;
-      },
-      get expireTime() {
-        return timer.expire === Infinity ? -1 : timer.expire;
-      },
-      now: () => this.time,
-    };
+  now = (): number => this.time;
+  timer = (index: number): NumberedTimer => ({
+    index,
+    mod: (expire) => void (this.#timers[index].expire = expire),
+    del: () => void (this.#timers[index].expire = Infinity),
+  });
+  createTimer = (callback: () => void): NumberedTimer => {
+    return this.timer(this.#timers.push({ expire: Infinity, callback }) - 1);
   };
 
   /** Runs timers up to `time`, ns, each at its time. */
@@ -42,12 +41,15 @@ class ManualClock {
   }
 }
 
-/** A backend with limits, whose requests note when they ended. */
-function setup(limits: Record<string, number>, members = 1) {
+/** Backends with limits, spread over iothreads, whose requests note when they ended. */
+function setup(limits: Record<string, number>, members = 1, homes = 1) {
   const clock = new ManualClock();
-  const group = new ThrottleGroup(limits, clock.createTimer);
+  const state = ThrottleGroupState.at(new SharedArrayBuffer(ThrottleGroupState.size), 0);
+  const groups = Array.from({ length: homes }, (_, home) => new ThrottleGroup(limits, state, home, clock));
   const node = new MemoryNode();
-  const backends = Array.from({ length: members }, () => new BlockBackend(node, { throttle: group.join() }));
+  const backends = Array.from({ length: members }, (_, i) => {
+    return new BlockBackend(node, { throttle: groups[i % homes].join() });
+  });
   const ended: { who: number; at: number }[] = [];
   const request = (who: number, isWrite: boolean, bytes: number) => {
     const data = [new Uint8Array(bytes)];
@@ -109,8 +111,8 @@ describe('I/O limits', () => {
     expect(ended.length).toBeLessThanOrEqual(12);
   });
 
-  it('are shared by a group in turn', async () => {
-    const { clock, ended, request, node } = setup({ 'iops-total': 100 }, 2);
+  it.each([1, 2])('are shared by a group in turn, in %i iothreads', async (homes) => {
+    const { clock, ended, request, node } = setup({ 'iops-total': 100 }, 2, homes);
     await node.write(0, [new Uint8Array(4096)]);
     for (let i = 0; i < 100; i++) request(0, false, 512);
     for (let i = 0; i < 100; i++) request(1, false, 512);
@@ -118,6 +120,44 @@ describe('I/O limits', () => {
     const later = ended.filter(({ at }) => at > 100 * MS);
     const ofFirst = later.filter(({ who }) => who === 0).length;
     expect(Math.abs(2 * ofFirst - later.length)).toBeLessThanOrEqual(2);
+    expect(ended.length).toBeLessThanOrEqual(112);
+    await clock.to(2100 * MS);
+    expect(ended.length).toBe(200);
+  });
+
+  it('go on in the other iothreads when one that has the turn drains', async () => {
+    const { clock, ended, request, backends, node } = setup({ 'iops-total': 10 }, 3, 3);
+    await node.write(0, [new Uint8Array(4096)]);
+    for (let i = 0; i < 10; i++) for (const who of [0, 1, 2]) request(who, false, 512);
+    for (let at = 0; at < 20; at++) {
+      await clock.to(at * 130 * MS);
+      const drained = backends[at % 3];
+      await drained.drainBegin();
+      drained.drainEnd();
+      request(at % 3, true, 512);
+    }
+    await clock.to(20_000 * MS);
+    expect(ended.length).toBe(50);
+  });
+
+  it('of a filter node hold up what goes through it, until a drain of the drive', async () => {
+    const clock = new ManualClock();
+    const state = ThrottleGroupState.at(new SharedArrayBuffer(ThrottleGroupState.size), 0);
+    const throttle = new ThrottleGroup({ 'iops-write': 1 }, state, 0, clock).join();
+    const node = new MemoryNode();
+    const backend = new BlockBackend(new ThrottleNode(node, throttle), { filters: [throttle] });
+    const sector = [new Uint8Array(512)];
+    await node.write(0, [new Uint8Array(4096)]);
+    await backend.write(0, sector);
+    let done = 0;
+    for (let i = 0; i < 3; i++) void backend.write(i * 512, sector).then(() => done++);
+    await backend.read(0, sector);
+    await clock.to(0);
+    expect(done).toBe(0);
+    await clock.to(1000 * MS);
+    expect(done).toBe(1);
+    await backend.close();
+    expect([done, node.closed]).toEqual([3, true]);
   });
 
   it('hold nobody up in a drain, while the clock stands still', async () => {

@@ -145,6 +145,15 @@ describe('-device', () => {
     expect(() => objects('iothread,id=a,poll-grow=-1')).toThrow('poll-grow must be a number');
   });
 
+  test('a throttle group has limits, by either name', () => {
+    const objects = (text: string) => parseOptions(['-object', text]).objects;
+    const limits = { 'iops-total': 100, 'bps-read-max': 1 << 20 };
+    const expected = [{ type: 'throttle-group', id: 'a', limits }];
+    expect(objects('throttle-group,id=a,limits.iops-total=100,limits.bps-read-max=1M')).toEqual(expected);
+    expect(objects('throttle-group,id=a,x-iops-total=100,x-bps-read-max=1M')).toEqual(expected);
+    expect(() => objects('throttle-group,id=a,limits.iops=100')).toThrow("'limits.iops'");
+  });
+
   test('virtio-blk-pci with an iothread', () => {
     const { devices, objects } = disks(
       ...['-object', 'iothread,id=io0', ...DRIVE],
@@ -211,7 +220,7 @@ test.each([
   [['-drive', 'file=a,file.filename=b,file.x.y=1,file.x=2'], /'file.x=2' does not go with 'file.x.…'$/],
   [['-drive', 'file=a,throttling.iops-total=fast'], /must be a number/],
   [['-object', 'iothread'], '-object iothread: id=NAME is missing'],
-  [['-object', 'rng-random,id=a'], /object 'rng-random' does not exist here, only iothread$/],
+  [['-object', 'rng-random,id=a'], /object 'rng-random' does not exist here, only iothread, throttle-group$/],
   [['-object', 'iothread,id=a', '-object', 'iothread,id=a'], /id 'a' is used twice$/],
   [['-blockdev', 'driver=raw'], '-blockdev driver=raw: node-name=NAME is missing'],
   [['-blockdev', '{"driver"'], /^-blockdev {"driver": not JSON/],

@@ -62,6 +62,40 @@ test.skipIf(!hasTools)('a running machine locks its images, and lets them go at 
   expect(spawnSync('qemu-img', ['check', image]).status).toBe(0);
 });
 
+describe('throttle groups', () => {
+  const filter = {
+    objects: ['iothread,id=io0', 'throttle-group,id=tg,limits.iops-total=10'],
+    blockdevs: [
+      `driver=raw,node-name=image,file.driver=file,file.filename=${raw}`,
+      'driver=throttle,node-name=slow,throttle-group=tg,file=image',
+    ],
+    devices: ['virtio-blk-pci,drive=slow,iothread=io0'],
+  };
+
+  test('are shared by a filter node and a drive of another iothread', async () => {
+    const other = join(directory, 'other.raw');
+    writeFileSync(other, new Uint8Array(1 << 20));
+    await using running = await Machine.create({
+      ...machine,
+      ...filter,
+      drives: [`file=${other},format=raw,if=virtio,throttling.group=tg`],
+    });
+    await running.pause();
+    await running.resume();
+    expect(running.state).toBe('running');
+  });
+
+  test.each([
+    [{ ...filter, objects: ['iothread,id=io0'] }, "Throttle group 'tg' does not exist"],
+    [
+      { ...filter, objects: ['iothread,id=io0', 'throttle-group,id=tg,limits.iops-size=5'] },
+      'iops size requires an iops value to be set',
+    ],
+  ])('%#: a mistake is found before anything starts', async (options, message) => {
+    await expect(setUpMachine({ ...machine, ...options })).rejects.toThrow(message);
+  });
+});
+
 test.skipIf(!hasTools)('a snapshot drive leaves its image alone', async () => {
   const image = join(directory, 'base.qcow2');
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '16M']);

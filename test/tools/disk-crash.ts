@@ -72,6 +72,7 @@ async function startGuest(program: string, image: string, first: number, seed: n
   ];
   const guest = await LinuxGuest.boot({
     modules: ['virtio_pci', 'virtio_blk'],
+    bootTimeout: 600_000,
     files: [{ path: 'bin/crash-guest', data: readFileSync(program), mode: 0o755 }],
     start: async ({ kernel, initrd, append }, _, received): Promise<GuestConsole> => {
       const args = ['-kernel', kernel, '-initrd', initrd, '-append', append];
