@@ -166,7 +166,7 @@ const geometricMean = (list: readonly number[]): number =>
 const ratios = rows.map((r) => r.ratio).filter((r) => r > 0);
 const mean = geometricMean(ratios);
 const v86Ratios = rows.map((r) => r.v86Ratio).filter((r) => r > 0);
-const least = rows.reduce((a, b) => (b.ratio < a.ratio ? b : a));
+const least = rows.reduce((a, b) => (b.ratio < a.ratio || Number.isNaN(a.ratio) ? b : a));
 if (ratios.length > 0) {
   console.log(
     `geometric mean of ${ratios.length}: ${mean.toFixed(2)}, least ${least.ratio.toFixed(2)} (${least.name})`,

@@ -6,6 +6,7 @@
 import { type Expr, type FuncBuilder, type FuncRef, i32, load, type Local } from '../wasm/index.ts';
 import { DEFERRED, DEFERRED_CARRY_SHIFT, deferredKind, FLAG_WORDS } from '../cpu/sem/deferred-flags.ts';
 import { EnvFlagStorage, FlagEmitter } from '../cpu/sem/flag-emitter.ts';
+import { productOverflows } from '../cpu/sem/product.ts';
 
 /** What set the flags, with operands that keep their values until the next but one setter. */
 interface Setter {
@@ -88,6 +89,8 @@ export class JitFlags extends FlagEmitter {
       case DEFERRED.ADD:
       case DEFERRED.SUB:
         return put(state.a, state.b, carry === undefined ? kind : carry.shl(DEFERRED_CARRY_SHIFT).or(kind));
+      case DEFERRED.PRODUCT:
+        return put(state.a, state.b);
       case DEFERRED.LOGIC:
         return put(state.r, undefined);
       case DEFERRED.EXPLICIT:
@@ -194,6 +197,11 @@ export class JitFlags extends FlagEmitter {
     if (this.inWords) return super.explicit(size, r, cf, of);
     this.known({ kind: DEFERRED.EXPLICIT, size, r, carry: cf, overflow: of });
   }
+  override product(size: number, a: Expr, b: Expr, low: Expr): void {
+    if (!this.live) return;
+    if (this.inWords) return super.product(size, a, b, low);
+    this.known({ kind: DEFERRED.PRODUCT, size, a, b, r: low });
+  }
   override setAll(flags: Image): void {
     if (!this.live) return;
     if (this.inWords) return super.setAll(flags);
@@ -273,6 +281,8 @@ export class JitFlags extends FlagEmitter {
       }
       case DEFERRED.LOGIC:
         return i32(0);
+      case DEFERRED.PRODUCT:
+        return productOverflows(this.f, size, a, b, r);
       case DEFERRED.IMAGE:
         return s.image?.cf ?? i32(0);
       default:
@@ -304,6 +314,8 @@ export class JitFlags extends FlagEmitter {
         return this.top(r.and(a.xor(-1)), size);
       case DEFERRED.DEC:
         return this.top(a.and(r.xor(-1)), size);
+      case DEFERRED.PRODUCT:
+        return productOverflows(this.f, size, a, b, r);
       case DEFERRED.EXPLICIT:
         return s.overflow as Expr;
       case DEFERRED.IMAGE:

@@ -3,7 +3,7 @@ import { BASE_RIP, OPERAND } from '../../src/cpu/decode/insn.ts';
 import { SEG } from '../../src/cpu/env.ts';
 import { FLAG } from '../../src/cpu/flags.ts';
 import { amdDotProduct } from './dot-product.ts';
-import { differences, FX, imageOffset, IMAGE_SIZE, type Outcome } from './format.ts';
+import { type Case, differences, FX, imageOffset, IMAGE_SIZE, type Outcome } from './format.ts';
 import type { Rule, Single } from './host-cpu.ts';
 
 const DEBUG = 1;
@@ -124,20 +124,19 @@ function flagsOfCompare(a: bigint, b: bigint, size: number): number {
   );
 }
 
+/**
+ * An access through a segment of 4 GiB that reaches over its end is a segment fault; smp86 lets it wrap around (SDM
+ * volume 3, 5.3: implementation-specific). Of any instruction, also of the one that ends a sequence.
+ */
+export function amdSegmentEnd(c: Case, guest: Outcome, host: Outcome): Outcome {
+  const edge = c.mode32 && guest.trap === PAGE_FAULT && guest.cr2 > MASK32 - WIDEST;
+  if (!edge || (host.trap !== STACK_FAULT && host.trap !== PROTECTION)) return guest;
+  return { ...guest, trap: host.trap, error: 0 };
+}
+
 const STRINGS = /^(movs|cmps|stos|scas|lods)$/;
 
 export const AMD_RULES: readonly Rule[] = [
-  {
-    why:
-      'an access through a segment of 4 GiB that reaches over its end is a segment fault; smp86 lets it wrap around ' +
-      '(SDM volume 3, 5.3: implementation-specific)',
-    names: /./,
-    expected({ c, guest, host }) {
-      const edge = c.mode32 && guest.trap === PAGE_FAULT && guest.cr2 > MASK32 - WIDEST;
-      if (!edge || (host.trap !== STACK_FAULT && host.trap !== PROTECTION)) return undefined;
-      return { ...guest, trap: host.trap, error: 0 };
-    },
-  },
   {
     why:
       'PUSH of a segment register with an operand of 32 bits writes the selector with zeros above it; Intel CPUs write ' +

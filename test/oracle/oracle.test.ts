@@ -29,7 +29,7 @@ describe.skipIf(oracle instanceof NativeError)('tier 0 and the host CPU', () => 
 
   it(
     'agree on registers, flags, memory and faults for every row of the instruction table and for random sequences',
-    { timeout: 120 * SECONDS },
+    { timeout: 300 * SECONDS },
     () => {
       result = (oracle as Oracle).run();
       printCoverage(result, false, (line) => console.log(line));

@@ -272,7 +272,7 @@ function startQemu(args: readonly string[], guest: LinuxGuest): GuestConsole {
 /** Lines of dmesg that tell of trouble. */
 export function complaints(dmesg: string): string[] {
   const bad =
-    /soft lockup|hard LOCKUP|\brcu\b.*(stall|starved)|unstable|[cw][sd]_nsec|\bBUG\b|WARNING|Call Trace|Oops|blocked for more than/;
+    /soft lockup|hard LOCKUP|\brcu\b.*(stall|starved)|unstable|' [cw][sd]_nsec|\bBUG\b|WARNING|Call Trace|Oops|blocked for more than/;
   return dmesg.split('\n').filter((line) => bad.test(line));
 }
 

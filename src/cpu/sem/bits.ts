@@ -1,7 +1,7 @@
 /** Bit tests, scans, counts; BMI. Source: Intel SDM vol. 2. */
 import { type Expr, i32 } from '../../wasm/index.ts';
 import { constant, type Ins, type Semantics, signExtend } from './ins.ts';
-import { mulHighUnsigned } from './muldiv.ts';
+import { mulHighUnsigned } from './product.ts';
 
 const WIDE = [2, 4, 8] as const;
 const GPR = [4, 8] as const;
@@ -264,7 +264,7 @@ export const BIT_SEMANTICS: readonly Semantics[] = [
       const b = ins.read(2);
       const a = f.copy(ins.reg(2));
       if (size === 8) {
-        const high = mulHighUnsigned(ins, a, b);
+        const high = mulHighUnsigned(f, a, b);
         ins.write(1, a.mul(b));
         ins.write(0, high);
       } else {

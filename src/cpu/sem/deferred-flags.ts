@@ -6,6 +6,7 @@
  */
 import { type Expr, type FuncBuilder, i32, i64, load } from '../../wasm/index.ts';
 import { CpuEnv } from '../env.ts';
+import { productOverflows } from './product.ts';
 
 /** Bits 0..3 of a kind; bits 4..5 are log2 of the operand size, bit 8 the carry in of ADD and SUB. 0: the words are valid. */
 export const DEFERRED = {
@@ -22,6 +23,8 @@ export const DEFERRED = {
   EXPLICIT: 6,
   /** a: the flags as EFLAGS has them */
   IMAGE: 7,
+  /** a * b, signed and truncated */
+  PRODUCT: 8,
 } as const;
 export const DEFERRED_CARRY_SHIFT = 8;
 
@@ -81,6 +84,15 @@ export function emitFlagWords(f: FuncBuilder, env: Expr): void {
   cases[DEFERRED.EXPLICIT] = () => {
     const result = f.let(narrow(a));
     put(result, carryBits(f.let(b.and(1)), b.shrU(1).and(1)), result.i32().and(0x10));
+  };
+  cases[DEFERRED.PRODUCT] = () => {
+    const x = f.let(narrow(a));
+    const y = f.let(narrow(b));
+    const product = f.let(x.mul(y));
+    const result = f.let(narrow(product));
+    const high = productOverflows(f, 8, x, y, product);
+    const lost = f.let(high.or(product.ne(result)).i64u());
+    put(result, carryBits(lost, lost), result.i32().and(0x10));
   };
   cases[DEFERRED.IMAGE] = () => {
     const bit = (n: number): Expr => f.let(a.shrU(n).and(1));

@@ -3,6 +3,7 @@
  * Where the three words live (wasm locals or the env) is the storage's business.
  */
 import { Expr, type FuncBuilder, i32, i64, type Local } from '../../wasm/index.ts';
+import { productOverflows } from './product.ts';
 
 /** The three lazy words, and EFLAGS' other bits. */
 export interface FlagStorage {
@@ -88,6 +89,12 @@ export class FlagEmitter {
     const res = this.f.let(this.result(r, size));
     this.s.setAux(res.i32().and(0x10));
     this.s.setRes(res);
+  }
+  /** Of IMUL with a truncated product `low`: CF = OF = something is lost; SF, ZF, PF, undefined, follow `low`. */
+  product(size: number, a: Expr, b: Expr, low: Expr): void {
+    if (!this.live) return;
+    const lost = this.f.let(productOverflows(this.f, size, a, b, low));
+    this.explicit(size, low, lost, lost);
   }
   private carryOverflow(cf: Expr, of: Expr): void {
     const c = this.f.let(cf);

@@ -113,8 +113,11 @@ export interface Ins {
   // --- leaving ---
   /** Raises an exception (always; code after it is not reached). State is that before the instruction. */
   raise(vector: number, errorCode?: number): void;
-  /** Has TypeScript do the instruction; see docs/plan-boot.md. Must be the last thing emitted. */
-  helper(name: string): void;
+  /**
+   * Has TypeScript do the instruction; see docs/plan-boot.md. Must be the last thing emitted. `operands`: they are read
+   * and given to it.
+   */
+  helper(name: string, operands?: boolean): void;
   /** Ends the instruction with a jump to the instruction pointer `target` (i64; masked to the operand size by the caller). */
   jump(target: Expr): void;
   /** Taken branch of a relative jump (operand 0 is 'j'). */

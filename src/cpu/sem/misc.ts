@@ -142,7 +142,8 @@ export const MISC_SEMANTICS: readonly Semantics[] = [
       if (ins.lock) {
         // no 16-byte compare-exchange exists here: done while all other vCPUs stand still
         ins.envStore(8, SLOW_ADDR, address);
-        ins.helper('cmpxchg16b');
+        // it accesses the operand itself: a read before would be the one that faults
+        ins.helper('cmpxchg16b', false);
         return;
       }
       const host = ins.probeWrite(address, 16);

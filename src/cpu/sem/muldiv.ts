@@ -1,27 +1,9 @@
 /** Multiplication and division. Source: Intel SDM vol. 2, MUL, IMUL, DIV, IDIV, MULX. */
 import { type Expr, i32, i64 } from '../../wasm/index.ts';
+import { mulHighSigned, mulHighUnsigned } from './product.ts';
 import { type Ins, REG, type Semantics, signExtend } from './ins.ts';
 
 const DIVIDE_ERROR = 0;
-const LOW32 = 0xffffffffn;
-
-/** High 64 bits of the unsigned 128-bit product, bound. */
-export function mulHighUnsigned(ins: Ins, a: Expr, b: Expr): Expr {
-  const { f } = ins;
-  const al = f.let(a.and(LOW32));
-  const ah = f.let(a.shrU(32));
-  const bl = f.let(b.and(LOW32));
-  const bh = f.let(b.shrU(32));
-  const p1 = f.let(al.mul(bh));
-  const p2 = f.let(ah.mul(bl));
-  const middle = al.mul(bl).shrU(32).add(p1.and(LOW32)).add(p2.and(LOW32));
-  return f.let(ah.mul(bh).add(p1.shrU(32)).add(p2.shrU(32)).add(middle.shrU(32)));
-}
-/** High 64 bits of the signed 128-bit product, bound. */
-function mulHighSigned(ins: Ins, a: Expr, b: Expr): Expr {
-  const high = mulHighUnsigned(ins, a, b);
-  return ins.f.let(high.sub(a.shrS(63).and(b)).sub(b.shrS(63).and(a)));
-}
 
 /** CF = OF = `overflow`; SF, ZF, PF follow the low half (they are undefined). */
 function productFlags(ins: Ins, low: Expr, overflow: Expr): void {
@@ -43,7 +25,7 @@ function multiply(name: string, signed: boolean): Semantics {
       const a = f.copy(ins.reg(REG.AX));
       if (size === 8) {
         const low = f.let(a.mul(b));
-        const high = signed ? mulHighSigned(ins, a, b) : mulHighUnsigned(ins, a, b);
+        const high = signed ? mulHighSigned(f, a, b) : mulHighUnsigned(f, a, b);
         ins.setReg(REG.AX, low);
         ins.setReg(REG.DX, high);
         productFlags(ins, low, signed ? high.ne(low.shrS(63)) : high.ne(0));
@@ -71,18 +53,9 @@ const TRUNCATING: Semantics = {
   sizes: [2, 4, 8],
   setsAllFlags: true,
   emit(ins) {
-    const { f, size } = ins;
-    const bits = size * 8;
     const [a, b] = ins.kinds.length === 3 ? [ins.read(1), ins.read(2)] : [ins.read(0), ins.read(1)];
-    if (size === 8) {
-      const low = f.let(a.mul(b));
-      if (ins.flags.live) productFlags(ins, low, mulHighSigned(ins, a, b).ne(low.shrS(63)));
-      ins.write(0, low);
-      return;
-    }
-    const wide = f.let(signExtend(a, size, 8).mul(signExtend(b, size, 8)));
-    const low = f.let(wide.i32().low(bits));
-    productFlags(ins, low, wide.ne(wide.sext(bits)));
+    const low = ins.f.let(ins.size === 8 ? a.mul(b) : a.mul(b).low(ins.size * 8));
+    ins.flags.product(ins.size, a, b, low);
     ins.write(0, low);
   },
 };

@@ -341,11 +341,11 @@ export class Tier0Ins extends MemoryAccess implements Ins {
     this.f.store(4, this.env, OFF.excError, i32(errorCode));
     this.fault();
   }
-  helper(name: string): void {
+  helper(name: string, operands = true): void {
     if (this.main !== undefined) throw new Error(`${this.form.key}: helper in the main loop`);
     const { f } = this;
     let k = 0;
-    this.kinds.forEach((kind, n) => {
+    (operands ? this.kinds : []).forEach((kind, n) => {
       const at = OFF.scratch + 8 * k++;
       if (kind === 'i') f.store(8, this.env, at, this.imm(n, 8));
       else f.store(8, this.env, at, this.read(n).i64u());
