@@ -137,22 +137,20 @@ static double seq_read(_Atomic uint32_t *seq, _Atomic double *word)
     }
 }
 
-/* --- timer list: four children to an entry --- */
+/* --- timer list: four children to an entry, which lie in one cache line --- */
 
-struct entry { double when, seq; int32_t timer; };
-struct timer { _Atomic double expire; char pad[56]; };
+struct entry { double when; int32_t timer, seq; };
 struct list {
     struct mutex lock;
     _Atomic double head;
-    double next_seq;
-    int32_t count;
+    int32_t next_seq, count;
     struct entry *heap;
     int32_t *places;
-    struct timer *timers;
+    _Atomic double *expiries;
     _Atomic int32_t notified, notify_me;
 };
 
-static int before(double when, double seq, const struct entry *e)
+static int before(double when, int32_t seq, const struct entry *e)
 {
     return when < e->when || (when == e->when && seq < e->seq);
 }
@@ -163,7 +161,7 @@ static void place(struct list *l, int32_t at, struct entry e)
     l->places[e.timer] = at + 1;
 }
 
-static int32_t sift_up(struct list *l, int32_t at, double when, double seq)
+static int32_t sift_up(struct list *l, int32_t at, double when, int32_t seq)
 {
     while (at > 0) {
         int32_t parent = (at - 1) >> 2;
@@ -174,7 +172,7 @@ static int32_t sift_up(struct list *l, int32_t at, double when, double seq)
     return at;
 }
 
-static int32_t sift_down(struct list *l, int32_t at, double when, double seq)
+static int32_t sift_down(struct list *l, int32_t at, double when, int32_t seq)
 {
     for (;;) {
         int32_t child = at * 4 + 1, past = child + 4, other;
@@ -196,11 +194,11 @@ static void publish(struct list *l)
 
 static void timer_mod(struct list *l, int32_t timer, double when)
 {
-    struct entry e = { when, 0, timer };
+    struct entry e = { when, timer, 0 };
     int32_t at, up, was;
     mutex_lock(&l->lock);
     e.seq = l->next_seq++;
-    atomic_store_explicit(&l->timers[timer].expire, when, memory_order_relaxed);
+    atomic_store_explicit(&l->expiries[timer], when, memory_order_relaxed);
     was = l->places[timer];
     at = was ? was - 1 : l->count++;
     up = sift_up(l, at, when, e.seq);
@@ -220,7 +218,7 @@ static void timer_del(struct list *l, int32_t timer)
     if (l->places[timer]) {
         int32_t hole = l->places[timer] - 1, last = --l->count;
         l->places[timer] = 0;
-        atomic_store_explicit(&l->timers[timer].expire, -1, memory_order_relaxed);
+        atomic_store_explicit(&l->expiries[timer], -1, memory_order_relaxed);
         if (hole != last) {
             struct entry e = l->heap[last];
             int32_t up = sift_up(l, hole, e.when, e.seq);
@@ -260,19 +258,18 @@ static struct list *list_new(int32_t timers)
 {
     struct list *l = aligned_alloc(64, 256);
     memset(l, 0, sizeof *l);
-    l->heap = calloc(timers, sizeof *l->heap);
+    l->heap = (struct entry *)aligned_alloc(64, (size_t)(timers + 4) * sizeof *l->heap / 64 * 64 + 64) + 3;
     l->places = calloc(timers, sizeof *l->places);
-    l->timers = aligned_alloc(64, (size_t)timers * sizeof *l->timers);
-    memset(l->timers, 0, (size_t)timers * sizeof *l->timers);
+    l->expiries = calloc(timers, sizeof *l->expiries);
     atomic_store(&l->head, 1e300);
     return l;
 }
 
 static void list_free(struct list *l)
 {
-    free(l->heap);
+    free(l->heap - 3);
     free(l->places);
-    free(l->timers);
+    free((void *)l->expiries);
     free(l);
 }
 

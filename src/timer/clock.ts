@@ -2,7 +2,7 @@
  * The clocks of one machine and its timer lists, over one area of shared memory. The creating thread
  * calls `ClockSystem.init`, every other one `ClockSystem.attach`. Protocols: docs/clocks.md.
  */
-import { opsFor, type SyncOps } from '@smp86/atomics-sync';
+import { AtomicNs, opsFor, type SyncOps, viewsOf } from '@smp86/atomics-sync';
 import type { Clock } from '../hw/device.ts';
 import { CallbackRegistry } from './callback-registry.ts';
 import {
@@ -18,10 +18,10 @@ import {
   type ClockStateView,
   type ClockType,
   DEFAULT_LIMITS,
+  EXPIRY_SIZE,
+  PLACE_SIZE,
   TimerGroupState,
   type TimerGroupStateView,
-  TimerPlace,
-  type TimerPlaceView,
   TimerState,
   type TimerStateView,
   VIRTUAL_MODE,
@@ -256,10 +256,11 @@ export class ClockSystem implements ListClock {
     const offset = state.hostOffset.load();
     const before = this.#source.monotonic();
     if (before < this.#wallLookAt) return before + offset;
-    this.#wallLookAt = before + WALL_INTERVAL;
     const wall = (this.#source.wallMs() - state.wallBaseMs) * 1e6;
     const { wallGrain } = this.#source;
     const after = this.#source.monotonic();
+    // when the thread was interrupted in between, the two times say little: the next reading looks again
+    if (after - before <= wallGrain) this.#wallLookAt = before + WALL_INTERVAL;
     // the wall clock was read between the two, and it means some moment in [wall, wall + grain)
     let right = offset;
     if (after + offset < wall) right = wall - after;
@@ -526,8 +527,8 @@ export class ClockSystem implements ListClock {
     return this.timer(index);
   }
 
-  #place(index: number): TimerPlaceView {
-    return TimerPlace.at(this.buffer, this.offset + this.layout.places + index * TimerPlace.size);
+  #expiry(index: number): AtomicNs {
+    return new AtomicNs(this.buffer, this.offset + this.layout.expiries + index * EXPIRY_SIZE, this.#ops);
   }
 
   /** A timer that is in no use, or -1. Lock: tableLock. */
@@ -540,9 +541,8 @@ export class ClockSystem implements ListClock {
     }
     const fresh = state.freshTimer.load();
     if (fresh === this.layout.maxTimers) return -1;
-    const place = this.#place(fresh);
-    place.expire.store(-1);
-    place.place = 0;
+    this.#expiry(fresh).store(-1);
+    viewsOf(this.buffer).i32[(this.offset + this.layout.places + fresh * PLACE_SIZE) >>> 2] = 0;
     state.freshTimer.store(fresh + 1);
     return fresh;
   }
@@ -554,7 +554,7 @@ export class ClockSystem implements ListClock {
     if (list < 0) throw new ClockError('no-timer', `there is no timer ${index}`);
     return new SharedTimer(
       this.timerState(index).scale,
-      this.#place(index).expire,
+      this.#expiry(index),
       index,
       this.group(list >> 2).lists[list & 3],
     );

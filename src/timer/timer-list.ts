@@ -2,8 +2,8 @@
  * A timer list: the timers of one clock that one thread runs, in shared memory. Any thread arms and
  * disarms; only the owner runs. The order is (expiry, insertion): equal expiries fire first in, first out.
  *
- * The list is a binary heap of timer numbers, so that arming costs O(log n) whatever its length; the
- * earliest expiry is also kept in a word of its own, read without the lock.
+ * The list is a heap, so that arming costs O(log n) whatever its length; the earliest expiry is also kept in a word of
+ * its own, read without the lock.
  */
 import { viewsOf, type Event, type Mutex } from '@smp86/atomics-sync';
 import { threadId } from 'node:worker_threads';
@@ -16,7 +16,6 @@ import {
   HeapEntry,
   TimerListState,
   type TimerListStateView,
-  TimerPlace,
   TimerState,
 } from './clock-state.ts';
 import { ClockError } from './errors.ts';
@@ -28,6 +27,8 @@ const SELF = threadId + 1;
 
 /** Longest expiry: pending, but never due. */
 const LATEST = 2 ** 63;
+/** Last number of an insertion: after it those that are pending are numbered afresh. */
+const LAST_SEQ = 2 ** 31 - 1;
 
 /** What a list needs of its clock. */
 export interface ListClock {
@@ -43,14 +44,10 @@ export interface ListClock {
 const CALLBACK = TimerState.offsetOf('callback') >>> 2;
 const ARG = TimerState.offsetOf('arg') >>> 2;
 const ATTRIBUTES = TimerState.offsetOf('attributes') >>> 2;
-/** A TimerPlace as float64, the expiry first, and as i32. */
-const PLACE_F64 = TimerPlace.size >>> 3;
-const PLACE_I32 = TimerPlace.size >>> 2;
-const PLACE = TimerPlace.offsetOf('place') >>> 2;
 /** A HeapEntry as float64, the expiry first, and as i32. */
 const ENTRY_F64 = HeapEntry.size >>> 3;
 const ENTRY_I32 = HeapEntry.size >>> 2;
-const SEQ = HeapEntry.offsetOf('seq') >>> 3;
+const SEQ = HeapEntry.offsetOf('seq') >>> 2;
 const TIMER = HeapEntry.offsetOf('timer') >>> 2;
 const WORDS = TimerState.size >>> 2;
 
@@ -68,8 +65,7 @@ export class TimerList {
   /** A heap in which each entry has four children: half as deep as one of two, and they lie side by side. */
   readonly #heap: Heap;
   /** Expiry of each timer. */
-  readonly #places: Float64Array<SharedArrayBuffer>;
-  readonly #f64: Float64Array<SharedArrayBuffer>;
+  readonly #expiries: Float64Array<SharedArrayBuffer>;
   /** Index of timer 0's first word in the view. */
   readonly #word: number;
   /** Where `count` and `nextSeq` are: struct fields cost more than all the rest of arming. */
@@ -94,19 +90,18 @@ export class TimerList {
     this.#clock = clock;
     this.#notifier = notifier;
     this.#i32 = views.i32;
-    this.#places = new Float64Array(buffer, base + layout.places, layout.maxTimers * PLACE_F64);
     const { maxTimers } = layout;
-    const heap = base + layout.heaps + index * maxTimers * HeapEntry.size;
+    this.#expiries = new Float64Array(buffer, base + layout.expiries, maxTimers);
+    const heap = base + layout.heaps + index * layout.heapSize;
     this.#heap = {
       keys: new Float64Array(buffer, heap, maxTimers * ENTRY_F64),
       timers: new Int32Array(buffer, heap, maxTimers * ENTRY_I32),
-      places: new Int32Array(buffer, base + layout.places, maxTimers * PLACE_I32),
+      places: new Int32Array(buffer, base + layout.places, maxTimers),
     };
-    this.#f64 = views.f64;
     this.#word = (base + layout.timers) >>> 2;
     const at = state.head.address - TimerListState.offsetOf('head');
     this.#count = (at + TimerListState.offsetOf('count')) >>> 2;
-    this.#nextSeq = (at + TimerListState.offsetOf('nextSeq')) >>> 3;
+    this.#nextSeq = (at + TimerListState.offsetOf('nextSeq')) >>> 2;
   }
 
   /** Earliest expiry in ns, or `Infinity`. *Thread:* any. *Lock:* none. */
@@ -180,7 +175,7 @@ export class TimerList {
     const when = normalise(expire);
     let isHead = false;
     this.#lock.lock();
-    const place = this.#heap.places[timer * PLACE_I32 + PLACE];
+    const place = this.#heap.places[timer];
     if (place === 0 || when < this.#heap.keys[(place - 1) * ENTRY_F64]) isHead = this.#set(timer, when);
     this.#lock.unlock();
     if (isHead) this.notify();
@@ -189,7 +184,7 @@ export class TimerList {
   /** Disarms timer `timer`, pending or not. Does not wait for its callback and notifies no one. */
   del(timer: number): void {
     this.#lock.lock();
-    if (this.#heap.places[timer * PLACE_I32 + PLACE] !== 0) {
+    if (this.#heap.places[timer] !== 0) {
       this.#remove(timer);
       this.#publishHead();
     }
@@ -274,10 +269,11 @@ export class TimerList {
 
   /** Puts a timer into the heap, or elsewhere in it; true when it is the first. Lock: the list's. */
   #set(timer: number, when: number): boolean {
-    const seq = this.#f64[this.#nextSeq];
-    this.#f64[this.#nextSeq] = seq + 1;
+    let seq = this.#i32[this.#nextSeq];
+    if (seq === LAST_SEQ) seq = this.#renumber();
+    this.#i32[this.#nextSeq] = seq + 1;
     this.#storeExpire(timer, when);
-    const place = this.#heap.places[timer * PLACE_I32 + PLACE];
+    const place = this.#heap.places[timer];
     const from = place === 0 ? this.#i32[this.#count]++ : place - 1;
     const at = settle(this.#heap, this.#i32[this.#count], from, when, seq, timer);
     // the head is another one only if this one was it or is it
@@ -288,15 +284,35 @@ export class TimerList {
   /** Takes a timer out of the heap. The caller publishes the head. Lock: the list's. */
   #remove(timer: number): void {
     const { keys, timers, places } = this.#heap;
-    const hole = places[timer * PLACE_I32 + PLACE] - 1;
-    places[timer * PLACE_I32 + PLACE] = 0;
+    const hole = places[timer] - 1;
+    places[timer] = 0;
     const last = this.#i32[this.#count] - 1;
     this.#i32[this.#count] = last;
     this.#storeExpire(timer, -1);
     if (hole === last) return;
     // the last entry fills the hole, or what has to go there in its stead
-    const key = last * ENTRY_F64;
-    settle(this.#heap, last, hole, keys[key], keys[key + SEQ], timers[last * ENTRY_I32 + TIMER]);
+    const entry = last * ENTRY_I32;
+    settle(this.#heap, last, hole, keys[last * ENTRY_F64], timers[entry + SEQ], timers[entry + TIMER]);
+  }
+
+  /** Numbers the pending timers afresh, in the order in which they fire; returns the next number. Lock: the list's. */
+  #renumber(): number {
+    const { keys, timers, places } = this.#heap;
+    const count = this.#i32[this.#count];
+    const entries = Array.from({ length: count }, (_, at) => ({
+      when: keys[at * ENTRY_F64],
+      seq: timers[at * ENTRY_I32 + SEQ],
+      timer: timers[at * ENTRY_I32 + TIMER],
+    }));
+    entries.sort((a, b) => a.when - b.when || a.seq - b.seq);
+    // what is in order is a heap
+    entries.forEach(({ when, timer }, at) => {
+      keys[at * ENTRY_F64] = when;
+      timers[at * ENTRY_I32 + SEQ] = at;
+      timers[at * ENTRY_I32 + TIMER] = timer;
+      places[timer] = at + 1;
+    });
+    return count;
   }
 
   #publishHead(): void {
@@ -308,7 +324,7 @@ export class TimerList {
 
   /** An aligned 8-byte store, never torn for the readers of `expire` without the lock. */
   #storeExpire(timer: number, when: number): void {
-    this.#places[timer * PLACE_F64] = when;
+    this.#expiries[timer] = when;
   }
 }
 
@@ -332,40 +348,42 @@ function settle(heap: Heap, count: number, start: number, when: number, seq: num
     const parent = (at - 1) >> 2;
     const from = parent * ENTRY_F64;
     const above = keys[from];
-    if (above < when || (above === when && keys[from + SEQ] < seq)) break;
-    const moved = timers[parent * ENTRY_I32 + TIMER];
+    const entry = parent * ENTRY_I32;
+    if (above < when || (above === when && timers[entry + SEQ] < seq)) break;
+    const moved = timers[entry + TIMER];
     keys[key] = above;
-    keys[key + SEQ] = keys[from + SEQ];
+    timers[at * ENTRY_I32 + SEQ] = timers[entry + SEQ];
     timers[at * ENTRY_I32 + TIMER] = moved;
-    places[moved * PLACE_I32 + PLACE] = at + 1;
+    places[moved] = at + 1;
     at = parent;
     key = from;
   }
   // or else what is below and fires earlier comes up
   if (at === start) {
     for (let child = at * 4 + 1; child < count; child = at * 4 + 1) {
-      child = firstOf(keys, child, count);
+      child = firstOf(heap, child, count);
       const from = child * ENTRY_F64;
       const below = keys[from];
-      if (when < below || (when === below && seq < keys[from + SEQ])) break;
-      const moved = timers[child * ENTRY_I32 + TIMER];
+      const entry = child * ENTRY_I32;
+      if (when < below || (when === below && seq < timers[entry + SEQ])) break;
+      const moved = timers[entry + TIMER];
       keys[key] = below;
-      keys[key + SEQ] = keys[from + SEQ];
+      timers[at * ENTRY_I32 + SEQ] = timers[entry + SEQ];
       timers[at * ENTRY_I32 + TIMER] = moved;
-      places[moved * PLACE_I32 + PLACE] = at + 1;
+      places[moved] = at + 1;
       at = child;
       key = from;
     }
   }
   keys[key] = when;
-  keys[key + SEQ] = seq;
+  timers[at * ENTRY_I32 + SEQ] = seq;
   timers[at * ENTRY_I32 + TIMER] = timer;
-  places[timer * PLACE_I32 + PLACE] = at + 1;
+  places[timer] = at + 1;
   return at;
 }
 
 /** Which of the up to four entries from `child` on fires first. */
-function firstOf(keys: Float64Array, child: number, count: number): number {
+function firstOf({ keys, timers }: Heap, child: number, count: number): number {
   if (child + 3 < count) {
     const key = child * ENTRY_F64;
     const a = keys[key];
@@ -382,9 +400,9 @@ function firstOf(keys: Float64Array, child: number, count: number): number {
   }
   let first = child;
   for (let other = child + 1; other < count && other < child + 4; other++) {
-    const a = first * ENTRY_F64;
-    const b = other * ENTRY_F64;
-    if (keys[b] < keys[a] || (keys[b] === keys[a] && keys[b + SEQ] < keys[a + SEQ])) first = other;
+    const a = keys[first * ENTRY_F64];
+    const b = keys[other * ENTRY_F64];
+    if (b < a || (b === a && timers[other * ENTRY_I32 + SEQ] < timers[first * ENTRY_I32 + SEQ])) first = other;
   }
   return first;
 }

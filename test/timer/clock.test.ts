@@ -68,6 +68,27 @@ describe('clocks', () => {
     expect(clocks.now(CLOCK.HOST)).toBeCloseTo(-4747e6 + 999_999, 0);
   });
 
+  it('HOST looks at the wall clock again when the thread was interrupted as it looked', () => {
+    const source = new (class extends ManualTime {
+      override wallGrain = 1000;
+      interruption = 0;
+      override wallMs(): number {
+        const { wall } = this;
+        this.ns += this.interruption;
+        this.wall += this.interruption / 1e6;
+        this.interruption = 0;
+        return wall;
+      }
+    })();
+    const { clocks } = setup({ source });
+    expect(clocks.now(CLOCK.HOST)).toBe(0);
+    source.ns += 2e6;
+    source.wall += 2.5; // a jump by half a millisecond, of which the interrupted look sees half at most
+    source.interruption = 250_000;
+    expect(clocks.now(CLOCK.HOST)).toBe(2_500_000);
+    expect(clocks.now(CLOCK.HOST)).toBe(2_750_000);
+  });
+
   it("HOST is right to the grain of the host's clock, and does not go back when that does not", () => {
     const { clocks } = setup({ source: undefined });
     const { wallGrain } = new SystemTime(0);

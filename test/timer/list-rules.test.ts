@@ -45,6 +45,18 @@ describe('a timer', () => {
     expect(log).toEqual([2, 3, 1]);
   });
 
+  it('goes behind all that expire with it, also where the numbers of insertions begin afresh', () => {
+    const { make, clocks, log, state } = setup();
+    const timers = [1, 2, 3, 4, 5, 6].map((arg) => make(arg));
+    timers[0].mod(7);
+    state.nextSeq = 2 ** 31 - 4;
+    for (const timer of timers.slice(1)) timer.mod(timer.index === 2 ? 3 : 7);
+    expect(state.nextSeq).toBe(6);
+    timers[0].mod(7);
+    clocks.warpTo(10);
+    expect(log).toEqual([3, 2, 4, 5, 6, 1]);
+  });
+
   it('its owner is notified after the lock was dropped', () => {
     const { make, notifier, state } = setup();
     const locked: boolean[] = [];
