@@ -1,12 +1,20 @@
 /**
  * What the clock core's operations cost, beside the same protocols in C in the same run (where gcc is), and how late
- * timers are. `npm run bench:clocks [-- --rounds N] [--expiries N] [--only alone|contended|round-trip|lateness]
+ * timers are. `npm run bench:clocks [-- --rounds N] [--expiries N] [--only alone|contended|round-trip|scaling|lateness]
  * [--json FILE] [--report FILE.html]`. With `--report` alone and `--from FILE.json` it draws results taken before.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import { alone, contended, type Figure, latenessLine, roundTrip, timerLateness } from './clocks/measure.ts';
+import {
+  alone,
+  contended,
+  type Figure,
+  latenessLine,
+  roundTrip,
+  scaling,
+  timerLateness,
+} from './clocks/measure.ts';
 import { Native } from './clocks/native.ts';
 import { page, type Results } from './clocks/report.ts';
 
@@ -37,15 +45,7 @@ async function measure(): Promise<Results> {
   if (wanted('alone')) figures.push(...(await alone(native, settings)));
   if (wanted('contended')) figures.push(...(await contended(native, settings)));
   if (wanted('round-trip')) figures.push(await roundTrip(native, settings));
-  const few = figures.find((f) => f.name === 'timer mod, 1000 armed');
-  const many = figures.find((f) => f.name === 'timer mod, 100000 armed');
-  if (few && many) {
-    console.log(
-      `${'timer mod, 100000 armed against 1000'.padEnd(44)}${(many.ns / few.ns).toFixed(2).padStart(10)}${
-        few.native && many.native ? (many.native / few.native).toFixed(2).padStart(10) : ''
-      }`,
-    );
-  }
+  const ratio = wanted('scaling') ? await scaling(native, settings) : undefined;
   if (wanted('lateness')) {
     const head = ['p50', 'p99', 'max'].map((s) => s.padStart(14)).join('');
     console.log(`\n${'lateness of a 1 kHz timer'.padEnd(44)}${head}`);
@@ -58,6 +58,7 @@ async function measure(): Promise<Results> {
     cores: cpus().length,
     date: new Date().toISOString().slice(0, 10),
     figures,
+    scaling: ratio,
     lateness,
   };
 }

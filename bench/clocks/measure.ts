@@ -1,11 +1,25 @@
 /** Takes the figures, ours and the C program's in turn. */
-import { AtomicI32, Event, registerMemory } from '@smp86/atomics-sync';
+import { AtomicI32, Barrier, Event, registerMemory, Semaphore } from '@smp86/atomics-sync';
 import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { Bench } from 'tinybench';
+import { AioContext } from '../../src/aio/aio-context.ts';
+import { CLOCK } from '../../src/timer/clock-state.ts';
+import { ClockSystem } from '../../src/timer/clock.ts';
+import { ManualTime } from '../../src/timer/host-time.ts';
+import { LinuxGuest } from '../../test/tools/linux-guest.ts';
 import type { Native } from './native.ts';
-import { armed, AT, CONTENDED_AT, CONTENDED_LIMITS, MEMORY, operations } from './operations.ts';
+import {
+  armed,
+  AT,
+  CONTENDED_AT,
+  CONTENDED_LIMITS,
+  CONTEXT_CLOCKS,
+  CONTEXT_LIMITS,
+  MEMORY,
+  type Operation,
+  operations,
+} from './operations.ts';
 import type { ContendedOp, WorkerTask } from './worker.ts';
 
 /** A line of the results. Times in ns for one operation: medians of rounds, in which the best of many samples counts. */
@@ -93,26 +107,122 @@ export async function alone(native: Native | undefined, settings: Settings): Pro
   return figures;
 }
 
-const CONTENDED: readonly { op: ContendedOp; name: string; native?: string; n: number }[] = [
-  { op: 'add', name: 'atomic add, two threads', native: 'contended-add', n: 1_000_000 },
-  { op: 'mutex', name: 'mutex lock and unlock, two threads', native: 'contended-mutex', n: 300_000 },
-  { op: 'spin', name: 'spin lock lock and unlock, two threads', n: 300_000 },
+/** How many times what it costs with 1000 timers arming one costs with 100 000. */
+export interface Scaling {
+  readonly ours: number;
+  readonly native: number | undefined;
+}
+
+/** Both sizes in turn, `rounds` times; the best of many samples, then the median of the ratios. */
+export async function scaling(native: Native | undefined, settings: Settings): Promise<Scaling> {
+  const { buffer } = newMemory();
+  const all = operations(buffer);
+  const [few, many] = [1000, 100_000].map((count) => {
+    const found = all.find(({ name }) => name === `timer mod, ${count} armed`);
+    if (found === undefined) throw new RangeError(`timer mod, ${count} armed`);
+    return found;
+  });
+  const best = ({ n, run }: Operation): number => {
+    let ns = Infinity;
+    for (let sample = 0; sample < 100; sample++) {
+      const began = performance.now();
+      run(n);
+      ns = Math.min(ns, ((performance.now() - began) * 1e6) / n);
+    }
+    return ns;
+  };
+  const theirs = async ({ n, native: command }: Operation): Promise<number> =>
+    native!.ns(command[0], n, command[1]);
+  const ours: number[] = [];
+  const other: number[] = [];
+  for (let round = 0; round < settings.rounds; round++) {
+    const base = best(few);
+    ours.push(best(many) / base);
+    if (native === undefined) continue;
+    const nativeBase = await theirs(few);
+    other.push((await theirs(many)) / nativeBase);
+  }
+  const result = { ours: median(ours), native: other.length > 0 ? median(other) : undefined };
+  settings.say(scalingLine(result));
+  return result;
+}
+
+export function scalingLine({ ours, native }: Scaling): string {
+  const cells = [ours, native].map((value) => (value === undefined ? '–' : value.toFixed(2)).padStart(10));
+  return 'timer mod, 100000 armed against 1000'.padEnd(44) + cells.join('');
+}
+
+/** What one operation is: one thread's, where each does n of its own; or one of both together. */
+interface Contended {
+  readonly op: ContendedOp;
+  readonly name: string;
+  readonly native?: string;
+  readonly n: number;
+  readonly together?: boolean;
+}
+/** The C program does so many times more: it is quicker, and its threads have to be at it at the same time. */
+const NATIVE_FACTOR = 10;
+const CONTENDED: readonly Contended[] = [
+  { op: 'add', name: 'atomic add, two threads', native: 'add', n: 1_000_000 },
+  { op: 'mutex', name: 'mutex lock and unlock, two threads', native: 'mutex', n: 300_000 },
+  { op: 'spin', name: 'spin lock lock and unlock, two threads', native: 'spinlock', n: 300_000 },
   {
-    op: 'timer-mod',
-    name: 'timer mod, two threads, one list of 1000',
-    native: 'contended-timer-mod',
-    n: 100_000,
+    op: 'semaphore',
+    name: 'semaphore acquire and release, two threads',
+    native: 'semaphore',
+    n: 200_000,
+    together: true,
+  },
+  { op: 'timer-mod', name: 'timer mod, two threads, one list of 1000', native: 'timer-mod', n: 100_000 },
+  { op: 'condition', name: 'condition: a turn of each', native: 'condition', n: 5000, together: true },
+  { op: 'barrier', name: 'barrier of two', native: 'barrier', n: 10_000, together: true },
+  { op: 'ring', name: 'byte ring, 64 from one to the other', native: 'ring', n: 200_000, together: true },
+  {
+    op: 'records',
+    name: 'record ring, 60 from one to the other',
+    native: 'records',
+    n: 200_000,
+    together: true,
+  },
+  {
+    op: 'bottom-half',
+    name: 'bottom half schedule, its owner calls it',
+    native: 'bh',
+    n: 200_000,
+    together: true,
+  },
+  {
+    op: 'clock-enable',
+    name: 'clockEnable off, on, against passes',
+    native: 'clock-enable',
+    n: 20_000,
+    together: true,
   },
 ];
+
+/** What the two threads use. */
+function contendedMemory(op: ContendedOp, buffer: SharedArrayBuffer): void {
+  new Semaphore(buffer, AT.SEMAPHORE).init(1);
+  new Barrier(buffer, AT.BARRIER).init(2);
+  if (op === 'bottom-half') {
+    const clocks = ClockSystem.init(buffer, CONTENDED_AT, CONTEXT_CLOCKS);
+    AioContext.init(clocks, AT.CONTEXT, CONTEXT_LIMITS).createBottomHalf(0);
+  } else if (op === 'clock-enable') {
+    const clocks = ClockSystem.init(buffer, CONTENDED_AT, { ...CONTEXT_CLOCKS, source: new ManualTime() });
+    clocks.clockEnable(CLOCK.VIRTUAL, true);
+    clocks.createTimer({ clock: CLOCK.VIRTUAL, callback: 0 }).mod(0);
+  } else armed(buffer, CONTENDED_AT, CONTENDED_LIMITS.maxTimers);
+}
 
 /** Two threads at once. */
 export async function contended(native: Native | undefined, settings: Settings): Promise<Figure[]> {
   const figures: Figure[] = [];
-  for (const { op, name, native: command, n } of CONTENDED) {
+  for (const { op, name, native: command, n, together = false } of CONTENDED) {
+    const each = (together ? 1 : 2) * n;
     const ours = async (): Promise<number> => {
       const { memory, buffer } = newMemory();
-      armed(buffer, CONTENDED_AT, CONTENDED_LIMITS.maxTimers);
-      const workers = [0, 1].map(() => start(memory, { role: 'contend', op, n }));
+      contendedMemory(op, buffer);
+      const workers = [0, 1].map((side) => start(memory, { role: 'contend', op, n, side }));
       await Promise.all(workers.map((worker) => once(worker, 'message')));
       const ends = Promise.all(workers.map((worker) => once(worker, 'exit')));
       const go = new AtomicI32(buffer, AT.GO);
@@ -120,9 +230,9 @@ export async function contended(native: Native | undefined, settings: Settings):
       go.store(1);
       go.notify();
       await ends;
-      return ((performance.now() - began) * 1e6) / (2 * n);
+      return ((performance.now() - began) * 1e6) / each;
     };
-    const theirs = native && command ? () => native.ns(command, n) : undefined;
+    const theirs = native && command ? () => native.ns(`contended-${command}`, n * NATIVE_FACTOR) : undefined;
     const figure = await inTurn(name, 'contended', settings.rounds, ours, theirs);
     settings.say(line(figure));
     figures.push(figure);
@@ -165,17 +275,14 @@ export async function roundTrip(native: Native | undefined, settings: Settings):
   return figure;
 }
 
-/** A 1 kHz timer, on a host without and with two busy threads. */
+const BUSY_VCPUS = 2;
+
+/** A 1 kHz timer, on a host without and with a machine whose vCPUs are busy. */
 export async function timerLateness(native: Native | undefined, settings: Settings): Promise<Lateness[]> {
   const results: Lateness[] = [];
-  for (const busy of [0, 2]) {
-    const host = newMemory();
-    const stop = new AtomicI32(host.buffer, AT.GO);
-    const load = Array.from({ length: busy }, () => start(host.memory, { role: 'busy' }));
-    await sleep(busy === 0 ? 0 : 300);
-    const name = busy === 0 ? 'idle' : `${busy} busy vCPUs`;
+  const measure = async (load: string): Promise<void> => {
     const add = (who: string, late: readonly number[]): void => {
-      const result = { name: `${who}, ${name}`, late: [...late].sort((a, b) => a - b) };
+      const result = { name: `${who}, ${load}`, late: [...late].sort((a, b) => a - b) };
       settings.say(latenessLine(result));
       results.push(result);
     };
@@ -183,9 +290,13 @@ export async function timerLateness(native: Native | undefined, settings: Settin
     const [late] = (await once(worker, 'message')) as [number[]];
     add('smp86', late);
     if (native !== undefined) add('C', await native.list('lateness', settings.expiries));
-    stop.store(1);
-    await Promise.all(load.map((thread) => once(thread, 'exit')));
+  };
+  await measure('idle');
+  await using guest = await LinuxGuest.boot({ smp: BUSY_VCPUS });
+  for (let cpu = 0; cpu < BUSY_VCPUS; cpu++) {
+    await guest.run(`taskset -c ${cpu} sh -c 'while :; do :; done' &`);
   }
+  await measure(`${BUSY_VCPUS} busy vCPUs`);
   return results;
 }
 

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 
+const SOURCES = ['sync.c', 'loops.c'];
+
 export class Native {
   readonly #child: ChildProcess;
   readonly #folder: string;
@@ -17,7 +19,7 @@ export class Native {
     const program = join(folder, 'sync');
     const { status } = spawnSync(
       'gcc',
-      ['-O2', '-pthread', '-o', program, join(import.meta.dirname, 'sync.c')],
+      ['-O2', '-pthread', '-o', program, ...SOURCES.map((name) => join(import.meta.dirname, name))],
       { stdio: ['ignore', 'ignore', 'inherit'] },
     );
     if (status === 0) return new Native(program, folder);

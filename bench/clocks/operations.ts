@@ -1,5 +1,16 @@
 /** What is measured in one thread: a primitive's or a timer's operation, `n` times. */
-import { Event, Mutex, Once, Semaphore, SeqLock, SpinLock, SpscRing } from '@smp86/atomics-sync';
+import {
+  Condition,
+  Event,
+  MpscRecordRing,
+  Mutex,
+  Once,
+  Semaphore,
+  SeqLock,
+  SpinLock,
+  SpscRecordRing,
+  SpscRing,
+} from '@smp86/atomics-sync';
 import { AioContext } from '../../src/aio/aio-context.ts';
 import { CLOCK, VIRTUAL_MODE } from '../../src/timer/clock-state.ts';
 import { ClockSystem } from '../../src/timer/clock.ts';
@@ -11,13 +22,29 @@ export interface Operation {
   /** Operations in a sample. */
   readonly n: number;
   /** What the C program calls it, and its second number. */
-  readonly native?: readonly [name: string, count: number];
+  readonly native: readonly [name: string, count: number];
   run(n: number): void;
 }
 
 /** Places in the memory that both sides of contended operations use. */
-export const AT = { MUTEX: 64, EVENT: 128, PONG: 192, WORD: 256, GO: 320 } as const;
-const REST = 512;
+export const AT = {
+  MUTEX: 64,
+  EVENT: 128,
+  PONG: 192,
+  WORD: 256,
+  GO: 320,
+  SEMAPHORE: 384,
+  CONDITION: 448,
+  BARRIER: 512,
+  OVER: 576,
+  RING: 1024,
+  RECORDS: 8192,
+  CONTEXT: 16384,
+} as const;
+export const RING_BYTES = 4096;
+export const CONTEXT_LIMITS = { maxBottomHalves: 64 };
+export const CONTEXT_CLOCKS = { maxTimers: 4, maxLists: 8 };
+const REST = 1 << 16;
 /** Timers of the list that two threads modify at once. */
 export const CONTENDED_TIMERS = 1000;
 export const CONTENDED_AT = 1 << 20;
@@ -75,8 +102,12 @@ export function operations(buffer: SharedArrayBuffer): Operation[] {
   const once = new Once(buffer, REST + 128);
   once.run(() => {});
   const seq = new SeqLock(buffer, REST + 192);
-  const ring = new SpscRing(buffer, REST + 256, 4096);
+  const condition = new Condition(buffer, REST + 256);
+  const ring = new SpscRing(buffer, REST + 1024, RING_BYTES);
+  const records = new SpscRecordRing(buffer, REST + 8192, RING_BYTES);
+  const shared = new MpscRecordRing(buffer, REST + 16384, RING_BYTES);
   const bytes = new Uint8Array(64);
+  const record = new Uint8Array(60);
   const { ops } = mutex;
   const word = AT.WORD;
   let sink = 0;
@@ -124,6 +155,7 @@ export function operations(buffer: SharedArrayBuffer): Operation[] {
     timerOperations.push({
       name: 'deadline of a group',
       n: 5000,
+      native: ['deadline', 0],
       run(n) {
         for (let i = 0; i < n; i++) sink += group.deadline();
       },
@@ -153,10 +185,10 @@ export function operations(buffer: SharedArrayBuffer): Operation[] {
   const half = context.createBottomHalf(() => sink++);
   const callback = real.callbacks.add(() => sink++);
 
-  const each = (name: string, native: string | undefined, run: (n: number) => void): Operation => ({
+  const each = (name: string, native: string, run: (n: number) => void): Operation => ({
     name,
     n: 20_000,
-    native: native === undefined ? undefined : [native, 0],
+    native: [native, 0],
     run,
   });
   return [
@@ -208,10 +240,25 @@ export function operations(buffer: SharedArrayBuffer): Operation[] {
         seq.writeEnd();
       }
     }),
-    each('byte ring, write and read of 64', undefined, (n) => {
+    each('condition signal, nobody waits', 'signal', (n) => {
+      for (let i = 0; i < n; i++) condition.signal();
+    }),
+    each('byte ring, write and read of 64', 'ring', (n) => {
       for (let i = 0; i < n; i++) {
         ring.write(bytes);
         ring.read(bytes);
+      }
+    }),
+    each('record ring, push and pop of 60', 'records', (n) => {
+      for (let i = 0; i < n; i++) {
+        records.tryPush(record);
+        records.popInto(bytes);
+      }
+    }),
+    each('ring of many producers, push and pop of 60', 'mpsc', (n) => {
+      for (let i = 0; i < n; i++) {
+        shared.tryPush(record);
+        shared.popInto(bytes);
       }
     }),
     ...timerOperations,
@@ -227,25 +274,25 @@ export function operations(buffer: SharedArrayBuffer): Operation[] {
     each('TSC', 'clock', (n) => {
       for (let i = 0; i < n; i++) sink += real.ticks();
     }),
-    each('notify of a busy owner', undefined, (n) => {
+    each('notify of a busy owner', 'notify', (n) => {
       for (let i = 0; i < n; i++) context.notify();
     }),
-    each('bottom half schedule', undefined, (n) => {
+    each('bottom half schedule', 'bh-schedule', (n) => {
       for (let i = 0; i < n; i++) half.schedule();
     }),
-    each('bottom half schedule, turn', undefined, (n) => {
+    each('bottom half schedule, turn', 'bh-turn', (n) => {
       for (let i = 0; i < n; i++) {
         half.schedule();
         context.dispatch();
       }
     }),
-    each('one-shot schedule, turn', undefined, (n) => {
+    each('one-shot schedule, turn', 'bh-oneshot', (n) => {
       for (let i = 0; i < n; i++) {
         context.scheduleOneshot(callback);
         context.dispatch();
       }
     }),
-    each('clockEnable off, on', undefined, (n) => {
+    each('clockEnable off, on', 'clock-enable', (n) => {
       for (let i = 0; i < n; i++) {
         real.clockEnable(CLOCK.VIRTUAL, false);
         real.clockEnable(CLOCK.VIRTUAL, true);

@@ -1,5 +1,5 @@
 /** Results as a page of plots: HTML with SVG in it, nothing else. */
-import { type Figure, type Lateness, percentile } from './measure.ts';
+import { type Figure, type Lateness, percentile, type Scaling } from './measure.ts';
 
 export interface Results {
   readonly node: string;
@@ -7,6 +7,8 @@ export interface Results {
   readonly cores: number;
   readonly date: string;
   readonly figures: readonly Figure[];
+  /** Absent: not measured. */
+  readonly scaling?: Scaling | undefined;
   readonly lateness: readonly Lateness[];
 }
 
@@ -110,7 +112,7 @@ function distribution(lateness: readonly Lateness[]): string {
 }
 
 export function page(results: Results): string {
-  const { node, cpu, cores, date, figures, lateness } = results;
+  const { node, cpu, cores, date, figures, lateness, scaling } = results;
   const sections: string[] = [];
   for (const [kind, title] of [
     ['alone', 'One thread'],
@@ -119,6 +121,12 @@ export function page(results: Results): string {
   ] as const) {
     const some = figures.filter((figure) => figure.kind === kind);
     if (some.length > 0) sections.push(`<h2>${title}</h2>${bars(some)}`);
+  }
+  if (scaling !== undefined) {
+    const native = scaling.native === undefined ? '' : ` (C: ${scaling.native.toFixed(2)} times)`;
+    sections.push(
+      `<p>With 100 000 timers armed, arming one costs ${scaling.ours.toFixed(2)} times what it costs with 1 000${native}.</p>`,
+    );
   }
   if (lateness.length > 0) sections.push(`<h2>Lateness of a 1 kHz timer</h2>${distribution(lateness)}`);
   return `<!doctype html>

@@ -1,141 +1,9 @@
 /*
- * The protocols of shared/src/mutex.ts, event.ts and src/timer/timer-list.ts in C, to compare with: same states, same
- * order of atomic operations, same heap. Commands come on standard input, a line each; answers go to standard
- * output: "ns N" for a mean, "list N N N ..." for single values. gcc -O2 -pthread.
+ * Measures the C peers: commands come on standard input, a line each; answers go to standard output: "ns N" for a
+ * mean, "list N N N ..." for single values. Timer lists are here (src/timer/timer-list.ts, same heap), locks in sync.h,
+ * event loops in loops.c.
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <limits.h>
-#include <linux/futex.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-#define LINE __attribute__((aligned(64)))
-
-static double now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1e9 + t.tv_nsec;
-}
-
-static long futex_wait(_Atomic int32_t *word, int32_t expected, double timeout_ns)
-{
-    struct timespec t, *p = NULL;
-    if (timeout_ns >= 0) {
-        t.tv_sec = (time_t)(timeout_ns / 1e9);
-        t.tv_nsec = (long)(timeout_ns - t.tv_sec * 1e9);
-        p = &t;
-    }
-    return syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, p, NULL, 0);
-}
-
-static void futex_wake(_Atomic int32_t *word, int count)
-{
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
-}
-
-/* --- mutex: FREE, HELD, CONTENDED --- */
-
-struct mutex { _Atomic int32_t state; int32_t owner; };
-
-static void mutex_lock(struct mutex *m)
-{
-    int32_t free = 0;
-    if (!atomic_compare_exchange_strong(&m->state, &free, 1)) {
-        int i;
-        for (i = 0; i < 40; i++) {
-            int32_t state = atomic_load(&m->state);
-            int32_t expected = 0;
-            if (state == 0) {
-                if (atomic_compare_exchange_strong(&m->state, &expected, 1)) break;
-            } else if (state == 2) {
-                i = 40;
-                break;
-            }
-#if defined(__x86_64__)
-            __builtin_ia32_pause();
-#endif
-        }
-        if (i >= 40)
-            while (atomic_exchange(&m->state, 2) != 0) futex_wait(&m->state, 2, -1);
-    }
-    m->owner = 1;
-}
-
-static void mutex_unlock(struct mutex *m)
-{
-    m->owner = 0;
-    if (atomic_exchange(&m->state, 0) == 2) futex_wake(&m->state, 1);
-}
-
-/* --- event: SET 0, FREE 1, BUSY -1 --- */
-
-static void event_set(_Atomic int32_t *e)
-{
-    if (atomic_exchange(e, 0) == -1) futex_wake(e, INT_MAX);
-}
-
-static void event_reset(_Atomic int32_t *e)
-{
-    if (atomic_load(e) == 0) atomic_fetch_or(e, 1);
-}
-
-static void event_wait(_Atomic int32_t *e)
-{
-    int32_t state = atomic_load(e);
-    if (state == 0) return;
-    if (state == 1) {
-        int32_t expected = 1;
-        if (!atomic_compare_exchange_strong(e, &expected, -1) && expected == 0) return;
-    }
-    futex_wait(e, -1, -1);
-}
-
-/* --- semaphore --- */
-
-struct semaphore { _Atomic int32_t permits, waiters; };
-
-static void semaphore_acquire(struct semaphore *s)
-{
-    int32_t n = atomic_load(&s->permits);
-    while (n > 0)
-        if (atomic_compare_exchange_strong(&s->permits, &n, n - 1)) return;
-    abort(); /* uncontended here */
-}
-
-static void semaphore_release(struct semaphore *s)
-{
-    atomic_fetch_add(&s->permits, 1);
-    if (atomic_load(&s->waiters) != 0) futex_wake(&s->permits, 1);
-}
-
-/* --- spin lock, sequence lock --- */
-
-static void spin_lock(_Atomic int32_t *l)
-{
-    int32_t free = 0;
-    while (!atomic_compare_exchange_strong(l, &free, 1)) free = 0;
-}
-
-static double seq_read(_Atomic uint32_t *seq, _Atomic double *word)
-{
-    for (;;) {
-        uint32_t s = atomic_load(seq);
-        double value;
-        if (s & 1) continue;
-        value = atomic_load(word);
-        if (atomic_load(seq) == s) return value;
-    }
-}
+#include "sync.h"
 
 /* --- timer list: four children to an entry, which lie in one cache line --- */
 
@@ -356,6 +224,11 @@ static void *contender(void *arg)
             sink = sink + 1;
             mutex_unlock(&the_mutex);
         }
+    else if (!strcmp(contended_op, "spinlock"))
+        for (long i = 0; i < n; i++) {
+            spin_lock(&the_spin);
+            atomic_store(&the_spin, 0);
+        }
     else if (!strcmp(contended_op, "add"))
         for (long i = 0; i < n; i++) atomic_fetch_add(&the_spin, 2);
     else
@@ -366,9 +239,11 @@ static void *contender(void *arg)
 static double contended(const char *op, long n)
 {
     pthread_t a, b;
-    double start;
+    double start = loop_contended(op, n);
+    if (start >= 0) return start;
     contended_op = op;
     contended_list = list_new(1000);
+    atomic_store(&the_spin, 0);
     atomic_store(&go, 0);
     pthread_create(&a, NULL, contender, &n);
     pthread_create(&b, NULL, contender, &n);
@@ -452,7 +327,7 @@ static double measure(const char *name, long n)
     else if (!strcmp(name, "load")) for (long i = 0; i < n; i++) sum += atomic_load(&the_spin);
     else if (!strcmp(name, "add")) for (long i = 0; i < n; i++) sum += atomic_fetch_add(&the_spin, 2);
     else if (!strcmp(name, "clock")) for (long i = 0; i < n; i++) sum += now_ns();
-    else return -1;
+    else return loop_alone(name, n);
     sink = sum;
     atomic_store(&the_spin, 0);
     return (now_ns() - start) / n;
