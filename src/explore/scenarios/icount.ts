@@ -37,7 +37,6 @@ const idle: Scenario = {
     ...['bql', 'icount-runner', 'layout', 'signals'].map((name) => `src/machine/${name}.ts`),
   ],
   patches: [ONE_PAUSE],
-  preemptions: 4,
   reaches: ['sleep'],
   setup(model: Model) {
     const clocks = ClockSystem.init(model.buffer, placeClocks(model, 1), {

@@ -82,7 +82,6 @@ const fromBoth: Scenario = {
   threads: ['vcpu 0', 'vcpu 1', 'outsider'],
   bytes: BYTES,
   patches: [ONE_PAUSE],
-  preemptions: 4,
   thread(model: Model, index: number) {
     const p = parts(model, index, index < 2 ? index : undefined);
     if (index === 0) return () => serve(model, p, 0, 2);
@@ -131,7 +130,6 @@ const safe: Scenario = {
   threads: ['vcpu 0', 'vcpu 1', 'outsider'],
   bytes: BYTES,
   patches: [ONE_PAUSE],
-  preemptions: 4,
   reaches: ['guest code'],
   thread(model: Model, index: number) {
     const { ghost } = model;
@@ -172,7 +170,6 @@ const closed: Scenario = {
   threads: ['vcpu 0', 'vcpu 1', 'outsider'],
   bytes: BYTES,
   patches: [ONE_PAUSE],
-  preemptions: 4,
   reaches: ['ran', 'did not run'],
   thread(model: Model, index: number) {
     const p = parts(model, index, index < 2 ? index : undefined);
