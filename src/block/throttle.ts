@@ -117,6 +117,8 @@ export interface Throttle {
   /** Nothing waits from here on, and what waits goes (before a drain). Pair with `resume`. */
   suspend(): void;
   resume(): void;
+  /** It is closed. Suspended; no request of it is under way. */
+  leave(): void;
 }
 
 /** The drives of one iothread that share limits, perhaps with those of others. *Thread:* the iothread's. */
@@ -156,6 +158,11 @@ export class ThrottleGroup {
     const member = new Member(this);
     this.#members.push(member);
     return member;
+  }
+
+  /** One less; none of its requests waits. */
+  leave(member: Member): void {
+    this.#members.splice(this.#members.indexOf(member), 1);
   }
 
   /** Counts a request that goes now; or says that it has to wait, in its member's queue. */
@@ -331,5 +338,8 @@ class Member implements Throttle {
   }
   resume(): void {
     this.#suspended--;
+  }
+  leave(): void {
+    this.#group.leave(this);
   }
 }

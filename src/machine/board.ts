@@ -84,8 +84,18 @@ export const REQUEST = {
 } as const;
 
 /** What the host thread has done and is told the end of. */
-export const COMMAND = { PAUSE: 0, RESUME: 1, RESET: 2 } as const;
-export const COMMAND_BITS = 2;
+export const COMMAND = {
+  PAUSE: 0,
+  RESUME: 1,
+  RESET: 2,
+  /** An iothread's thread runs: there is one at place `commandFirst`. */
+  OBJECT_ADD: 3,
+  /** End that one; result 0: a drive lives there. */
+  OBJECT_DEL: 4,
+  /** Drive `commandFirst` moves to iothread `commandSecond`; the result is one of MOVE. */
+  SET_IOTHREAD: 5,
+} as const;
+export const COMMAND_BITS = 3;
 
 export type BoardRole = 'create' | 'main-loop' | 'vcpu' | 'iothread';
 

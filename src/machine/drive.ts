@@ -19,12 +19,14 @@ import { checkThrottleLimits, type Throttle, type ThrottleClock, ThrottleGroup }
 import { hostFile } from '../host/block-host.ts';
 import type { DriveStateView } from '../hw/block/drive.ts';
 import { ATTRIBUTE, CLOCK } from '../timer/clock-state.ts';
+import type { ClockSystem } from '../timer/clock.ts';
+import type { SharedTimer } from '../timer/timer.ts';
 import type { DriveOptions, NodeOptions } from './drive-options.ts';
 import type { Storage } from './storage.ts';
 
 const STDERR = 2;
 /** Of an image that is looked at only. */
-const NO_LIMITS: Throttle = { wait: () => undefined, suspend: () => {}, resume: () => {} };
+const NO_LIMITS: Throttle = { wait: () => undefined, suspend: () => {}, resume: () => {}, leave: () => {} };
 /** Keys of a node that name other nodes. */
 const CHILDREN = ['file', 'backing', 'data-file'];
 
@@ -34,17 +36,26 @@ export class ThrottleGroups {
   readonly #clock: ThrottleClock;
   readonly #home: number;
   readonly #groups = new Map<string, ThrottleGroup>();
+  readonly #timers: SharedTimer[] = [];
 
   constructor(storage: Storage, home: number) {
-    const { clocks, group } = storage.iothreads[home].context;
+    const { clocks, group } = storage.table.iothreads[home].context;
     this.#storage = storage;
     this.#home = home;
     this.#clock = {
       now: () => clocks.now(CLOCK.VIRTUAL),
-      createTimer: (callback, name) =>
-        clocks.createTimer({ clock: CLOCK.VIRTUAL, group: group.index, callback, name }),
+      createTimer: (callback, name) => {
+        const timer = clocks.createTimer({ clock: CLOCK.VIRTUAL, group: group.index, callback, name });
+        this.#timers.push(timer);
+        return timer;
+      },
       timer: (index) => clocks.timer(index),
     };
+  }
+
+  /** Gives the timers back. *Thread:* the iothread, at its end: no drive of a group is left. */
+  release(): void {
+    releaseTimers(this.#storage.table.iothreads[this.#home].context.clocks, this.#timers);
   }
 
   /** One more drive of group `name`; undefined: there is none. */
@@ -65,18 +76,27 @@ export class ThrottleGroups {
 export interface Drive {
   readonly options: DriveOptions;
   readonly backend: BlockBackend;
+  /** After `closeDrive`: gives its timers back, and leaves its throttle groups. */
+  release(): void;
 }
 
-/** Opens a drive in its iothread. *Errors:* BlockError. */
+/** What a drive is opened in. */
+export interface DriveHome {
+  readonly blockdevs: readonly NodeOptions[];
+  readonly aio: AioContext;
+  readonly groups: ThrottleGroups;
+  readonly helpers: BlockHelpers;
+}
+
+/** Opens a drive in its iothread; `moved`: it was open in another one. *Errors:* BlockError. */
 export async function openDrive(
   options: DriveOptions,
-  blockdevs: readonly NodeOptions[],
-  aio: AioContext,
+  { blockdevs, aio, groups, helpers }: DriveHome,
   state: DriveStateView,
-  groups: ThrottleGroups,
-  helpers: BlockHelpers,
+  moved: boolean,
 ): Promise<Drive> {
   const { clocks, group } = aio;
+  const timers: SharedTimer[] = [];
   const createTimer = (callback: () => void, name: string, external: boolean): ContextTimer => {
     const attributes = external ? ATTRIBUTE.EXTERNAL : 0;
     const timer = clocks.createTimer({
@@ -86,6 +106,7 @@ export async function openDrive(
       name,
       attributes,
     });
+    timers.push(timer);
     return Object.assign(timer, { now: () => clocks.now(CLOCK.VIRTUAL) });
   };
   // whatever is worth a warning was told when the machine was set up
@@ -100,18 +121,35 @@ export async function openDrive(
     ...{ warn: () => {}, createTimer, throttle },
   };
   const root = await openRoot(options, blockdevs, context);
-  state.size.store(root.size);
-  state.readOnly.store(options.readOnly ? 1 : 0);
-  state.writeCache.store(options.writeCache ? 1 : 0);
+  // what is moved keeps what the guest has set
+  if (!moved) {
+    state.size.store(root.size);
+    state.readOnly.store(options.readOnly ? 1 : 0);
+    state.writeCache.store(options.writeCache ? 1 : 0);
+  }
+  const own = options.throttling && groups.join(options.throttling.group ?? options.id);
+  const release = (): void => {
+    releaseTimers(clocks, timers);
+    for (const joined of [own, ...filters]) joined?.leave();
+  };
   const backend = new BlockBackend(root, {
     unmap: unmaps(options, blockdevs),
     detectZeroes: options.detectZeroes,
     werror: policy(options.werror, 'enospc'),
     rerror: policy(options.rerror, 'report'),
-    throttle: options.throttling && groups.join(options.throttling.group ?? options.id),
+    throttle: own,
     filters,
   });
-  return { options, backend };
+  return { options, backend, release };
+}
+
+function releaseTimers(clocks: ClockSystem, timers: SharedTimer[]): void {
+  for (const timer of timers.splice(0)) {
+    const { callback } = clocks.timerState(timer.index);
+    timer.del();
+    clocks.releaseTimer(timer);
+    clocks.callbacks.remove(callback);
+  }
 }
 
 /** Writes everything back; what goes wrong is told on standard error, since no request waits for it. */

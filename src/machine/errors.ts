@@ -3,6 +3,10 @@ export type MachineErrorCode =
   | 'ERR_MACHINE_ENDED'
   /** Not possible in the machine's present state. */
   | 'ERR_MACHINE_STATE'
+  /** There is no object or drive of that name, or there is one already. */
+  | 'ERR_MACHINE_OBJECT'
+  /** It is in use. */
+  | 'ERR_MACHINE_BUSY'
   /** One of the machine's threads failed: a mistake of smp86, not of the guest. */
   | 'ERR_MACHINE_THREAD';
 

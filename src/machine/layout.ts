@@ -74,6 +74,11 @@ export const MachineControl = struct({
   shutdownCause: atomicI32,
   /** Sequence number of the last COMMAND that the main loop has carried out. */
   commandDone: atomicI32,
+  /** What some commands need; written by the host thread before it posts one. */
+  commandFirst: atomicI32,
+  commandSecond: atomicI32,
+  /** What some of them come to; written before `commandDone`. */
+  commandResult: atomicI32,
 });
 export type MachineControlView = ViewOf<typeof MachineControl>;
 

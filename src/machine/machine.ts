@@ -8,19 +8,22 @@ import { availableParallelism } from 'node:os';
 import { MessageChannel } from 'node:worker_threads';
 import { keepAlive } from '@smp86/atomics-sync';
 import { BlockJobs } from '../block/helpers/jobs.ts';
+import { parseOptions } from '../cli/options.ts';
 import type { RegionInfo } from '../jit/compiler.ts';
 import { formatJitInfo, type JitInfo, regionUse } from '../jit/info.ts';
 import { CLOCK } from '../timer/clock-state.ts';
 import { type Board, COMMAND, COMMAND_BITS, REQUEST } from './board.ts';
 import type { MachineCreateOptions } from './create-options.ts';
+import type { IothreadOptions } from './drive-options.ts';
 import { MachineError } from './errors.ts';
+import { IothreadObjects, type IothreadStart } from './iothread-objects.ts';
 import { Log } from './log.ts';
 import { EVENT, RUN_STATE, SERIAL_PORTS, SHUTDOWN_CAUSE } from './layout.ts';
 import type { ActionOptions } from './machine-options.ts';
 import { type MachineSetup, setUpMachine } from './machine-setup.ts';
 import { SerialPort } from './serial-port.ts';
 import { interpreterModule } from './tier0-module.ts';
-import { MachineWorkers } from './workers.ts';
+import { MachineWorkers, type StartedThread } from './workers.ts';
 
 /** How a machine ended. */
 export interface MachineExit {
@@ -62,7 +65,7 @@ const MAX_SEQUENCE = 2 ** (31 - COMMAND_BITS) - 1;
 
 interface PendingCommand {
   readonly sequence: number;
-  readonly done: () => void;
+  readonly done: (result: number) => void;
   readonly failed: (error: Error) => void;
 }
 
@@ -88,6 +91,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
   #closing: Promise<void> | undefined;
   #started = false;
   #optimised = false;
+  #objects: IothreadObjects | undefined;
+  #jobs: BlockJobs | undefined;
   #finished = false;
   #command: PendingCommand | undefined;
   #commands: Promise<unknown> = Promise.resolve();
@@ -157,14 +162,13 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       config.icount !== undefined,
     );
     workers.start('main-loop', { memory, config, boot });
-    const { iothreads } = setup.board.storage;
-    const jobs = BlockJobs.create(iothreads.length);
-    iothreads.forEach((_, index) => workers.start('iothread', { memory, config, index, jobs }));
-    if (iothreads.length > 0) {
-      const notifiers = iothreads.map(({ context }) => context.group.notifier.address);
-      const helpers = Math.min(availableParallelism(), MAX_BLOCK_HELPERS);
-      for (let i = 0; i < helpers; i++) workers.start('block-helper', { memory, jobs, notifiers });
-    }
+    this.#objects = new IothreadObjects({
+      storage: config.storage,
+      names: setup.options.objects.flatMap(({ type, id }) => (type === 'iothread' ? [id] : [])),
+      places: setup.board.storage.table.iothreads.length,
+      start: (data) => this.#startIothread(data),
+      command: (command, first, second) => this.#do(command, first, second),
+    });
     const all = Array.from({ length: config.cpus }, (_, i) => i);
     const groups = config.accel === 'single' ? [all] : all.map((i) => [i]);
     const channels = config.jit ? groups.map(() => new MessageChannel()) : [];
@@ -185,6 +189,22 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     await workers.ready();
     this.#optimised = workers.optimised;
     this.#started = true;
+  }
+
+  /** With the first one, the block helpers. */
+  #startIothread(data: IothreadStart): StartedThread {
+    const { setup, workers } = this.#running();
+    const { memory, config, board } = setup;
+    const { iothreads } = board.storage.table;
+    if (this.#jobs === undefined) {
+      this.#jobs = BlockJobs.create(iothreads.length);
+      const jobs = this.#jobs.buffer;
+      const notifiers = iothreads.map(({ notifier }) => notifier.address);
+      const helpers = Math.min(availableParallelism(), MAX_BLOCK_HELPERS);
+      for (let i = 0; i < helpers; i++) workers.start('block-helper', { memory, jobs, notifiers });
+    }
+    this.#jobs.enter();
+    return workers.start('iothread', { memory, config, jobs: this.#jobs.buffer, ...data });
   }
 
   /** Runs until the end and gives the exit status for a command. */
@@ -255,6 +275,40 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     board.throttle.set(percent);
     board.mainLoop.post(REQUEST.THROTTLE);
   }
+  /** Ids of the machine's iothread objects. */
+  get iothreads(): string[] {
+    return this.#objects?.names ?? [];
+  }
+  /**
+   * Makes an iothread while the machine runs or is paused: `-object` syntax (`'iothread,id=io1'`), or in full.
+   * *Errors:* OptionError; MachineError ERR_MACHINE_OBJECT when its id is taken, or all places are.
+   */
+  async objectAdd(object: string | IothreadOptions): Promise<void> {
+    const [options] = typeof object === 'string' ? parseOptions(['-object', object]).objects : [object];
+    if (options.type !== 'iothread') {
+      throw new MachineError(
+        'ERR_MACHINE_OBJECT',
+        `object '${options.type}': only with the machine's creation`,
+      );
+    }
+    await this.#iothreads().add(options);
+  }
+  /** Ends an iothread. *Errors:* MachineError ERR_MACHINE_OBJECT, ERR_MACHINE_BUSY when a drive lives in it. */
+  async objectDel(id: string): Promise<void> {
+    await this.#iothreads().del(id);
+  }
+  /**
+   * Moves a drive to an iothread, while the guest uses it; null: to that of drives for which none is named. QEMU's
+   * x-blockdev-set-iothread. *Errors:* MachineError ERR_MACHINE_OBJECT; ERR_MACHINE_BUSY for what cannot move now.
+   */
+  async setIothread(drive: string, iothread: string | null): Promise<void> {
+    await this.#iothreads().move(drive, iothread);
+  }
+  #iothreads(): IothreadObjects {
+    this.#running();
+    if (this.#objects === undefined) throw new MachineError('ERR_MACHINE_STATE', 'the machine is starting');
+    return this.#objects;
+  }
   /** Ends the machine, whatever the guest does. Resolves when its threads are gone. */
   async quit(): Promise<void> {
     await this.#close({ reason: 'quit', status: 0 });
@@ -270,8 +324,8 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     return this.#parts;
   }
 
-  /** Has the main loop do something; one after the other. */
-  #do(command: number): Promise<void> {
+  /** Has the main loop do something; one after the other. Gives the result, of commands that have one. */
+  #do(command: number, first = 0, second = 0): Promise<number> {
     const result = this.#commands.then(() => {
       const { board } = this.#running();
       if (command === COMMAND.RESUME && this.state === 'shutdown') {
@@ -279,7 +333,9 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       }
       const sequence = (this.#sequence % MAX_SEQUENCE) + 1;
       this.#sequence = sequence;
-      return new Promise<void>((done, failed) => {
+      board.control.commandFirst.store(first);
+      board.control.commandSecond.store(second);
+      return new Promise<number>((done, failed) => {
         this.#command = { sequence, done, failed };
         board.mainLoop.post(REQUEST.COMMAND, (sequence << COMMAND_BITS) | command);
       });
@@ -309,6 +365,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       if (info !== undefined) log.write(formatJitInfo(info));
     }
     board.mainLoop.post(REQUEST.QUIT);
+    this.#jobs?.leave();
     // threads that are still starting hear of it only much later
     await workers.end(force || !this.#started);
     this.#finished = true;
@@ -334,7 +391,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
       const events = control.events.exchange(0);
       if (events !== 0) this.#happened(events, board);
       if (this.#command?.sequence === control.commandDone.load()) {
-        this.#command.done();
+        this.#command.done(control.commandResult.load());
         this.#command = undefined;
       }
       const waited = control.eventSeq.waitAsync(sequence);

@@ -4,7 +4,7 @@ import { CLOCK } from '../timer/clock-state.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { Board, COMMAND, COMMAND_BITS, REQUEST } from './board.ts';
 import { loadGuest } from './guest-image.ts';
-import { IOTHREAD_COMMAND } from './iothread.ts';
+import { IOTHREAD_COMMAND, MOVE } from './iothread.ts';
 import { EVENT, RUN_STATE, SERIAL_PORTS, SHUTDOWN_CAUSE } from './layout.ts';
 import type { BootFiles, MainLoopData } from './messages.ts';
 
@@ -50,15 +50,8 @@ export class MainLoopThread {
     board.clocks.enableTicks();
     board.control.runState.store(RUN_STATE.RUNNING);
     board.clocks.clockEnable(CLOCK.VIRTUAL, true);
-    for (const iothread of board.storage.iothreads) iothread.command(IOTHREAD_COMMAND.RESUME);
+    board.storage.table.command(IOTHREAD_COMMAND.RESUME);
     board.startVcpus();
-  }
-
-  /** Tells every iothread, and waits until all have done it. */
-  private commandIothreads(kind: number): void {
-    const { iothreads } = this.board.storage;
-    for (const iothread of iothreads) iothread.command(kind);
-    for (const iothread of iothreads) iothread.waitDone();
   }
 
   /** Stops clocks, vCPUs and disks. When it returns no vCPU executes guest code, and what was written is stable. */
@@ -83,7 +76,7 @@ export class MainLoopThread {
     }
     board.bql.lock();
     // no vCPU can ask for more
-    this.commandIothreads(IOTHREAD_COMMAND.QUIESCE);
+    board.storage.table.commandAndWait(IOTHREAD_COMMAND.QUIESCE);
     board.raiseEvent(0);
   }
 
@@ -119,6 +112,8 @@ export class MainLoopThread {
 
   private command(arg: number): void {
     const { control } = this.board;
+    const { table } = this.board.storage;
+    const [first, second] = [control.commandFirst.load(), control.commandSecond.load()];
     switch (arg & ((1 << COMMAND_BITS) - 1)) {
       case COMMAND.PAUSE:
         if (control.runState.load() === RUN_STATE.RUNNING) this.stop(RUN_STATE.PAUSED);
@@ -129,16 +124,34 @@ export class MainLoopThread {
       case COMMAND.RESET:
         this.reset();
         break;
+      case COMMAND.OBJECT_ADD:
+        table.add(first, control.runState.load() === RUN_STATE.RUNNING);
+        break;
+      case COMMAND.OBJECT_DEL:
+        control.commandResult.store(table.remove(first) ? 1 : 0);
+        break;
+      case COMMAND.SET_IOTHREAD:
+        control.commandResult.store(this.move(first, second));
+        break;
     }
     control.commandDone.store(arg >>> COMMAND_BITS);
     this.board.raiseEvent(0);
   }
 
+  private move(drive: number, to: number): number {
+    const { table, config } = this.board.storage;
+    const result = table.move(drive, to);
+    if (result !== MOVE.LOST) return result;
+    // a guest that resets the device would wait for ever
+    throw new Error(`drive ${config.drives[drive].options.id} can be opened in no iothread any more`);
+  }
+
   private quit(): void {
     const { board } = this;
     this.stop(RUN_STATE.SHUTDOWN);
-    this.commandIothreads(IOTHREAD_COMMAND.QUIT);
+    board.storage.table.commandAndWait(IOTHREAD_COMMAND.QUIT);
     board.control.quit.store(1);
+    board.storage.table.quit();
     for (const s of board.signals) s.kick();
     board.mainLoop.requestStop();
   }

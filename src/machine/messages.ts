@@ -1,5 +1,6 @@
 /** Start-up messages between the host thread and the workers. Everything later goes through shared memory. */
 import type { MessagePort } from 'node:worker_threads';
+import type { PollParameters } from '../aio/busy-polling.ts';
 import type { HandlerTable } from '../cpu/tier0/handlers.ts';
 import type { MachineConfig } from './config.ts';
 
@@ -32,8 +33,11 @@ export interface VcpuData {
 export interface IothreadData {
   readonly memory: WebAssembly.Memory;
   readonly config: MachineConfig;
-  /** Which of the machine's iothreads it is. */
+  /** Its place among the machine's iothreads. */
   readonly index: number;
+  readonly polling: PollParameters;
+  /** It is made while the machine runs. */
+  readonly fresh?: boolean;
   /** Of the block helpers. */
   readonly jobs: SharedArrayBuffer;
 }

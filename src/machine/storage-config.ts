@@ -6,7 +6,7 @@ import type { DriveOptions, NodeOptions } from './drive-options.ts';
 /** A drive, and the iothread that it lives in. */
 export interface DriveConfig {
   readonly options: DriveOptions;
-  /** Index of the iothread. */
+  /** Index of the iothread that it lives in at first. */
   readonly iothread: number;
 }
 

@@ -15,7 +15,7 @@ import type {
 } from './machine-options.ts';
 import type { DriveConfig, IdeConfig, StorageConfig, ThrottleGroupConfig } from './storage-config.ts';
 
-const DEFAULT_POLLING: PollParameters = { maxNs: IOTHREAD_POLL_MAX_NS };
+export const DEFAULT_POLLING: PollParameters = { maxNs: IOTHREAD_POLL_MAX_NS };
 
 /**
  * Drives of devices without `iothread=` share one iothread of their own, so that neither a vCPU nor the main loop ever

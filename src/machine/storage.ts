@@ -15,7 +15,7 @@ import { VirtioBlk } from '../hw/virtio/virtio-blk.ts';
 import { VirtioPci } from '../hw/virtio/virtio-pci.ts';
 import { VirtioState } from '../hw/virtio/virtio-state.ts';
 import type { ClockSystem } from '../timer/clock.ts';
-import { Iothread } from './iothread.ts';
+import { Iothread, IothreadTable } from './iothread.ts';
 import type { StorageConfig } from './storage-config.ts';
 
 /** Byte offsets. */
@@ -29,9 +29,15 @@ export interface StorageLayout {
   readonly ideBuffers: readonly number[];
 }
 
+/** Places for iothreads that are made while the machine runs; with the main loop, all have a timer group. */
+const MORE_IOTHREADS = 4;
+const MOST_IOTHREADS = 31;
+
 export function storageLayout(config: StorageConfig, place: (size: number) => number): StorageLayout {
+  const { length } = config.iothreads;
+  const places = Math.max(length, Math.min(length + MORE_IOTHREADS, MOST_IOTHREADS));
   return {
-    iothreads: config.iothreads.map(() => place(Iothread.size())),
+    iothreads: Array.from({ length: places }, () => place(Iothread.size())),
     drives: config.drives.map(() => place(DriveState.size)),
     throttleGroups: config.throttleGroups.map(() => place(ThrottleGroupState.size)),
     virtioBlks: config.virtioBlks.map(() => place(VirtioState.size)),
@@ -66,7 +72,7 @@ export interface VirtioDisk {
 export class Storage {
   readonly config: StorageConfig;
   readonly ram: GuestRam;
-  readonly iothreads: readonly Iothread[];
+  readonly table: IothreadTable;
   readonly drives: readonly DriveStateView[];
   readonly throttleGroups: readonly ViewOf<typeof ThrottleGroupState>[];
   readonly virtioDisks: readonly VirtioDisk[];
@@ -77,17 +83,23 @@ export class Storage {
     const { buffer } = clocks;
     this.config = config;
     this.ram = deps.ram;
-    this.iothreads = layout.iothreads.map((at) =>
-      deps.create ? Iothread.init(clocks, at) : Iothread.attach(clocks, at),
-    );
     this.drives = layout.drives.map((at) => DriveState.at(buffer, at));
     this.throttleGroups = layout.throttleGroups.map((at) => ThrottleGroupState.at(buffer, at));
+    const iothreads = layout.iothreads.map((at) => new Iothread(clocks, at));
+    this.table = new IothreadTable(
+      iothreads,
+      this.drives.map(({ home }) => home),
+    );
+    if (deps.create) {
+      for (const iothread of iothreads) iothread.create();
+      config.iothreads.forEach((_, i) => (iothreads[i].init().alive = true));
+      config.drives.forEach(({ iothread }, i) => this.drives[i].home.store(iothread));
+    }
     this.virtioDisks = config.virtioBlks.map(({ drive, slot, modernOnly, options }, i) => {
-      const { context } = this.iothreads[config.drives[drive].iothread];
       const model = new VirtioBlk(this.drives[drive], options);
       const device = new VirtioPci(VirtioState.at(buffer, layout.virtioBlks[i]), model, {
         msi: deps.msi,
-        wake: () => context.notify(),
+        wake: () => this.table.wake(drive),
         postIntx: deps.postPoll,
         modernOnly,
       });
@@ -98,7 +110,7 @@ export class Storage {
       irqs: deps.ideIrqs,
       wake: (channel, unit) => {
         const drive = config.ide[channel * 2 + unit]?.drive;
-        if (drive !== undefined) this.iothreads[config.drives[drive].iothread].context.notify();
+        if (drive !== undefined) this.table.wake(drive);
       },
     });
     pci.add(this.ide.pci, ...deps.idePlace);

@@ -16,11 +16,23 @@ function threadUrl(name: string): URL {
   return new URL(`../../threads/${name}.${extension}`, import.meta.url);
 }
 
+/** A thread that has been started. */
+export interface StartedThread {
+  /** Resolves when it runs. */
+  readonly ready: Promise<void>;
+  /** It is about to be told to end, which is no failure then: resolves when it is gone. */
+  leave(): Promise<void>;
+  /** It does not end after all. */
+  stay(): void;
+}
+
 /** *Thread:* host. */
 export class MachineWorkers {
   private readonly workers: Worker[] = [];
   private readonly starting: Promise<void>[] = [];
   private readonly ended: Promise<void>[] = [];
+  /** Threads that are to end before the machine does. */
+  private readonly leaving = new Set<Worker>();
   private readonly failed: (error: Error) => void;
   private ending = false;
   private jit: Worker | undefined;
@@ -33,12 +45,16 @@ export class MachineWorkers {
     this.failed = failed;
   }
 
-  start(name: 'main-loop', data: MainLoopData): void;
-  start(name: 'vcpu', data: VcpuData): void;
-  start(name: 'jit', data: JitData): void;
-  start(name: 'iothread', data: IothreadData): void;
-  start(name: 'block-helper', data: BlockHelperData): void;
-  start(name: string, workerData: MainLoopData | VcpuData | JitData | IothreadData | BlockHelperData): void {
+  start(name: 'main-loop', data: MainLoopData): StartedThread;
+  start(name: 'vcpu', data: VcpuData): StartedThread;
+  start(name: 'jit', data: JitData): StartedThread;
+  start(name: 'iothread', data: IothreadData): StartedThread;
+  start(name: 'block-helper', data: BlockHelperData): StartedThread;
+  start(
+    name: string,
+    workerData: MainLoopData | VcpuData | JitData | IothreadData | BlockHelperData,
+  ): StartedThread {
+    if (this.ending) throw new MachineError('ERR_MACHINE_ENDED', 'the machine has ended');
     if (name === 'iothread') this.disks = true;
     const transferList =
       'ports' in workerData
@@ -53,23 +69,40 @@ export class MachineWorkers {
     const fail = (cause: unknown, reason: string): void => {
       const error = new MachineError('ERR_MACHINE_THREAD', `thread ${name}: ${reason}`, { cause });
       reject(error);
-      if (!this.ending) this.failed(error);
+      if (!this.ending && !this.leaving.has(worker)) this.failed(error);
     };
     worker.once('message', (message: WorkerMessage) => {
       if (message.optimised === false) this.optimised = false;
       resolve();
     });
     worker.on('error', (error) => fail(error, error instanceof Error ? error.message : String(error)));
-    this.ended.push(
-      new Promise((gone) => {
-        worker.once('exit', (code) => {
-          fail(undefined, `ended with code ${code}`);
-          gone();
-        });
-      }),
-    );
+    const ended = new Promise<void>((gone) => {
+      worker.once('exit', (code) => {
+        fail(undefined, `ended with code ${code}`);
+        gone();
+      });
+    });
+    this.ended.push(ended);
     promise.catch(() => {});
     this.starting.push(promise);
+    return {
+      ready: promise,
+      leave: () => this.leave(worker, promise, ended),
+      stay: () => this.leaving.delete(worker),
+    };
+  }
+
+  private async leave(worker: Worker, ready: Promise<void>, ended: Promise<void>): Promise<void> {
+    this.leaving.add(worker);
+    await ended;
+    this.leaving.delete(worker);
+    for (const [list, item] of [
+      [this.workers, worker],
+      [this.starting, ready],
+      [this.ended, ended],
+    ] as const) {
+      (list as unknown[]).splice((list as unknown[]).indexOf(item), 1);
+    }
   }
 
   /** Resolves when all have started. *Errors:* MachineError. */

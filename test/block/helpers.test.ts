@@ -37,7 +37,8 @@ async function loop(): Promise<void> {
 }
 
 beforeAll(async () => {
-  const jobs = BlockJobs.create(1);
+  // create counts one user, the machine, which is the iothread here
+  const jobs = BlockJobs.create(1).buffer;
   helpers = new BlockHelpers(jobs, 0, guest);
   helpers.active = true;
   const url = new URL('../../threads/block-helper.ts', import.meta.url);

@@ -112,3 +112,81 @@ test.skipIf(!hasTools)('a snapshot drive leaves its image alone', async () => {
   });
   expect([running.state, other.state]).toEqual(['paused', 'paused']);
 });
+
+describe('iothreads of a running machine', () => {
+  test.skipIf(!hasTools)(
+    'are made, moved to, refused to end while a drive lives there, and ended',
+    async () => {
+      const image = join(directory, 'moved.qcow2');
+      execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '16M']);
+      const locked = (): boolean => spawnSync('qemu-io', ['-c', 'write -P 7 0 64k', image]).status === 1;
+      {
+        await using running = await Machine.create({
+          ...machine,
+          objects: ['iothread,id=io0'],
+          drives: [
+            `file=${image},if=none,id=d0`,
+            `file=${raw},format=raw,if=virtio,id=d1,snapshot=on`,
+            `file=${raw},format=raw,if=none,id=d2,readonly=on,throttling.iops-total=5,throttling.group=g`,
+            `file=${raw},format=raw,if=none,id=d3,readonly=on,throttling.group=g`,
+          ],
+          devices: [
+            'virtio-blk-pci,drive=d0,iothread=io0',
+            'virtio-blk-pci,drive=d2,iothread=io0',
+            'virtio-blk-pci,drive=d3,iothread=io0',
+          ],
+        });
+        await running.objectAdd('iothread,id=io1,poll-max-ns=0');
+        expect(running.iothreads.sort()).toEqual(['io0', 'io1']);
+        await running.setIothread('d0', 'io1');
+        expect(locked()).toBe(true);
+        await expect(running.objectDel('io1')).rejects.toMatchObject({ code: 'ERR_MACHINE_BUSY' });
+        await running.pause();
+        await running.setIothread('d0', null);
+        await running.objectDel('io1');
+        await running.resume();
+        expect(running.iothreads).toEqual(['io0']);
+        await running.setIothread('d0', 'io0');
+        await running.setIothread('d0', 'io0');
+        expect(locked()).toBe(true);
+        await expect(running.setIothread('d1', 'io0')).rejects.toThrow(/snapshot=on/);
+        // its group's other drive stays
+        await running.setIothread('d2', null);
+        await running.setIothread('d2', 'io0');
+        await expect(running.objectAdd('throttle-group,id=t')).rejects.toThrow(
+          /only with the machine's creation/,
+        );
+        await expect(running.setIothread('d9', 'io0')).rejects.toThrow(/no drive 'd9'/);
+        await expect(running.setIothread('d0', 'io9')).rejects.toThrow(/no object 'io9'/);
+        await expect(running.objectDel('io9')).rejects.toThrow(/no object 'io9'/);
+        await expect(running.objectAdd('iothread,id=io0')).rejects.toMatchObject({
+          code: 'ERR_MACHINE_OBJECT',
+        });
+        await expect(running.objectAdd('rng-random,id=r')).rejects.toMatchObject({ option: 'object' });
+        await running.reset();
+      }
+      expect(locked()).toBe(false);
+      expect(spawnSync('qemu-img', ['check', image]).status).toBe(0);
+    },
+  );
+
+  test('leave their places to others', async () => {
+    await using running = await Machine.create(machine);
+    const ids = Array.from({ length: 4 }, (_, i) => `io${i}`);
+    for (let round = 0; round < 2; round++) {
+      await Promise.all(ids.map((id) => running.objectAdd({ type: 'iothread', id })));
+      await expect(running.objectAdd('iothread,id=more')).rejects.toThrow(/all 4 places/);
+      await Promise.all(ids.map((id) => running.objectDel(id)));
+      expect(running.iothreads).toEqual([]);
+    }
+    expect(running.state).toBe('running');
+  });
+
+  test('end with a machine that quits meanwhile', async () => {
+    const running = await Machine.create(machine);
+    const made = running.objectAdd('iothread,id=io0').catch((error: unknown) => error);
+    await running.quit();
+    expect(await made).toMatchObject({ code: 'ERR_MACHINE_ENDED' });
+    await expect(running.exit).resolves.toMatchObject({ reason: 'quit' });
+  });
+});

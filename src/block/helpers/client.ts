@@ -66,10 +66,7 @@ export class BlockHelpers implements Poller, SlowCalls, Codec {
   /** The iothread ends: the helpers may, too. No job is under way. */
   close(): void {
     this.active = false;
-    const { users, posted } = this.#jobs.header;
-    users.add(-1);
-    posted.add(1);
-    posted.notify();
+    this.#jobs.leave();
   }
 
   /** Posts a job that `fill` writes down; `take` looks at the result before the slot is used again. Rejects with BlockError. */

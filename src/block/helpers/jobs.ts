@@ -64,7 +64,7 @@ const HeaderState = struct({
   /** Jobs that were ever posted, modulo 2^32: the futex word. */
   posted: atomicI32,
   sleeping: atomicI32,
-  /** Iothreads that have not ended; helpers end with the last. */
+  /** Iothreads that have not ended, and the machine until it ends; helpers end with the last. */
   users: atomicI32,
   pad: padTo(64),
 });
@@ -84,19 +84,23 @@ export interface Slot {
 
 /** The jobs of all iothreads of a machine. */
 export class BlockJobs {
+  readonly buffer: SharedArrayBuffer;
   readonly header: ViewOf<typeof HeaderState>;
   /** By iothread. */
   readonly slots: readonly (readonly Slot[])[];
 
   /** *Thread:* host. */
-  static create(iothreads: number): SharedArrayBuffer {
-    const jobs = iothreads * SLOTS;
-    const buffer = new SharedArrayBuffer(HeaderState.size + jobs * (JobState.size + SLOT_BYTES));
-    HeaderState.at(buffer, 0).users.store(iothreads);
-    return buffer;
+  static create(iothreads: number): BlockJobs {
+    const count = iothreads * SLOTS;
+    const jobs = new BlockJobs(
+      new SharedArrayBuffer(HeaderState.size + count * (JobState.size + SLOT_BYTES)),
+    );
+    jobs.enter();
+    return jobs;
   }
 
   constructor(buffer: SharedArrayBuffer) {
+    this.buffer = buffer;
     this.header = HeaderState.at(buffer, 0);
     const count = Math.floor((buffer.byteLength - HeaderState.size) / (JobState.size + SLOT_BYTES));
     const data = HeaderState.size + count * JobState.size;
@@ -110,5 +114,17 @@ export class BlockJobs {
       };
     });
     this.slots = Array.from({ length: count / SLOTS }, (_, i) => all.slice(i * SLOTS, (i + 1) * SLOTS));
+  }
+
+  /** One more iothread, or the machine, is to have helpers. *Thread:* host. */
+  enter(): void {
+    this.header.users.add(1);
+  }
+  /** One less, which has no job under way: the helpers end with the last. *Thread:* that one; the host for the machine. */
+  leave(): void {
+    const { users, posted } = this.header;
+    users.add(-1);
+    posted.add(1);
+    posted.notify();
   }
 }

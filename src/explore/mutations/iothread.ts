@@ -8,8 +8,8 @@ export const IOTHREAD: readonly Mutation[] = [
     'iothread-notify-first',
     'iothread-commands',
     'an iothread is notified of a command before the command is there',
-    'requested.store((sequence << KIND_BITS) | kind);\n    this.context.notify();',
-    'this.context.notify();\n    requested.store((sequence << KIND_BITS) | kind);',
+    'requested.store((sequence << KIND_BITS) | kind);\n    this.notify();',
+    'this.notify();\n    requested.store((sequence << KIND_BITS) | kind);',
   ),
   iothread(
     'iothread-finish-silent',

@@ -33,13 +33,13 @@ const commands: Scenario = {
       maxLists: GROUPS * 4,
       source: STILL,
     });
-    Iothread.init(clocks, area(model));
+    new Iothread(clocks, area(model)).create().init();
   },
   thread(model: Model, index: number) {
     const { ghost } = model;
     setOwnerId(index + 1);
     const clocks = ClockSystem.attach(model.buffer, placeClocks(model, GROUPS), { source: STILL });
-    const iothread = Iothread.attach(clocks, area(model));
+    const iothread = new Iothread(clocks, area(model));
     if (index === 0) {
       return () => {
         iothread.command(IOTHREAD_COMMAND.RESUME);

@@ -7,6 +7,7 @@ import { CpuEnv, INTERRUPT, VCPU_BLOCK_SIZE } from '../../cpu/env.ts';
 import { Board } from '../../machine/board.ts';
 import { Bql } from '../../machine/bql.ts';
 import { CpuWork } from '../../machine/cpu-work.ts';
+import { IothreadTable } from '../../machine/iothread.ts';
 import { MachineControl, RUN_STATE } from '../../machine/layout.ts';
 import { MainLoopThread } from '../../machine/main-loop-thread.ts';
 import { VcpuSignals } from '../../machine/signals.ts';
@@ -35,6 +36,7 @@ const LOADED = [
     'bql',
     'cpu-work',
     'exclusive',
+    'iothread',
     'layout',
     'main-loop-thread',
     'signals',
@@ -91,7 +93,7 @@ function board(model: Model, options: Options): Board {
     cpuWork: new CpuWork(model.buffer, model.place('work', CpuWork.size(vcpus), 64), work),
     clocks: ClockSystem.attach(model.buffer, placeClocks(model, 1), { source: STILL }),
     signals,
-    storage: { iothreads: [] },
+    storage: { table: new IothreadTable([], []) },
     mainLoop: { requestStop: () => {} },
     turnTimer: { modAnticipate: () => {} },
   };

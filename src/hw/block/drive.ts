@@ -14,6 +14,8 @@ export const DriveState = struct({
   readOnly: atomicI32,
   /** 1: writes are on stable storage after a flush only; 0: when they are done. Written by devices, under the BQL. */
   writeCache: atomicI32,
+  /** Where its iothread is; see iothread.ts. No part of a snapshot. */
+  home: atomicI32,
 });
 export type DriveStateView = ViewOf<typeof DriveState>;
 

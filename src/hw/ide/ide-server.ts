@@ -26,6 +26,7 @@ export interface IdeServerDeps {
 export class IdeServer implements Poller {
   readonly #deps: IdeServerDeps;
   #quiesced = true;
+  #failed = false;
   #busy: Promise<void> | undefined;
 
   constructor(deps: IdeServerDeps) {
@@ -36,9 +37,16 @@ export class IdeServer implements Poller {
     this.#quiesced = true;
     await this.#busy;
   }
+  /** A failed request waits for the machine to go on. */
+  get parked(): boolean {
+    return this.#failed;
+  }
+  /** Nothing is left to be told: see `done`. */
+  settle(): void {}
+
   /** A request that failed when the machine was stopped for it is still posted, and done again. */
   resume(): void {
-    this.#quiesced = false;
+    this.#quiesced = this.#failed = false;
   }
 
   ready(): boolean {
@@ -64,7 +72,7 @@ export class IdeServer implements Poller {
       const action = failed(error, request.op !== IDE_OP.READ && request.op !== IDE_OP.VERIFY);
       if (action === 'stop') {
         // no further attempt until the machine has stopped and goes on
-        this.#quiesced = true;
+        this.#quiesced = this.#failed = true;
         return;
       }
       request.result = action === 'ignore' ? 0 : error.errno;

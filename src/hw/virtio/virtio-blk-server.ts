@@ -70,6 +70,16 @@ export class VirtioBlkServer implements Poller {
     while (this.#inFlight > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
+  /** A failed request waits for the machine to go on. */
+  get parked(): boolean {
+    return this.#parked.length > 0;
+  }
+
+  /** Quiesced: tells the driver what it has not been told, since another thread is to serve it. */
+  settle(): void {
+    this.#interrupt();
+  }
+
   /** Goes on, first with the requests that failed when the machine was stopped for it. */
   resume(): void {
     this.#quiesced = false;
@@ -112,14 +122,18 @@ export class VirtioBlkServer implements Poller {
         }
       });
     }
-    if (!this.#pushed) return true;
+    this.#interrupt();
+    return true;
+  }
+
+  #interrupt(): void {
+    if (!this.#pushed) return;
     this.#pushed = false;
     for (const served of this.#queues) {
       if (served?.pushed !== true) continue;
       served.pushed = false;
-      if (served.queue.wantsInterrupt()) device.interruptQueue(served.index);
+      if (served.queue.wantsInterrupt()) this.#deps.device.interruptQueue(served.index);
     }
-    return true;
   }
 
   /** Makes the queues when the driver has started the device, lets them go when it resets it. True while it runs. */
