@@ -99,12 +99,12 @@ export class Iothread {
     this.#state.alive.store(on ? 1 : 0);
   }
 
-  get notifier(): Notifier {
+  get groupNotifier(): Notifier {
     return this.#clocks.group(this.#state.group).notifier;
   }
   /** Makes the iothread look for work. *Thread:* any. *Lock:* none. */
   notify(): void {
-    this.notifier.notify();
+    this.groupNotifier.notify();
   }
 
   /** *Thread:* main loop. */

@@ -199,7 +199,7 @@ export class Machine extends EventEmitter<MachineEvents> implements AsyncDisposa
     if (this.#jobs === undefined) {
       this.#jobs = BlockJobs.create(iothreads.length);
       const jobs = this.#jobs.buffer;
-      const notifiers = iothreads.map(({ notifier }) => notifier.address);
+      const notifiers = iothreads.map((iothread) => iothread.groupNotifier.address);
       const helpers = Math.min(availableParallelism(), MAX_BLOCK_HELPERS);
       for (let i = 0; i < helpers; i++) workers.start('block-helper', { memory, jobs, notifiers });
     }

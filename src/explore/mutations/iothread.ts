@@ -25,4 +25,25 @@ export const IOTHREAD: readonly Mutation[] = [
     'if (seen === wanted) return;\n      done.wait(seen);',
     'if (seen !== 0) return;\n      done.wait(seen);',
   ),
+  iothread(
+    'iothread-rehome-no-wait',
+    'iothread-move',
+    'a drive gets its new home before the old one has let go of it',
+    'iothread.command(IOTHREAD_COMMAND.REHOME);\n    iothread.waitDone();',
+    'iothread.command(IOTHREAD_COMMAND.REHOME);',
+  ),
+  iothread(
+    'iothread-rehome-first',
+    'iothread-move',
+    'the new iothread is told before the drive has its new home',
+    'home.store(to);\n    this.#rehome(to);',
+    'this.#rehome(to);\n    home.store(to);',
+  ),
+  iothread(
+    'iothread-remove-in-use',
+    'iothread-move',
+    'an iothread ends although a drive lives in it',
+    'if (this.homes.some((home) => home.load() === place)) return false;',
+    '',
+  ),
 ];
