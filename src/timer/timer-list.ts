@@ -402,7 +402,8 @@ function firstOf({ keys, timers }: Heap, child: number, count: number): number {
   for (let other = child + 1; other < count && other < child + 4; other++) {
     const a = keys[first * ENTRY_F64];
     const b = keys[other * ENTRY_F64];
-    if (b < a || (b === a && timers[other * ENTRY_I32 + SEQ] < timers[first * ENTRY_I32 + SEQ])) first = other;
+    if (b < a || (b === a && timers[other * ENTRY_I32 + SEQ] < timers[first * ENTRY_I32 + SEQ]))
+      first = other;
   }
   return first;
 }
