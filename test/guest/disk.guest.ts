@@ -3,7 +3,8 @@
  * image has an error afterwards. From virtio-blk with an iothread, and from IDE.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -110,4 +111,90 @@ test('a guest is stopped, goes on, and is reset while it writes; then it is ende
   expect(spawnSync('e2fsck', ['-p', raw], { encoding: 'utf8' }).status).toBeLessThanOrEqual(1);
   expect(spawnSync('e2fsck', ['-fn', raw], { encoding: 'utf8' })).toMatchObject({ status: 0 });
   rmSync(raw);
+});
+
+/** A file system of `mebibytes` on the host, with a third of it taken; undefined where this user may not mount one. */
+function smallFileSystem(name: string, mebibytes: number) {
+  const path = join(directory, name);
+  mkdirSync(path);
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${mebibytes}m`, 'none', path]).status !== 0)
+    return undefined;
+  const ballast = join(path, 'ballast');
+  writeFileSync(ballast, Buffer.alloc((mebibytes << 20) / 3, 1));
+  return {
+    path,
+    free: () => rmSync(ballast),
+    [Symbol.dispose]: () => void spawnSync('umount', [path]),
+  };
+}
+
+test.each([
+  ['virtio-blk', VIRTIO],
+  ['IDE', IDE],
+])(
+  'the host has no space left: the machine stops, and goes on when there is some (%s)',
+  async (name, kind) => {
+    using small = smallFileSystem(name, 24);
+    if (small === undefined) {
+      console.warn('mount: not permitted; a full disk under a guest is not tested');
+      return;
+    }
+    const image = join(small.path, 'disk.qcow2');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', image, '64M']);
+    {
+      await using guest = await LinuxGuest.boot({ modules: kind.modules, extra: kind.options(image) });
+      const machine = guest.machine!;
+      await guest.run('dd if=/dev/urandom of=/tmp/data bs=1M count=20 2>/dev/null');
+      const sum = await guest.run('md5sum < /tmp/data');
+      const stopped = once(machine, 'ioError');
+      const written = guest.run(
+        `dd if=/tmp/data of=${kind.disk} bs=256k conv=fsync 2>/dev/null && echo written`,
+      );
+      await stopped;
+      expect(machine.state).toBe('paused');
+      // what it was told to do again fails again
+      const again = once(machine, 'ioError');
+      await machine.resume();
+      await again;
+      small.free();
+      await machine.resume();
+      expect(await written).toMatch(/written$/);
+      const back = `dd if=${kind.disk} bs=256k count=80 iflag=direct 2>/dev/null | md5sum`;
+      expect(await guest.run(back)).toBe(sum);
+      expect(await guest.run('dmesg | grep -c "I/O error" || true')).toBe('0');
+      expect(await guest.run('dmesg | grep -c "I/O error" || true')).toBe('0');
+      guest.write('poweroff -f\n');
+      expect(await guest.exit()).toEqual({ reason: 'shutdown', status: 0 });
+    }
+    expect(spawnSync('qemu-img', ['check', image], { encoding: 'utf8' })).toMatchObject({ status: 0 });
+  },
+);
+
+test.each([
+  ['all vCPUs in one thread', 'single', []],
+  ['icount', 'single', ['-icount', 'shift=4']],
+] as const)('disks with %s: what is written is read back', async (_, thread, extra) => {
+  const image = join(directory, `${extra.length}.qcow2`);
+  const ide = join(directory, `${extra.length}-ide.qcow2`);
+  for (const path of [image, ide]) execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', path, '64M']);
+  {
+    await using guest = await LinuxGuest.boot({
+      modules: [...VIRTIO.modules, ...IDE.modules],
+      thread,
+      extra: [...VIRTIO.options(image), ...IDE.options(ide), ...extra],
+    });
+    await guest.run('dd if=/dev/urandom of=/tmp/data bs=1M count=8 2>/dev/null');
+    const sum = await guest.run('md5sum < /tmp/data');
+    for (const { disk } of [VIRTIO, IDE]) {
+      await guest.run(`dd if=/tmp/data of=${disk} bs=64k conv=fsync 2>/dev/null`);
+      const back = `dd if=${disk} bs=64k count=128 iflag=direct 2>/dev/null | md5sum`;
+      expect(await guest.run(back)).toBe(sum);
+    }
+    expect(await guest.run('dmesg | grep -c "I/O error" || true')).toBe('0');
+    guest.write('poweroff -f\n');
+    expect(await guest.exit()).toEqual({ reason: 'shutdown', status: 0 });
+  }
+  for (const path of [image, ide]) {
+    expect(spawnSync('qemu-img', ['check', path], { encoding: 'utf8' })).toMatchObject({ status: 0 });
+  }
 });
