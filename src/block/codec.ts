@@ -61,7 +61,7 @@ function zstdFrameLength(data: Uint8Array): number {
   return Math.min(length, at + (descriptor & 4 ? 4 : 0));
 }
 
-/** A Codec without other threads. */
+/** A Codec without other threads. For data that nobody changes. */
 export const inlineCodec: Codec = {
   compress: async (type, data, limit) => compressSync(type, data, limit),
   decompress: async (type, data, length) => decompressSync(type, data, length),

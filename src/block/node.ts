@@ -113,7 +113,10 @@ export interface BlockContext {
 
 /** Compression of one cluster. */
 export interface Codec {
-  /** Undefined when the result would not be shorter than `limit`. */
+  /**
+   * Undefined when the result would not be shorter than `limit`. `data` may be the guest's memory: who looks at it more
+   * than once copies it before anything else.
+   */
   compress(type: 'zlib' | 'zstd', data: Uint8Array, limit: number): Promise<Uint8Array | undefined>;
   /** `length` bytes. Rejects with EIO when `data` is damaged. */
   decompress(type: 'zlib' | 'zstd', data: Uint8Array, length: number): Promise<Uint8Array>;

@@ -127,8 +127,9 @@ export class BlockHelpers implements Poller, SlowCalls, Codec {
   }
 
   async compress(type: CompressionType, data: Uint8Array, limit: number): Promise<Uint8Array | undefined> {
-    if (!this.active || data.length < LEAST_BYTES || data.length > MAX_BYTES)
-      return compressSync(type, data, limit);
+    if (!this.active || data.length < LEAST_BYTES || data.length > MAX_BYTES) {
+      return compressSync(type, data.slice(), limit);
+    }
     return this.#run(
       (job, { input }) => {
         input.set(data);

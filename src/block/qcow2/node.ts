@@ -244,9 +244,9 @@ export class Qcow2Node implements BlockNode {
     if (total % clusterSize !== 0 && offset + total !== this.size)
       throw new BlockError('EINVAL', 'Invalid argument');
     for (let done = 0; done < total; done += clusterSize) {
-      // a copy: the compressor looks more than once
       const length = Math.min(clusterSize, total - done);
-      let cluster = iovGather(from, done, length);
+      const part = iovSlice(from, done, length);
+      let cluster = part.length === 1 ? part[0] : iovGather(part);
       if (length < clusterSize) {
         const padded = new Uint8Array(clusterSize);
         padded.set(cluster);

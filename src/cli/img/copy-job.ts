@@ -42,6 +42,8 @@ export class CopyJob {
   readonly #began = performance.now();
   #copied = 0;
   #buffer = dataBuffer(BUFFER);
+  /** Buffers of this size, of which nothing is being compressed any more. */
+  readonly #free: Buffer[] = [];
   readonly #compressing = new Set<Promise<void>>();
   /** The first failure of a write that nobody waited for. */
   #failure: unknown;
@@ -117,12 +119,18 @@ export class CopyJob {
 
   async #copyData(start: number, end: number): Promise<void> {
     const length = end - start;
+    if (!this.#options.compressed) {
+      await this.#read(start, this.#buffer.subarray(0, length));
+      this.#copied += length;
+      await this.#writeData(start, this.#buffer, length);
+      return;
+    }
     // what is being compressed keeps its memory
-    const data = this.#options.compressed ? dataBuffer(length) : this.#buffer;
+    const data = this.#free.pop() ?? dataBuffer(Math.max(BUFFER, this.#cluster));
     await this.#read(start, data.subarray(0, length));
     this.#copied += length;
-    if (this.#options.compressed) await this.#writeCompressed(start, data, length);
-    else await this.#writeData(start, data, length);
+    const jobs = await this.#writeCompressed(start, data, length);
+    void Promise.all(jobs).then(() => this.#free.push(data));
   }
 
   async #read(at: number, to: Buffer): Promise<void> {
@@ -170,7 +178,8 @@ export class CopyJob {
   }
 
   /** Cluster by cluster, as many at a time as are allowed. */
-  async #writeCompressed(at: number, data: Buffer, length: number): Promise<void> {
+  async #writeCompressed(at: number, data: Buffer, length: number): Promise<readonly Promise<void>[]> {
+    const jobs: Promise<void>[] = [];
     const { target, minSparse } = this.#options;
     const most = this.#options.parallel * Math.max(1, Math.floor(PIECE / this.#cluster));
     for (let start = 0; start < length; start += this.#cluster) {
@@ -186,10 +195,12 @@ export class CopyJob {
           this.#failure ??= error;
         })
         .finally(() => this.#compressing.delete(job));
+      jobs.push(job);
       this.#compressing.add(job);
       while (this.#compressing.size >= most) await Promise.race(this.#compressing);
       if (this.#failure !== undefined) throw this.#failure;
     }
+    return jobs;
   }
 
   async #write(at: number, write: () => Promise<void>): Promise<void> {

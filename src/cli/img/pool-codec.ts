@@ -8,41 +8,63 @@ import type { CompressTask } from './compress-task.ts';
 /** A task holds so many bytes, where there are as many: a message costs as much as compressing some KiB. */
 const TASK_BYTES = { zlib: 64 << 10, zstd: 256 << 10 };
 
+/** Memory that the threads of the pool see: messages would copy what they carry, both ways. */
+interface Buffers {
+  readonly input: SharedArrayBuffer;
+  readonly output: SharedArrayBuffer;
+}
+
 interface Waiting {
-  readonly data: Uint8Array;
+  readonly length: number;
   resolve(result: Uint8Array | undefined): void;
   reject(error: unknown): void;
 }
 
-/** Of one type and limit, not yet sent. */
+/** Of one type, limit and size, not yet sent. */
 interface Batch {
   readonly type: 'zlib' | 'zstd';
   readonly limit: number;
+  /** Room for each cluster. */
+  readonly stride: number;
+  readonly buffers: Buffers;
   readonly waiting: Waiting[];
-  bytes: number;
 }
 
-type Pool = Piscina<CompressTask, (Uint8Array | undefined)[]>;
+type Pool = Piscina<CompressTask, number[]>;
 
 /** *Thread:* the one that made it. Ends with `close`. */
 export class PoolCodec implements Codec {
   #pool: Promise<Pool> | undefined;
   #batch: Batch | undefined;
+  /** Not in use, by size. */
+  readonly #free = new Map<number, Buffers[]>();
 
   decompress = inlineCodec.decompress.bind(inlineCodec);
 
   compress(type: 'zlib' | 'zstd', data: Uint8Array, limit: number): Promise<Uint8Array | undefined> {
     return new Promise((resolve, reject) => {
-      if (this.#batch !== undefined && (this.#batch.type !== type || this.#batch.limit !== limit))
+      const { length } = data;
+      let batch = this.#batch;
+      if (batch !== undefined && (batch.type !== type || batch.limit !== limit || batch.stride < length)) {
         this.#send();
-      if (this.#batch === undefined) {
-        this.#batch = { type, limit, waiting: [], bytes: 0 };
+        batch = undefined;
+      }
+      if (batch === undefined) {
+        batch = { type, limit, stride: length, buffers: this.#buffers(type, length), waiting: [] };
+        this.#batch = batch;
         setImmediate(() => this.#send());
       }
-      this.#batch.waiting.push({ data, resolve, reject });
-      this.#batch.bytes += data.length;
-      if (this.#batch.bytes >= TASK_BYTES[type]) this.#send();
+      const { stride, buffers, waiting } = batch;
+      new Uint8Array(buffers.input).set(data, waiting.length * stride);
+      waiting.push({ length, resolve, reject });
+      if ((waiting.length + 1) * stride > buffers.input.byteLength) this.#send();
     });
+  }
+
+  #buffers(type: 'zlib' | 'zstd', length: number): Buffers {
+    const size = Math.max(length, TASK_BYTES[type]);
+    const free = this.#free.get(size)?.pop();
+    return free ?? { input: new SharedArrayBuffer(size), output: new SharedArrayBuffer(size) };
   }
 
   #send(): void {
@@ -52,14 +74,22 @@ export class PoolCodec implements Codec {
     void this.#run(batch);
   }
 
-  async #run({ type, limit, waiting }: Batch): Promise<void> {
+  async #run({ type, limit, stride, buffers, waiting }: Batch): Promise<void> {
     try {
       this.#pool ??= makePool();
       const pool = await this.#pool;
-      // a copy of exactly the clusters: a view would send all of its buffer
-      const pieces = waiting.map(({ data }) => new Uint8Array(data));
-      const results = await pool.run({ type, limit, pieces });
-      waiting.forEach(({ resolve }, i) => resolve(results[i]));
+      const lengths = waiting.map(({ length }) => length);
+      const results = await pool.run({ type, limit, lengths, stride, ...buffers });
+      waiting.forEach(({ resolve }, i) => {
+        // a copy: the buffers are used again
+        resolve(
+          results[i] === 0 ? undefined : new Uint8Array(buffers.output, i * stride, results[i]).slice(),
+        );
+      });
+      const size = buffers.input.byteLength;
+      const free = this.#free.get(size);
+      if (free === undefined) this.#free.set(size, [buffers]);
+      else free.push(buffers);
     } catch (error) {
       for (const { reject } of waiting) reject(error);
     }
