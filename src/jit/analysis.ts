@@ -36,7 +36,19 @@ const STAYS = new Set(
 );
 const SHIFTS = new Set(['shl', 'shr', 'sar']);
 /** They set all flags, like the arithmetic instructions that say so by themselves. */
-const SET_ALL = new Set(['adc', 'sbb', 'comiss', 'comisd', 'ucomiss', 'ucomisd', 'ptest']);
+const SET_ALL = new Set([
+  'adc',
+  'sbb',
+  'comiss',
+  'comisd',
+  'ucomiss',
+  'ucomisd',
+  'ptest',
+  'fcomi',
+  'fcomip',
+  'fucomi',
+  'fucomip',
+]);
 
 export function stepInfo(insn: Insn, kinds: string, semantics: Semantics, size: number): StepInfo {
   const { name } = semantics;

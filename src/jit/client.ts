@@ -1,5 +1,6 @@
 /** A vCPU worker's side of tier 1: asks for regions, puts what arrives into the table of its tier 0 instance. */
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { X87_PREFIX } from '../cpu/sem/index.ts';
 import type { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { headOf } from './compile-queue.ts';
 import type { RegionMail, RegionRequest } from './compiler.ts';
@@ -16,7 +17,8 @@ export function regionImports(
     memory,
     table: tier0.exports.table as WebAssembly.Table,
   };
-  for (const name of Object.keys(REGION_IMPORTS)) {
+  const x87 = Object.keys(tier0.exports).filter((name) => name.startsWith(X87_PREFIX));
+  for (const name of [...Object.keys(REGION_IMPORTS), ...x87]) {
     const generated = tier0.exports[name] as WebAssembly.ExportValue | undefined;
     env[name] = generated ?? (imports as Record<string, WebAssembly.ExportValue>)[name];
   }

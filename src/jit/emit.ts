@@ -12,7 +12,8 @@ import {
 } from '../wasm/index.ts';
 import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../cpu/env.ts';
 import { FLAG_WORDS } from '../cpu/sem/deferred-flags.ts';
-import type { Semantics } from '../cpu/sem/ins.ts';
+import { checkPending, CR4_OSFXSR, FPU_OFF, isSse, reportsPending } from '../cpu/sem/fpu-check.ts';
+import type { FpuUnit, Semantics } from '../cpu/sem/ins.ts';
 import type { Runtime } from '../cpu/sem/memory-access.ts';
 import { operandKinds, operandSize, semanticName, type SemanticsIndex } from '../cpu/sem/select.ts';
 import { STATUS } from '../cpu/tier0/context.ts';
@@ -38,8 +39,6 @@ const OFF = {
   stackSize: CpuEnv.offsetOf('stackSize'),
   csBase: CpuEnv.offsetOf('segs') + SEG.CS * Segment.size,
 } as const;
-const CR0_EM_TS = 0xc;
-const CR4_OSFXSR = 1 << 9;
 const PAGE = 4096;
 const NONE = -1;
 
@@ -96,7 +95,8 @@ export class RegionEmitter {
   private readonly labels = new Map<LoopNode, { loop: Label; children: Label[] }>();
   private current = 0;
   private exitLabel!: Label;
-  private readonly usesSimd: boolean;
+  private readonly usesFpu: boolean;
+  private readonly usesSse: boolean;
 
   constructor(
     f: FuncBuilder,
@@ -147,7 +147,9 @@ export class RegionEmitter {
       branchIndirect: (target) => this.branchIndirect(target),
     };
     this.ins = new JitIns(this.frame, runtime, this.flags);
-    this.usesSimd = this.infos.some((block) => block.some((info) => info.semantics.unit !== undefined));
+    const ofFpu = this.infos.flat().filter(({ semantics }) => semantics.unit !== undefined);
+    this.usesFpu = ofFpu.length > 0;
+    this.usesSse = ofFpu.some(({ semantics, kinds }) => isSse(semantics.unit as FpuUnit, [...kinds]));
   }
 
   /** Direct branches between blocks, calls not included. */
@@ -186,7 +188,7 @@ export class RegionEmitter {
 
   private infoOf(step: Step): StepInfo {
     const kinds = operandKinds(step.insn);
-    const semantics = this.semantics.find(semanticName(step.insn), kinds);
+    const semantics = this.semantics.of(step.insn);
     if (semantics === undefined) throw new Error('an instruction without semantics in a region');
     return stepInfo(step.insn, kinds, semantics, operandSize(step.insn, semantics));
   }
@@ -250,12 +252,11 @@ export class RegionEmitter {
         .and(load('i32', slot, TLB_SET.CODE + 8).eq(i32(place.descriptors[i])));
       f.if(same.eqz(), () => refuse(REASON.REGION), undefined, false);
     });
-    if (this.usesSimd) {
+    if (this.usesFpu) {
       // these bits change only by instructions that leave the region
-      const off = load('i32', env, OFF.cr0)
-        .and(CR0_EM_TS)
-        .or(load('i32', env, OFF.cr4).and(CR4_OSFXSR).eqz());
-      f.if(off, () => refuse(REASON.ALONE), undefined, false);
+      const off = load('i32', env, OFF.cr0).and(FPU_OFF);
+      const noSse = load('i32', env, OFF.cr4).and(CR4_OSFXSR).eqz();
+      f.if(this.usesSse ? off.or(noSse) : off, () => refuse(REASON.ALONE), undefined, false);
     }
     frame.regs.forEach((r, i) => f.set(r, load(frame.narrow ? 'i32' : 'i64', env, i * 8)));
     f.set(this.flagLocals.kind, load('i32', env, FLAG_WORDS.kind));
@@ -401,6 +402,8 @@ export class RegionEmitter {
     if (info.readsFlags) flags.beforeReading();
     ins.begin(step.insn, step.at, semantics, operandSize(step.insn, semantics), kinds, first);
     ins.popsToMemory = semantics.name === 'pop' && kinds === 'm';
+    // that its unit is on was checked where the region was entered
+    if (semantics.unit !== undefined && reportsPending(semantics.unit, ins.kinds)) checkPending(ins);
     semantics.emit(ins);
     ins.end();
   }

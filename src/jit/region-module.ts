@@ -2,10 +2,12 @@
 import { type FuncRef, ModuleBuilder, type ValType } from '../wasm/index.ts';
 import type { Insn } from '../cpu/decode/insn.ts';
 import { SEG } from '../cpu/env.ts';
-import { INTEGER_SEMANTICS } from '../cpu/sem/index.ts';
-import type { Semantics } from '../cpu/sem/ins.ts';
-import { operandKinds, semanticName, SemanticsIndex } from '../cpu/sem/select.ts';
-import { makeSimdSemantics } from '../cpu/sem/sse.ts';
+import { emitX87Functions, type X87Functions } from '../cpu/fpu/functions.ts';
+import { TRANSCENDENTAL_HELPERS } from '../cpu/fpu/transcendental-helpers.ts';
+import { INTEGER_SEMANTICS, semanticsWith, X87_PREFIX } from '../cpu/sem/index.ts';
+import type { FpuUnit } from '../cpu/sem/ins.ts';
+import { operandKinds, SemanticsIndex } from '../cpu/sem/select.ts';
+import type { SemanticsTraits } from '../cpu/tier0/handlers.ts';
 import { type RegionPlace, RegionEmitter, type RegionRuntime } from './emit.ts';
 import type { CodeSize, Region } from './region.ts';
 
@@ -23,26 +25,39 @@ export const REGION_IMPORTS = {
 } as const satisfies Record<string, readonly [readonly ValType[], readonly ValType[]]>;
 
 const INTEGER = new SemanticsIndex(INTEGER_SEMANTICS);
-const SIMD_NAMES = new SemanticsIndex(
-  makeSimdSemantics(new ModuleBuilder()).map(({ name, forms, sizes }) => ({ name, forms, sizes })),
-);
+
+/** What there is besides the integer instructions, and what the functions of the x87 take and give. */
+interface Others {
+  readonly traits: SemanticsIndex<SemanticsTraits>;
+  readonly x87: Readonly<Record<string, Pick<FuncRef, 'params' | 'results'>>>;
+}
+let others: Others | undefined;
+function otherSemantics(): Others {
+  if (others === undefined) {
+    const m = new ModuleBuilder();
+    const x87 = emitX87Functions(m);
+    const integer = new Set(INTEGER_SEMANTICS.map((s) => s.name));
+    const semantics = semanticsWith(m, x87).filter((s) => !integer.has(s.name));
+    others = {
+      traits: new SemanticsIndex(semantics.map(({ emit: _, ...traits }) => traits)),
+      x87: x87 as unknown as Record<string, FuncRef>,
+    };
+  }
+  return others;
+}
 
 /** Can a region of this kind of code contain `insn`? */
 export function isCompilable(insn: Insn, codeSize: CodeSize): boolean {
-  const name = semanticName(insn);
-  const kinds = operandKinds(insn);
-  // MMX registers are x87 registers, whose state tier 0 keeps
-  if (kinds.includes('q') || kinds.includes('s')) return false;
-  const semantics = INTEGER.find(name, kinds) ?? (insn.vex === 0 ? SIMD_NAMES.find(name, kinds) : undefined);
-  if (semantics === undefined) return false;
-  return codeSize === 2 || isCompilable32(insn, semantics, kinds);
+  const semantics = traitsOf(insn);
+  if (semantics === undefined || semantics.name in TRANSCENDENTAL_HELPERS) return false;
+  return codeSize === 2 || isCompilable32(insn, semantics);
+}
+function traitsOf(insn: Insn): SemanticsTraits | undefined {
+  return INTEGER.of(insn) ?? (insn.vex === 0 ? otherSemantics().traits.of(insn) : undefined);
 }
 /** What only 64-bit code has, and what goes or reaches where the flat segments and a 32-bit ip do not tell. */
-function isCompilable32(
-  insn: Insn,
-  { name, sizes }: Pick<Semantics, 'name' | 'sizes'>,
-  kinds: string,
-): boolean {
+function isCompilable32(insn: Insn, { name, sizes }: SemanticsTraits): boolean {
+  const kinds = operandKinds(insn);
   if (sizes.length === 1 && sizes[0] === 8) return false;
   if (kinds.includes('j')) return insn.opSize === 4;
   if (insn.memOperand < 0 || name === 'nop' || name === 'lea') return true;
@@ -51,14 +66,6 @@ function isCompilable32(
   return insn.seg === SEG.FS || insn.seg === SEG.GS ? !moved : insn.seg !== SEG.CS;
 }
 const BIT_TESTS = new Set(['bt', 'bts', 'btr', 'btc']);
-
-function withSimd(m: ModuleBuilder): SemanticsIndex<Semantics> {
-  const names = new Set(INTEGER_SEMANTICS.map((s) => s.name));
-  const simd = makeSimdSemantics(m)
-    .filter((s) => !names.has(s.name))
-    .map((s): Semantics => ({ ...s, unit: s.unit ?? 'sse' }));
-  return new SemanticsIndex([...INTEGER_SEMANTICS, ...simd]);
-}
 
 /** Builds the module; its export is `region`. `memoryPages`: size of the machine's memory in 64 KiB pages. */
 export function buildRegionModule(
@@ -73,6 +80,14 @@ export function buildRegionModule(
   for (const [name, [params, results]] of Object.entries(REGION_IMPORTS)) {
     refs[name] = m.importFunc('env', name, params, results);
   }
+  const used = new Set<FpuUnit | undefined>();
+  for (const { steps } of region.blocks) for (const { insn } of steps) used.add(traitsOf(insn)?.unit);
+  const integerOnly = [...used].every((unit) => unit === undefined);
+  const x87: Record<string, FuncRef> = {};
+  for (const [name, { params, results }] of Object.entries(otherSemantics().x87)) {
+    // each import takes its time; semantics that nobody uses may name what is not there
+    if (used.has('x87')) x87[name] = m.importFunc('env', `${X87_PREFIX}${name}`, params, results);
+  }
   const runtime = {
     ...(refs as unknown as Omit<RegionRuntime, 'helper' | 'helperId' | 'handlerType'>),
     handlerType: m.typeIndex(['i32', 'i32'], ['i32']),
@@ -81,11 +96,11 @@ export function buildRegionModule(
       throw new Error('helpers are not called from regions');
     },
   } satisfies RegionRuntime;
-  const integerOnly = region.blocks.every((b) =>
-    b.steps.every(({ insn }) => INTEGER.find(semanticName(insn), operandKinds(insn)) !== undefined),
-  );
   const f = m.func(place.name, ['i32', 'i32'], ['i32']);
-  new RegionEmitter(f, region, place, integerOnly ? INTEGER : withSimd(m), runtime).emit();
+  const semantics = integerOnly
+    ? INTEGER
+    : new SemanticsIndex(semanticsWith(m, x87 as unknown as X87Functions));
+  new RegionEmitter(f, region, place, semantics, runtime).emit();
   m.exportFunc('region', f);
   return m.build();
 }

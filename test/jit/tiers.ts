@@ -117,7 +117,9 @@ export class TierOracle {
       const c = singleCase(new Rng(options.seed, row.id, i), form, `${rowText(row)} #${i}`);
       if (c === undefined) return;
       const codeSize = c.mode32 ? 1 : 2;
+      // one that runs out of the code pages has not all of its bytes here
       const compilable =
+        c.patches[0].bytes.length === c.codeLength &&
         decode(c.patches[0].bytes, 0, c.codeLength, codeSize, insn) === c.codeLength &&
         isCompilable(insn, codeSize);
       if (compilable) {

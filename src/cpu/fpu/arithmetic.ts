@@ -22,10 +22,13 @@ import {
   isZero,
   mulHigh,
   physical,
+  pop,
   readRegister,
+  registerAddress,
   result,
   retInvalid,
   roundingOf,
+  roundsUp,
   setDefaultNan,
   setResult,
   signOf,
@@ -33,14 +36,16 @@ import {
 } from './core.ts';
 import { EXPONENT_BIAS, EXPONENT_MAX, FPU, FSW, INTEGER_BIT, SIGN_BIT } from './layout.ts';
 
-/** Operations of `arithRegister` and `arithMemory`; the last two take their operands in exchanged places. */
-export const OPERATION = { add: 0, mul: 1, sub: 2, div: 3, subr: 4, divr: 5 } as const;
+/** `subr` and `divr` take their operands in exchanged places. */
+export const OPERATIONS = ['add', 'mul', 'sub', 'subr', 'div', 'divr'] as const;
+export type Operation = (typeof OPERATIONS)[number];
 
-export interface Arithmetic {
-  /** (env, destination i, source i, operation, pops): ST(d) = ST(d) op ST(s). */
-  readonly arithRegister: FuncRef;
-  /** (env, mantissa, high, flags of the operand's conversion, operation): ST(0) = ST(0) op operand. */
-  readonly arithMemory: FuncRef;
+/** (env, destination i, source i, pops): ST(d) = ST(d) op ST(s). */
+type RegisterArithmetic = { readonly [O in Operation as `${O}Registers`]: FuncRef };
+/** (env, mantissa, high, flags of the operand's conversion): ST(0) = ST(0) op operand. */
+type MemoryArithmetic = { readonly [O in Operation as `${O}Memory`]: FuncRef };
+
+export interface Arithmetic extends RegisterArithmetic, MemoryArithmetic {
   /** (env): ST(0) = √ST(0). */
   readonly sqrt: FuncRef;
 }
@@ -58,6 +63,58 @@ function operands(f: FuncBuilder): { env: Local; a: { m: Local; e: Local }; b: {
     a: { m: f.param(1), e: f.param(2) },
     b: { m: f.param(3), e: f.param(4) },
   };
+}
+
+/**
+ * Returns mantissa·2^64 + low (bound, top bit set) rounded; in place when the nearest number of 64 bits is wanted and no
+ * overflow or underflow is near.
+ */
+function retRounded(
+  f: FuncBuilder,
+  core: Core,
+  env: Expr,
+  flags: Expr,
+  number: { sign: Expr; exp: Expr; m: Expr; low: Expr },
+): void {
+  const { sign, exp, m, low } = number;
+  const usual = control(env)
+    .and(0x0f00)
+    .eq(0x0300)
+    .and(exp.sub(1).ltU(EXPONENT_MAX - 2));
+  f.if(
+    usual,
+    () => {
+      const up = f.let(roundsUp(i32(0), sign, low, m.and(1).ne(0)));
+      const rounded = f.let(m.add(up.i64u()));
+      const carried = f.let(rounded.eqz());
+      setResult(f, env, rounded.or(carried.i64u().shl(63)), exp.add(carried).or(sign));
+      f.ret(flags.or(low.ne(0).shl(5)).or(up.shl(9)));
+    },
+    undefined,
+    true,
+  );
+  f.ret(flags.or(f.call(core.round, env, sign, exp, m, low, dropOf(env))));
+}
+
+/** `finish` and return, in place when at most a masked precision exception is to be told; the register is not empty. */
+function retFinished(f: FuncBuilder, core: Core, env: Expr, flags: Expr, register: Expr, pops: Expr): void {
+  const precise = FSW.PE | FSW.C1;
+  f.if(
+    flags.and(~precise).eqz().and(control(env).and(FSW.PE)),
+    () => {
+      const status = load('i32_16u', env, FPU.status).and(0xffff & ~FSW.C1);
+      f.store(2, env, FPU.status, status.or(flags));
+      const at = f.let(registerAddress(env, register));
+      const r = result(env);
+      f.store(8, at, FPU.regs, r.m);
+      f.store(2, at, FPU.regs + 8, r.e);
+      pop(f, env, pops);
+      f.ret();
+    },
+    undefined,
+    true,
+  );
+  f.run(f.call(core.finish, env, flags, register, pops));
 }
 
 function retNan(f: FuncBuilder, core: Core, env: Expr, a: Ext, b: Ext): void {
@@ -97,18 +154,17 @@ function emitAdd(m: ModuleBuilder, core: Core): FuncRef {
   const signB = f.copy(signOf(b));
   const x = unpack(f, a);
   const y = unpack(f, b);
-  const drop = f.copy(dropOf(env));
-  const retRounded = (sign: Expr, exp: Expr, hi: Expr, low: Expr): void =>
-    f.ret(flags.or(f.call(core.round, env, sign, exp, hi, low, drop)));
+  const round = (sign: Expr, exp: Expr, hi: Expr, rest: Expr): void =>
+    retRounded(f, core, env, flags, { sign, exp, m: hi, low: rest });
   f.if(x.m.eqz(), () => {
     f.if(y.m.eqz(), () => {
       const down = roundingOf(control(env)).eq(1).shl(15);
       setResult(f, env, 0n, signA.eq(signB).select(signA, down));
       f.ret(flags);
     });
-    retRounded(signB, y.exp, y.m, i64(0));
+    round(signB, y.exp, y.m, i64(0));
   });
-  f.if(y.m.eqz(), () => retRounded(signA, x.exp, x.m, i64(0)));
+  f.if(y.m.eqz(), () => round(signA, x.exp, x.m, i64(0)));
   f.if(x.exp.ltS(y.exp), () => {
     for (const [p, q] of [
       [x.exp, y.exp],
@@ -184,7 +240,7 @@ function emitAdd(m: ModuleBuilder, core: Core): FuncRef {
       });
     },
   );
-  retRounded(signA, x.exp, x.m, low);
+  round(signA, x.exp, x.m, low);
   return f;
 }
 
@@ -220,7 +276,7 @@ function emitMul(m: ModuleBuilder, core: Core): FuncRef {
     f.set(low, low.shl(1));
     f.set(exp, exp.sub(1));
   });
-  f.ret(flags.or(f.call(core.round, env, sign, exp, hi, low, dropOf(env))));
+  retRounded(f, core, env, flags, { sign, exp, m: hi, low });
   return f;
 }
 
@@ -275,7 +331,7 @@ function emitDiv(m: ModuleBuilder, core: Core): FuncRef {
     const exact = rest.shl(1).eq(y.m).and(rest.geS(0));
     f.set(rest, half.i64u().shl(63).or(exact.eqz().i64u()));
   });
-  f.ret(flags.or(f.call(core.round, env, sign, exp, quotient, rest, dropOf(env))));
+  retRounded(f, core, env, flags, { sign, exp, m: quotient, low: rest });
   return f;
 }
 
@@ -367,67 +423,58 @@ export function emitArithmetic(m: ModuleBuilder, core: Core): Arithmetic {
   const mul = emitMul(m, core);
   const div = emitDiv(m, core);
 
-  // (env, a, b, flags, operation) → flags
-  const compute = m.func('x87Compute', ['i32', 'i64', 'i32', 'i64', 'i32', 'i32', 'i32'], ['i32']);
-  {
-    const f = compute;
-    const { env, a, b } = operands(f);
-    const flags = f.param(5);
-    const ab = [env, a.m, a.e, b.m, b.e] as const;
-    const ba = [env, b.m, b.e, a.m, a.e] as const;
-    f.switch(
-      f.param(6),
-      [
-        () => f.ret(f.call(add, ...ab, i32(0), flags)),
-        () => f.ret(f.call(mul, ...ab, flags)),
-        () => f.ret(f.call(add, ...ab, i32(SIGN_BIT), flags)),
-        () => f.ret(f.call(div, ...ab, flags)),
-        () => f.ret(f.call(add, ...ba, i32(SIGN_BIT), flags)),
-        () => f.ret(f.call(div, ...ba, flags)),
-      ],
-      () => f.unreachable(),
-    );
-  }
+  const operation = (f: FuncBuilder, name: Operation, env: Expr, a: Ext, b: Ext, flags: Expr): Expr => {
+    const [x, y] = name.endsWith('r') ? [b, a] : [a, b];
+    const numbers = [env, x.m, x.e, y.m, y.e] as const;
+    if (name === 'mul') return f.call(mul, ...numbers, flags);
+    if (name.startsWith('div')) return f.call(div, ...numbers, flags);
+    return f.call(add, ...numbers, i32(name === 'add' ? 0 : SIGN_BIT), flags);
+  };
 
-  const arithRegister = m.func('x87ArithRegister', ['i32', 'i32', 'i32', 'i32', 'i32'], []);
-  {
-    const f = arithRegister;
-    const [env, destination, source, operation, pops] = [0, 1, 2, 3, 4].map((i) => f.param(i));
+  const registers = (name: Operation): FuncRef => {
+    const f = m.func(`x87${name}Registers`, ['i32', 'i32', 'i32', 'i32'], []);
+    const [env, destination, source, pops] = [0, 1, 2, 3].map((i) => f.param(i));
     const top = f.copy(load('i32', env, FPU.top));
     f.set(destination, destination.add(top).and(7));
     f.set(source, source.add(top).and(7));
-    const flags = f.copy(i32(FSW.IE | FSW.SF));
     f.if(
       isEmpty(env, destination).or(isEmpty(env, source)),
-      () => setDefaultNan(f, env),
       () => {
-        const a = readRegister(f, env, destination);
-        const b = readRegister(f, env, source);
-        f.set(flags, f.call(compute, env, a.m, a.e, b.m, b.e, i32(0), operation));
+        setDefaultNan(f, env);
+        f.run(f.call(core.finish, env, i32(FSW.IE | FSW.SF), destination, pops));
+        f.ret();
       },
+      undefined,
       false,
     );
-    f.run(f.call(core.finish, env, flags, destination, pops));
-  }
-
-  const arithMemory = m.func('x87ArithMemory', ['i32', 'i64', 'i32', 'i32', 'i32'], []);
-  {
-    const f = arithMemory;
-    const [env, mantissa, high, flags, operation] = [0, 1, 2, 3, 4].map((i) => f.param(i));
+    const a = readRegister(f, env, destination);
+    const b = readRegister(f, env, source);
+    const flags = f.copy(operation(f, name, env, a, b, i32(0)));
+    retFinished(f, core, env, flags, destination, pops);
+    return f;
+  };
+  const memory = (name: Operation): FuncRef => {
+    const f = m.func(`x87${name}Memory`, ['i32', 'i64', 'i32', 'i32'], []);
+    const [env, mantissa, high, flags] = [0, 1, 2, 3].map((i) => f.param(i));
     const register = f.copy(physical(env, 0));
     f.if(
       isEmpty(env, register),
       () => {
         setDefaultNan(f, env);
-        f.set(flags, i32(FSW.IE | FSW.SF));
+        f.run(f.call(core.finish, env, i32(FSW.IE | FSW.SF), register, i32(0)));
+        f.ret();
       },
-      () => {
-        const a = readRegister(f, env, register);
-        f.set(flags, f.call(compute, env, a.m, a.e, mantissa, high, flags, operation));
-      },
+      undefined,
       false,
     );
-    f.run(f.call(core.finish, env, flags, register, i32(0)));
-  }
-  return { arithRegister, arithMemory, sqrt: emitSqrt(m, core) };
+    const a = readRegister(f, env, register);
+    f.set(flags, operation(f, name, env, a, { m: mantissa, e: high }, flags));
+    retFinished(f, core, env, flags, register, i32(0));
+    return f;
+  };
+  return {
+    ...(Object.fromEntries(OPERATIONS.map((o) => [`${o}Registers`, registers(o)])) as RegisterArithmetic),
+    ...(Object.fromEntries(OPERATIONS.map((o) => [`${o}Memory`, memory(o)])) as MemoryArithmetic),
+    sqrt: emitSqrt(m, core),
+  };
 }

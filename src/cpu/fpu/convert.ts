@@ -14,6 +14,7 @@ import {
   type Core,
   type Ext,
   exponentOf,
+  finishClean,
   isEmpty,
   isNanOrUnsupported,
   isSpecial,
@@ -51,8 +52,9 @@ export interface Conversions {
   readonly fromInteger: FuncRef;
   /** (env, low 8 bytes, high 2 bytes) → 0 */
   readonly fromBcd: FuncRef;
-  /** (env, flags of the conversion): pushes the result, quieting a signaling NaN. */
-  readonly pushFloat: FuncRef;
+  /** (env, bits): pushes a number; a signaling NaN is quieted. */
+  readonly loadFloat32: FuncRef;
+  readonly loadFloat64: FuncRef;
   /**
    * (env, format, truncate) → flags; ST(0) in that format is in RESULT.mantissa (the last 2 bytes of bcd and extended
    * in RESULT.high).
@@ -140,6 +142,47 @@ function emitFromBcd(m: ModuleBuilder, fromInteger: FuncRef): FuncRef {
   return f;
 }
 
+/** (env, bits): pushes a float32 or float64. */
+function emitLoadFloat(
+  m: ModuleBuilder,
+  name: string,
+  format: FloatFormat,
+  convert: FuncRef,
+  push: FuncRef,
+): FuncRef {
+  const { exponentBits, drop, bias } = format;
+  const fractionBits = 63 - drop;
+  const max = (1 << exponentBits) - 1;
+  const f = m.func(name, ['i32', exponentBits === 8 ? 'i32' : 'i64'], []);
+  const [env, value] = [f.param(0), f.param(1)];
+  const bits = f.copy(value.i64u());
+  const exp = f.copy(bits.shrU(fractionBits).i32().and(max));
+  const register = f.copy(physical(env, -1));
+  // a normal number, and room for it
+  const usual = exp
+    .sub(1)
+    .ltU(max - 1)
+    .and(isEmpty(env, register));
+  f.if(
+    usual,
+    () => {
+      const sign = bits
+        .shrU(fractionBits + exponentBits)
+        .i32()
+        .shl(15);
+      const e = exp.add(EXPONENT_BIAS - bias).or(sign);
+      finishClean(f, env, register, { m: bits.shl(drop).or(INTEGER_BIT), e });
+      f.store(4, env, FPU.top, register);
+      f.ret();
+    },
+    undefined,
+    true,
+  );
+  f.run(f.call(push, env, f.call(convert, env, value)));
+  return f;
+}
+
+/** (env, flags of the conversion): pushes the result, quieting a signaling NaN. */
 function emitPushFloat(m: ModuleBuilder, core: Core): FuncRef {
   const f = m.func('x87PushFloat', ['i32', 'i32'], []);
   const [env, flags] = [f.param(0), f.param(1)];
@@ -177,6 +220,27 @@ function emitToFloat(m: ModuleBuilder, name: string, format: FloatFormat): FuncR
   const env = f.param(0);
   const x = { m: f.param(1), e: f.param(2) };
   const sign = f.copy(signOf(x).shrU(15));
+  // a normal number that stays one, and the nearest is wanted
+  const near = f.copy(exponentOf(x).sub(EXPONENT_BIAS - bias));
+  const usual = near
+    .sub(1)
+    .ltU(max - 2)
+    .and(x.m.ltS(0))
+    .and(roundingOf(control(env)).eqz());
+  f.if(
+    usual,
+    () => {
+      const rest = f.let(x.m.shl(64 - drop));
+      const top = f.let(x.m.shrU(drop));
+      const up = f.let(roundsUp(i32(0), sign, rest, top.and(1).ne(0)));
+      // the integer bit, and what is carried into it, are one more in the exponent
+      const head = sign.shl(exponentBits).or(near.sub(1)).i64u().shl(fractionBits);
+      f.store(8, env, RESULT.mantissa, head.add(top).add(up.i64u()));
+      f.ret(rest.ne(0).shl(5).or(up.shl(9)));
+    },
+    undefined,
+    true,
+  );
   const leave = (fraction: Expr, exp: Expr, flags: Expr): void => {
     const head = sign.shl(exponentBits).or(exp).i64u().shl(fractionBits);
     f.store(8, env, RESULT.mantissa, head.or(fraction.and(fractionMask)));
@@ -416,12 +480,16 @@ function emitRoundToInteger(m: ModuleBuilder, core: Core): FuncRef {
 
 export function emitConversions(m: ModuleBuilder, core: Core): Conversions {
   const fromInteger = emitFromInteger(m);
+  const fromFloat32 = emitFromFloat(m, 'x87FromFloat32', FLOATS.float32);
+  const fromFloat64 = emitFromFloat(m, 'x87FromFloat64', FLOATS.float64);
+  const push = emitPushFloat(m, core);
   return {
-    fromFloat32: emitFromFloat(m, 'x87FromFloat32', FLOATS.float32),
-    fromFloat64: emitFromFloat(m, 'x87FromFloat64', FLOATS.float64),
+    fromFloat32,
+    fromFloat64,
     fromInteger,
     fromBcd: emitFromBcd(m, fromInteger),
-    pushFloat: emitPushFloat(m, core),
+    loadFloat32: emitLoadFloat(m, 'x87LoadFloat32', FLOATS.float32, fromFloat32, push),
+    loadFloat64: emitLoadFloat(m, 'x87LoadFloat64', FLOATS.float64, fromFloat64, push),
     toMemory: emitToMemory(m),
     roundToInteger: emitRoundToInteger(m, core),
   };

@@ -357,6 +357,11 @@ export function writeRegister(f: FuncBuilder, env: Expr, n: Expr, value: Ext): v
   f.store(2, at, FPU.regs + 8, value.e);
   f.store(1, env, FPU.tags, load('i32_8u', env, FPU.tags).or(i32(1).shl(n)));
 }
+/** `finish` of a result without flags. */
+export function finishClean(f: FuncBuilder, env: Expr, n: Expr, value: Ext): void {
+  f.store(2, env, FPU.status, load('i32_16u', env, FPU.status).and(0xffff & ~FSW.C1));
+  writeRegister(f, env, n, value);
+}
 /** Pops `count` (0..2) registers. */
 export function pop(f: FuncBuilder, env: Expr, count: Expr): void {
   f.if(count, () => {
@@ -383,6 +388,16 @@ function emitPush(m: ModuleBuilder, finish: FuncRef): FuncRef {
   const f = m.func('x87Push', ['i32', 'i32'], []);
   const [env, flags] = [f.param(0), f.param(1)];
   const register = f.copy(physical(env, -1));
+  f.if(
+    isEmpty(env, register).and(flags.eqz()),
+    () => {
+      finishClean(f, env, register, result(env));
+      f.store(4, env, FPU.top, register);
+      f.ret();
+    },
+    undefined,
+    true,
+  );
   f.if(
     isEmpty(env, register).eqz(),
     () => {

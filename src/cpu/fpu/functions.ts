@@ -7,6 +7,7 @@ import {
   control,
   type Core,
   emitCore,
+  finishClean,
   isEmpty,
   physical,
   readRegister,
@@ -100,6 +101,16 @@ function emitMoves(m: ModuleBuilder, core: Core): Moves {
     const second = f.copy(physical(env, f.param(1)));
     const a = readRegister(f, env, first);
     const b = readRegister(f, env, second);
+    f.if(
+      isEmpty(env, first).or(isEmpty(env, second)).eqz(),
+      () => {
+        finishClean(f, env, first, b);
+        writeRegister(f, env, second, a);
+        f.ret();
+      },
+      undefined,
+      true,
+    );
     const flags = f.copy(i32(0));
     for (const [n, x] of [
       [first, a],

@@ -13,13 +13,30 @@ const STATUS = CpuEnv.offsetOf('fpStatus');
 const CR0_MP = 1 << 1;
 const CR0_EM = 1 << 2;
 const CR0_TS = 1 << 3;
-const CR4_OSFXSR = 1 << 9;
+/** SSE needs it. */
+export const CR4_OSFXSR = 1 << 9;
 const INVALID_OPCODE = 6;
 const DEVICE_NOT_AVAILABLE = 7;
 const X87_ERROR = 16;
 
+/** Bits of CR0 that keep instructions of some unit from being executed. */
+export const FPU_OFF = CR0_EM | CR0_TS;
+
+/** Does the instruction report a waiting x87 exception? One name may have MMX and SSE forms: the registers tell. */
+export function reportsPending(kind: FpuUnit, kinds: readonly string[]): boolean {
+  if (kind === 'mmx' || kind === 'sse') {
+    return kinds.includes('q') || (kind === 'mmx' && !kinds.includes('x'));
+  }
+  return kind !== 'x87-nowait';
+}
+
+/** Is it an SSE instruction? The registers tell, too. */
+export function isSse(kind: FpuUnit, kinds: readonly string[]): boolean {
+  return kinds.includes('x') || ((kind === 'mmx' || kind === 'sse') && !reportsPending(kind, kinds));
+}
+
 /** An x87 exception is reported by the next waiting instruction. */
-function checkPending(ins: Ins): void {
+export function checkPending(ins: Ins): void {
   const summary = ins.envLoad('i32_16u', STATUS).and(FSW.ES);
   ins.f.if(summary, () => ins.raise(X87_ERROR), undefined, false);
 }
@@ -31,24 +48,20 @@ export function emitFpuCheck(ins: Ins, kind: FpuUnit): void {
   switch (kind) {
     case 'x87':
     case 'x87-nowait':
-      f.if(cr0(CR0_EM | CR0_TS), () => ins.raise(DEVICE_NOT_AVAILABLE), undefined, false);
-      if (kind === 'x87') checkPending(ins);
+      f.if(cr0(FPU_OFF), () => ins.raise(DEVICE_NOT_AVAILABLE), undefined, false);
       break;
     case 'fwait':
       f.if(cr0(CR0_MP | CR0_TS).eq(CR0_MP | CR0_TS), () => ins.raise(DEVICE_NOT_AVAILABLE), undefined, false);
-      checkPending(ins);
       break;
     case 'mmx':
     case 'sse': {
-      // one name may have MMX and SSE forms: the registers tell them apart
-      const mmx = ins.kinds.includes('q') || (kind === 'mmx' && !ins.kinds.includes('x'));
-      const sse = ins.kinds.includes('x') || !mmx;
+      const sse = isSse(kind, ins.kinds);
       const off = cr0(CR0_EM);
       const noSse = ins.envLoad('i32', CR4).and(CR4_OSFXSR).eqz();
       f.if(sse ? off.or(noSse) : off, () => ins.raise(INVALID_OPCODE), undefined, false);
       f.if(cr0(CR0_TS), () => ins.raise(DEVICE_NOT_AVAILABLE), undefined, false);
-      if (mmx) checkPending(ins);
       break;
     }
   }
+  if (reportsPending(kind, ins.kinds)) checkPending(ins);
 }

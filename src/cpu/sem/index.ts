@@ -1,6 +1,6 @@
 /** All semantics, by unit. */
 import type { ModuleBuilder } from '../../wasm/index.ts';
-import { emitX87Functions } from '../fpu/functions.ts';
+import { emitX87Functions, type X87Functions } from '../fpu/functions.ts';
 import { ALU_SEMANTICS } from './alu.ts';
 import { BIT_SEMANTICS } from './bits.ts';
 import { CONTROL_SEMANTICS } from './control.ts';
@@ -28,13 +28,22 @@ export const INTEGER_SEMANTICS: readonly Semantics[] = [
 
 const INTEGER_NAMES = new Set(INTEGER_SEMANTICS.map((s) => s.name));
 
-/** Everything there is semantics for; functions that semantics call are added to `m`. */
+/** Of exports of a module with all semantics: the functions of the x87. */
+export const X87_PREFIX = 'x87.';
+
+/** Everything there is semantics for; functions that semantics call are added to `m`, those of the x87 exported. */
 export function allSemantics(m: ModuleBuilder): Semantics[] {
+  const functions = emitX87Functions(m);
+  for (const [name, f] of Object.entries(functions)) m.exportFunc(`${X87_PREFIX}${name}`, f);
+  return semanticsWith(m, functions);
+}
+/** The same with functions of the x87 that are there. */
+export function semanticsWith(m: ModuleBuilder, x87: X87Functions): Semantics[] {
   const simd = makeSimdSemantics(m)
     .filter((s) => !INTEGER_NAMES.has(s.name))
     .map((s): Semantics => ({
       ...s,
       unit: s.unit ?? (s.forms.some((f) => f.includes('q')) ? 'mmx' : 'sse'),
     }));
-  return [...INTEGER_SEMANTICS, ...makeX87Semantics(emitX87Functions(m)), ...simd];
+  return [...INTEGER_SEMANTICS, ...makeX87Semantics(x87), ...simd];
 }

@@ -47,7 +47,7 @@ export function isLocked(insn: Insn, semantics: Pick<Semantics, 'name' | 'lockab
 }
 
 /** Semantics by name; several may share one (MMX and SSE), and are told apart by their forms. */
-export class SemanticsIndex<T extends Pick<Semantics, 'name' | 'forms'>> {
+export class SemanticsIndex<T extends Pick<Semantics, 'name' | 'forms' | 'sizes' | 'unit'>> {
   private readonly byName = new Map<string, T[]>();
 
   constructor(all: Iterable<T>) {
@@ -59,5 +59,11 @@ export class SemanticsIndex<T extends Pick<Semantics, 'name' | 'forms'>> {
   }
   find(name: string, kinds: string): T | undefined {
     return this.byName.get(name)?.find((s) => s.forms.includes(kinds));
+  }
+  /** Those of an instruction; x87 loads and stores of one name have different ones for their sizes. */
+  of(insn: Insn): T | undefined {
+    const kinds = operandKinds(insn);
+    const formed = this.byName.get(semanticName(insn))?.filter((s) => s.forms.includes(kinds));
+    return formed?.find((s) => s.sizes.includes(operandSize(insn, s)));
   }
 }

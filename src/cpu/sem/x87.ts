@@ -1,7 +1,7 @@
 /** x87 instructions that work on numbers. Source: Intel SDM vol. 1, chapter 8; vol. 2, instruction pages. */
 import { type Expr, i32, i64 } from '../../wasm/index.ts';
 import { CpuEnv, SEG, Segment } from '../env.ts';
-import { OPERATION } from '../fpu/arithmetic.ts';
+import { type Operation, OPERATIONS } from '../fpu/arithmetic.ts';
 import { FORMAT } from '../fpu/convert.ts';
 import { control, RESULT, setResult } from '../fpu/core.ts';
 import type { X87Functions } from '../fpu/functions.ts';
@@ -53,17 +53,15 @@ function readNumber(ins: Ins, fns: X87Functions, integer: boolean): { m: Expr; e
 }
 
 /** FADD, FIADD, FADDP …: all forms of one operation. */
-function arithmetic(fns: X87Functions, stem: string, operation: number): Semantics[] {
+function arithmetic(fns: X87Functions, stem: Operation): Semantics[] {
   const registers = (name: string, pops: number): Semantics =>
     plain(name, 'ss', (ins) =>
-      ins.f.run(
-        ins.f.call(fns.arithRegister, ins.env, ins.stIndex(0), ins.stIndex(1), i32(operation), i32(pops)),
-      ),
+      ins.f.run(ins.f.call(fns[`${stem}Registers`], ins.env, ins.stIndex(0), ins.stIndex(1), i32(pops))),
     );
   const memory = (name: string, sizes: number[], integer: boolean): Semantics =>
     x87(name, ['m'], sizes, (ins) => {
       const { m, e, flags } = readNumber(ins, fns, integer);
-      ins.f.run(ins.f.call(fns.arithMemory, ins.env, m, e, flags, i32(operation)));
+      ins.f.run(ins.f.call(fns[`${stem}Memory`], ins.env, m, e, flags));
     });
   return [
     registers(`f${stem}`, 0),
@@ -123,8 +121,7 @@ function loads(fns: X87Functions): Semantics[] {
       const { f, env, size } = ins;
       const value = ins.load(ins.address(0), size);
       notePointers(ins);
-      const flags = f.call(size === 4 ? fns.fromFloat32 : fns.fromFloat64, env, value);
-      f.run(f.call(fns.pushFloat, env, f.copy(flags)));
+      f.run(f.call(size === 4 ? fns.loadFloat32 : fns.loadFloat64, env, value));
     }),
     x87('fld', ['m'], [10], (ins) => {
       const { m, e } = readTen(ins);
@@ -266,12 +263,7 @@ function others(fns: X87Functions): Semantics[] {
 export function makeX87Semantics(fns: X87Functions): Semantics[] {
   return [
     ...X87_CONTROL_SEMANTICS,
-    ...arithmetic(fns, 'add', OPERATION.add),
-    ...arithmetic(fns, 'mul', OPERATION.mul),
-    ...arithmetic(fns, 'sub', OPERATION.sub),
-    ...arithmetic(fns, 'subr', OPERATION.subr),
-    ...arithmetic(fns, 'div', OPERATION.div),
-    ...arithmetic(fns, 'divr', OPERATION.divr),
+    ...OPERATIONS.flatMap((operation) => arithmetic(fns, operation)),
     ...comparisons(fns),
     ...loads(fns),
     ...stores(fns),
