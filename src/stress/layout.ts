@@ -123,6 +123,8 @@ export const ViolationState = struct({
 /** Numbers of what there is in a round. */
 export interface Cast {
   readonly contexts: number;
+  /** So many of the contexts have a disk. */
+  readonly disks: number;
   readonly mainLoop: boolean;
   readonly armers: number;
   readonly togglers: number;
@@ -178,7 +180,10 @@ export function planRound(cast: Cast): Plan {
   };
   const timers = cast.armers * TICKETS_PER_ARMER;
   const maxGroups = 1 + cast.contexts + cast.iothreads;
-  const limits = { maxTimers: timers + cast.users + cast.iothreads + 8, maxLists: maxGroups * CLOCK_COUNT };
+  const limits = {
+    maxTimers: timers + cast.users + cast.iothreads + 2 * cast.disks + 8,
+    maxLists: maxGroups * CLOCK_COUNT,
+  };
   const loops = { maxBottomHalves: BOTTOM_HALVES };
   const maxThreads = threadsOf(cast);
   const plan = {
@@ -206,6 +211,6 @@ export function planRound(cast: Cast): Plan {
 
 /** Number of threads that a round starts. */
 export function threadsOf(cast: Cast): number {
-  const { mainLoop, ...counts } = cast;
+  const { mainLoop, disks: _, ...counts } = cast;
   return Object.values(counts).reduce((sum, n) => sum + n, mainLoop ? 1 : 0);
 }

@@ -11,6 +11,7 @@ export interface StressScenario {
 
 const NOBODY: Cast = {
   contexts: 0,
+  disks: 0,
   mainLoop: false,
   armers: 0,
   togglers: 0,
@@ -66,6 +67,11 @@ export const SCENARIOS: readonly StressScenario[] = [
     cast: (n) => ({ ...NOBODY, iothreads: half(n), users: n, togglers: half(n) }),
   },
   {
+    name: 'disk',
+    title: 'n/2 contexts serve a qcow2 image whose cache cleaner runs every ms; n/2 switch clocks, n/2 arm',
+    cast: (n) => ({ ...NOBODY, contexts: half(n), disks: half(n), togglers: half(n), armers: half(n) }),
+  },
+  {
     name: 'ticks',
     title: 'n threads read clocks and the TSC while others stop and start them and change the frequency',
     cast: (n) => ({ ...NOBODY, contexts: 1, armers: 1, readers: n, tickers: half(n), stoppers: 1 }),
@@ -75,6 +81,7 @@ export const SCENARIOS: readonly StressScenario[] = [
     title: 'n contexts, n switch, n arm, n/2 iothreads with users, the main loop, a bottom-half storm, stops',
     cast: (n) => ({
       contexts: n,
+      disks: half(n),
       mainLoop: true,
       armers: n,
       togglers: n,

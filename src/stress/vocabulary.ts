@@ -48,6 +48,8 @@ export const CHECKS = {
   'time-monotonic': 'readings: not before another',
   'time-stopped': 'stops: time stood still',
   'bql-excludes': 'sections under the BQL: alone',
+  'cache-cleaned': 'cleanings of a metadata cache: nothing left but what was used since the last one',
+  'disk-content': 'reads of a disk: what was written',
   'request-arrived': 'last requests of a kind: arrived',
   'nothing-left': 'ends of a round: locks free, timers, bottom halves and groups given back',
   'guest-quiet': 'guests: no lockup, stall or unstable clock source',

@@ -26,8 +26,9 @@ const EXPECTED: Readonly<Record<string, readonly CheckName[]>> = {
   arm: ['timer-fired', 'timer-early'],
   'bottom-half': ['bh-called', 'bh-cancelled', 'oneshot-called'],
   iothread: ['timer-fired', 'disabled-window', 'oneshot-called'],
+  disk: ['cache-cleaned', 'disk-content', 'disabled-window', 'virtual-callback'],
   ticks: ['time-monotonic', 'time-stopped'],
-  all: ['disabled-window', 'timer-fired', 'bh-called', 'time-monotonic', 'bql-excludes'],
+  all: ['cache-cleaned', 'disabled-window', 'timer-fired', 'bh-called', 'time-monotonic', 'bql-excludes'],
 };
 
 describe('scenarios find nothing in the clock core', () => {

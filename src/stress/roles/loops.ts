@@ -67,7 +67,8 @@ export function registerCallbacks(stage: Stage): void {
   });
 }
 
-function checkEnabled(stage: Stage, type: ClockType, list: number, arg: number): void {
+/** A callback runs: its clock is not one that a toggler found disabled. */
+export function checkEnabled(stage: Stage, type: ClockType, list: number, arg: number): void {
   if (stage.raw.load(stage.state.disabled[type].address) === 0) return;
   stage.fail(
     'disabled-callback',
@@ -108,8 +109,14 @@ export async function runMainLoop(stage: Stage): Promise<void> {
 export async function runContext(stage: Stage): Promise<void> {
   registerCallbacks(stage);
   const context = stage.context(stage.data.index);
+  // what a disk needs is loaded by those that have one
+  const disk =
+    stage.data.index < stage.plan.cast.disks
+      ? await (await import('./disk.ts')).openDisk(stage, context)
+      : undefined;
   stage.ready();
   await context.run();
+  await disk?.close();
   context.close();
 }
 
