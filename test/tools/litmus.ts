@@ -3,7 +3,7 @@
  * checks that no outcome came that x86-TSO forbids, and that it was optimised code that ran: tier 0's, or with --jit
  * that of regions, counted by how often they were left.
  *
- *   node test/tools/litmus.ts [--runs 10000000] [--test NAME]... [--near] [--jit] [--qemu]
+ *   node test/tools/litmus.ts [--runs 10000000] [--test NAME]... [--near] [--jit] [--qemu] [--meet N]
  */
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -115,13 +115,15 @@ async function main(): Promise<void> {
       near: { type: 'boolean', default: false },
       jit: { type: 'boolean', default: false },
       qemu: { type: 'boolean', default: false },
+      meet: { type: 'string' },
     },
   });
   const runs = Number(values.runs);
   for (const test of LITMUS_TESTS) {
     if (values.test !== undefined && !values.test.includes(test.name)) continue;
     const begin = performance.now();
-    const run = { test, runs, near: values.near, timeoutMs: 3_600_000 };
+    const meet = values.meet === undefined ? undefined : Number(values.meet);
+    const run = { test, runs, near: values.near, meet, timeoutMs: 3_600_000 };
     const emulator = values.qemu ? 'qemu' : 'smp86';
     const result = values.jit ? await runLitmusTier1(run) : await runLitmus({ ...run, emulator });
     const seconds = ((performance.now() - begin) / 1000).toFixed(1);
