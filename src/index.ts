@@ -18,6 +18,7 @@ export type {
   CpuModel,
   DeviceOptions,
   LogItem,
+  LogRange,
   MachineOptions,
   RtcBase,
   RtcOptions,

@@ -7,6 +7,7 @@ import {
   type DeviceOptions,
   type IcountOptions,
   type LogItem,
+  type LogRange,
   type MachineOptions,
   MAX_CPUS,
   MAX_SERIAL,
@@ -70,6 +71,7 @@ export class OptionBuilder {
   bootOrder: string | undefined;
   logItems: LogItem[] = [];
   logFile: string | undefined;
+  logFilter: LogRange[] = [];
 
   /** Throws OptionError when options contradict each other. */
   finish(): MachineOptions {
@@ -118,7 +120,11 @@ export class OptionBuilder {
       rtc: this.rtc,
       actions: { ...this.actions },
       ...(this.bootOrder === undefined ? {} : { bootOrder: this.bootOrder }),
-      log: { items: this.logItems, ...(this.logFile === undefined ? {} : { file: this.logFile }) },
+      log: {
+        items: this.logItems,
+        ...(this.logFilter.length === 0 ? {} : { filter: this.logFilter }),
+        ...(this.logFile === undefined ? {} : { file: this.logFile }),
+      },
     };
   }
 

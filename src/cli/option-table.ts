@@ -7,15 +7,10 @@ import {
   MIN_MEMORY,
 } from '../machine/machine-options.ts';
 import { MAX_SHIFT } from '../timer/icount.ts';
-import { LOG_ITEMS } from '../machine/log.ts';
 import { type BackendReference, type OptionBuilder, SMP_KEYS } from './option-builder.ts';
 import { DRIVE_OPTIONS, parseIde, parseVirtioBlk } from './option-drives.ts';
-import { type Argument, parseDate, splitCommas } from './option-values.ts';
-
-/** Text to print instead of starting a machine: the answer to `-version`, `-cpu help` … */
-export interface Printed {
-  readonly print: string;
-}
+import { applyLog, applyLogFilter } from './option-log.ts';
+import { type Argument, describe, parseDate, type Printed, splitCommas } from './option-values.ts';
 
 export interface OptionSpec {
   readonly name: string;
@@ -26,11 +21,6 @@ export interface OptionSpec {
   readonly help?: string;
   /** Applies the option. `argument.text` is empty for an option without value. */
   readonly apply: (builder: OptionBuilder, argument: Argument) => Printed | void;
-}
-
-function describe(title: string, entries: Readonly<Record<string, string>>): Printed {
-  const lines = Object.entries(entries).map(([name, text]) => `  ${name.padEnd(16)}${text}`);
-  return { print: `${title}\n${lines.join('\n')}\n` };
 }
 
 const MACHINES = { pc: 'Standard PC (i440FX + PIIX, 1996)' };
@@ -308,22 +298,6 @@ function applyBoot(builder: OptionBuilder, argument: Argument): void {
   builder.bootOrder = order;
 }
 
-function applyLog(builder: OptionBuilder, argument: Argument): Printed | void {
-  const items = argument.text.split(',');
-  if (items.includes('help') || items.includes('?')) return describe('Log items (-d item,...):', LOG_ITEMS);
-  builder.logItems = items.map((item) => {
-    if (UNSUPPORTED_LOG_ITEMS.includes(item)) throw argument.unsupported(`'${item}' is not yet supported`);
-    if (!Object.hasOwn(LOG_ITEMS, item)) throw argument.bad(`unknown log item '${item}' (see -d help)`);
-    return item as keyof typeof LOG_ITEMS;
-  });
-}
-
-/** Items of QEMU that smp86 does not have yet. */
-const UNSUPPORTED_LOG_ITEMS =
-  'out_asm in_asm op op_opt op_ind exec cpu fpu mmu pcall unimp page nochain plugin strace tid vpu'.split(
-    ' ',
-  );
-
 /** An option that only takes the value that changes nothing. */
 function onlyNone(argument: Argument): void {
   if (argument.text !== 'none') throw argument.unsupported('not yet supported, only none');
@@ -522,6 +496,12 @@ export const OPTIONS: readonly OptionSpec[] = [
     apply: applyLog,
   },
   {
+    name: 'dfilter',
+    argument: 'RANGE,...',
+    help: 'addresses of the code that -d in_asm, op and exec show',
+    apply: applyLogFilter,
+  },
+  {
     name: 'D',
     argument: 'FILE',
     help: 'log to a file instead of standard error',
@@ -552,7 +532,7 @@ export const UNSUPPORTED: Readonly<Record<string, boolean>> = {
       'fw_cfg g gdb global incoming iscsi k L loadvm mem-path mon msg mtdblock netdev ' +
       'numa option-rom overcommit pflash pidfile plugin prom-env qmp qmp-pretty readconfig rtc-td-hack ' +
       'run-with runas sandbox sd semihosting-config set smbios spice tb-size tpmdev trace usbdevice uuid ' +
-      'virtfs vnc watchdog watchdog-action writeconfig xen-domid bios dfilter'
+      'virtfs vnc watchdog watchdog-action writeconfig xen-domid bios'
     )
       .split(' ')
       .map((name) => [name, true]),

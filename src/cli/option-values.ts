@@ -133,3 +133,13 @@ export function parseDate(text: string): number | undefined {
     date.getUTCSeconds() === second;
   return valid ? date.getTime() / 1000 : undefined;
 }
+
+/** Text to print instead of starting a machine: the answer to `-version`, `-cpu help` … */
+export interface Printed {
+  readonly print: string;
+}
+
+export function describe(title: string, entries: Readonly<Record<string, string>>): Printed {
+  const lines = Object.entries(entries).map(([name, text]) => `  ${name.padEnd(16)}${text}`);
+  return { print: `${title}\n${lines.join('\n')}\n` };
+}

@@ -159,3 +159,9 @@ export function describeDelivery(
     `SP=${hex(ss.selector, 4)}:${hex(env.regs[REG.SP], 16)} ${detail}\n`
   );
 }
+
+/** One line about a control register that has been written, for `-d mmu`. */
+export function describeControl(n: number, value: bigint): string {
+  const text = n === 0 ? `0x${hex(value, 8)}` : hex(value, n === 3 ? 16 : 8);
+  return `CR${n} update: CR${n}=${text}\n`;
+}

@@ -43,6 +43,10 @@ export function helperId(name: string): number {
   if (id === undefined) throw new Error(`no helper ${name}`);
   return id;
 }
+/** For logs. */
+export function helperName(id: number): string {
+  return HELPER_NAMES[id] ?? String(id);
+}
 export function helperTable(): (Helper | undefined)[] {
   return HELPER_NAMES.map((name) => ALL_HELPERS[name] ?? CHECKS[name]);
 }

@@ -6,6 +6,11 @@ import { writeSync } from 'node:fs';
 
 /** Items of `-d`. */
 export const LOG_ITEMS = {
+  in_asm: 'guest code where it is translated, disassembled',
+  op: 'what the interpreter makes of it',
+  exec: 'where the vCPU loop begins to run generated code (see nochain)',
+  nochain: 'every jump comes back to the vCPU loop; turns tier 1 off',
+  mmu: 'changes of CR0, CR3 and CR4',
   int: 'interrupts and exceptions, with the state at each',
   cpu_reset: 'CPU state at reset and triple fault',
   guest_errors: 'accesses to memory addresses where nothing is',
@@ -13,8 +18,16 @@ export const LOG_ITEMS = {
 } as const;
 export type LogItem = keyof typeof LOG_ITEMS;
 
+/** Addresses, both ends included. */
+export interface LogRange {
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
 export interface LogConfig {
   readonly items: readonly LogItem[];
+  /** Where code must be that in_asm, op and exec show; none: anywhere. */
+  readonly filter: readonly LogRange[];
   /** File descriptor, open for writing. */
   readonly fd: number;
 }
@@ -25,6 +38,9 @@ export class Log {
 
   constructor(config: LogConfig) {
     this.config = config;
+  }
+  get filter(): readonly LogRange[] {
+    return this.config.filter;
   }
   has(item: LogItem): boolean {
     return this.config.items.includes(item);

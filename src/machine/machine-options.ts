@@ -1,11 +1,11 @@
 /** What a machine is made of, complete and checked, as plain data: what the command line comes to. */
 import type { DiskDevice, DriveOptions, NodeOptions, ObjectOptions } from './drive-options.ts';
 import type { IcountOptions } from '../timer/icount.ts';
-import type { LogItem } from './log.ts';
+import type { LogItem, LogRange } from './log.ts';
 
 export type * from './drive-options.ts';
 export type { IcountOptions } from '../timer/icount.ts';
-export type { LogItem } from './log.ts';
+export type { LogItem, LogRange } from './log.ts';
 
 /** vCPUs and how CPUID presents them: sockets x cores x threads == maxcpus. */
 export interface SmpOptions {
@@ -90,7 +90,12 @@ export interface MachineOptions {
   readonly actions: ActionOptions;
   /** Boot order letters; recorded, without effect while only -kernel boots. */
   readonly bootOrder?: string;
-  readonly log: { readonly items: readonly LogItem[]; readonly file?: string };
+  readonly log: {
+    readonly items: readonly LogItem[];
+    /** Where code must be that in_asm, op and exec show; default: anywhere. */
+    readonly filter?: readonly LogRange[];
+    readonly file?: string;
+  };
 }
 
 export const CPU_MODELS = {

@@ -110,10 +110,10 @@ function configOf(options: MachineOptions, logFd: number): MachineConfig {
     accel: options.accel.thread,
     ...(options.icount === undefined ? {} : { icount: options.icount }),
     ...(options.seed === undefined ? {} : { seed: options.seed }),
-    jit: options.accel.jit,
+    jit: options.accel.jit && !options.log.items.includes('nochain'),
     noReboot: actions.reboot === 'shutdown',
     storage: storageConfigOf(options),
-    log: { items: options.log.items, fd: logFd },
+    log: { items: options.log.items, filter: options.log.filter ?? [], fd: logFd },
   };
 }
 

@@ -11,7 +11,8 @@ import { Board, REQUEST } from './board.ts';
 import { applyBootState, readBootState } from './boot-state.ts';
 import { modelSpec } from './config.ts';
 import { CPU_WORK } from './cpu-work.ts';
-import { describeDelivery, dumpCpu } from './cpu-dump.ts';
+import { describeControl, describeDelivery, dumpCpu } from './cpu-dump.ts';
+import { ExecLog } from './exec-log.ts';
 import { HELPER_TRAITS, helperTable, YIELDING_TRAITS } from './helpers.ts';
 import { IcountRunner } from './icount-runner.ts';
 import { Log } from './log.ts';
@@ -44,6 +45,7 @@ export class VcpuThread {
       ...(data.indices.length > 1 || data.config.icount !== undefined ? YIELDING_TRAITS : HELPER_TRAITS),
       countsJumps: data.jit !== undefined,
     });
+    worker.log = ExecLog.of(this.log, data.table);
     const model = new CpuModel(modelSpec(data.config), data.config);
     this.vcpus = data.indices.map(
       (index) =>
@@ -74,6 +76,11 @@ export class VcpuThread {
       for (const { cpu, index } of this.vcpus) {
         cpu.env.index = index;
         cpu.random = seededRandom(cpu.env, BigInt(seed));
+      }
+    }
+    if (this.log.has('mmu')) {
+      for (const { cpu } of this.vcpus) {
+        cpu.onControl = (n, value) => this.log.write(describeControl(n, value));
       }
     }
     if (this.log.has('int')) for (const { cpu } of this.vcpus) this.logDeliveries(cpu);

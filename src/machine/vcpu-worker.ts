@@ -20,6 +20,7 @@ import { OneShots } from '../cpu/tier0/one-shots.ts';
 import { type HelperTraits, Translator } from '../cpu/tier0/translate.ts';
 import type { RegionClient } from '../jit/client.ts';
 import type { Board } from './board.ts';
+import type { ExecLog } from './exec-log.ts';
 import type { Exclusive } from './exclusive.ts';
 import type { Vcpu } from './vcpu.ts';
 
@@ -34,6 +35,8 @@ export class VcpuWorker {
   readonly oneShots = new OneShots();
   private readonly byBase = new Map<number, Vcpu>();
   run: (env: number, record: number) => number = () => REASON.HALT;
+  /** What -d asks to be told of translated and executed code. */
+  log: ExecLog | undefined;
   /** Tier 1, unless it is off. */
   regions: RegionClient | undefined;
 

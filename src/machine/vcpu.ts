@@ -188,7 +188,16 @@ export class Vcpu {
     /** One-shot code to begin with, or 0: the code at ip. */
     let record = 0;
     for (;;) {
+      if (record < 0) {
+        // looking the code up raised an exception
+        record = 0;
+        if (!this.raised()) return false;
+        if (this.interruptible()) return true;
+      }
       if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) return this.exhausted() || this.step();
+      if (worker.log?.exec === true && record === 0) record = this.blockAtIp(worker.log.nochain);
+      if (record < 0) continue;
+      worker.log?.entered(cpu, record);
       const reason = worker.run(base, record);
       record = 0;
       if (reason !== REASON.REGION) this.prepared = 0;
@@ -223,11 +232,30 @@ export class Vcpu {
         default:
           return true;
       }
-      if (record >= 0) continue;
-      // looking the code up raised an exception
-      record = 0;
-      if (!this.raised()) return false;
-      if (this.interruptible()) return true;
+    }
+  }
+
+  /** For `-d exec`: the record at ip; with `once` generated code is left at its first jump. -1: exception set. */
+  private blockAtIp(once: boolean): number {
+    const { w } = this;
+    const { u32, mmu } = this.cpu;
+    for (;;) {
+      const lo = (u32[w + W_IP] + u32[w + CS_WORD]) >>> 0;
+      const hi = this.linearHigh();
+      const entry = this.codeEntry(lo);
+      const known = u32[entry] === (lo & ~4095) >>> 0 && u32[entry + 1] === hi;
+      const desc = known ? u32[entry + 2] : 0;
+      const record = desc === 0 ? 0 : u32[(desc >>> 2) + (lo & 4095)];
+      if (record === 0) {
+        const alone = this.lookup();
+        if (alone !== 0) return alone;
+        continue;
+      }
+      u32[w + W_CODE_PAGE] = (lo & ~4095) >>> 0;
+      u32[w + W_CODE_PAGE + 1] = hi;
+      u32[w + I.codeDesc] = desc;
+      if (once) mmu.kickSelf();
+      return record;
     }
   }
 
@@ -383,15 +411,16 @@ export class Vcpu {
    * its record. -1: exception set.
    */
   private lookup(): number {
-    const { cpu, worker } = this;
+    const { cpu, worker, w } = this;
     const { u32 } = cpu;
-    const { w } = this;
     const lo = (u32[w + W_IP] + u32[w + CS_WORD]) >>> 0;
-    const hi = this.linearHigh(lo);
+    const hi = this.linearHigh();
     const host = cpu.mmu.fetchTranslate(lo, hi);
     if (host < 0) return -1;
     worker.codeCache.reserve();
-    const { desc, record } = worker.codeCache.lookup(host, u32[w + W_CODE_KIND]);
+    const { desc, record, fresh } = worker.codeCache.lookup(host, u32[w + W_CODE_KIND]);
+    if (fresh && record !== 0)
+      worker.log?.translated(cpu, worker.translator, cpu.u8, host, worker.translator.length);
     if (record === 0) return this.oneShot(PSEUDO.CONTINUE);
     // taking the lock may have flushed: install for what is mapped now
     const again = cpu.mmu.fetchTranslate(lo, hi);
@@ -400,13 +429,10 @@ export class Vcpu {
     if (u32[entry] === (lo & ~4095) >>> 0) u32[entry + 2] = desc;
     return 0;
   }
-  private linearHigh(lo: number): number {
+  private linearHigh(): number {
     const { u32 } = this.cpu;
-    const { w } = this;
-    if (u32[w + W_CODE_SIZE] !== 2) return 0;
     // CS.base is 0 in 64-bit code
-    void lo;
-    return u32[w + W_IP + 1];
+    return u32[this.w + W_CODE_SIZE] === 2 ? u32[this.w + W_IP + 1] : 0;
   }
   private codeEntry(lo: number): number {
     const set = this.cpu.u32[this.w + W_TLB_SET_WORD];
@@ -415,11 +441,10 @@ export class Vcpu {
 
   /** Translates the instruction at ip alone. Gives its record, or -1 with an exception set. */
   private oneShot(end: number): number {
-    const { cpu, worker } = this;
+    const { cpu, worker, w } = this;
     const { u32, u8 } = cpu;
-    const { w } = this;
     const lo = (u32[w + W_IP] + u32[w + CS_WORD]) >>> 0;
-    const hi = this.linearHigh(lo);
+    const hi = this.linearHigh();
     const host = cpu.mmu.fetchTranslate(lo, hi);
     if (host < 0) return -1;
     const offset = lo & 4095;
@@ -451,6 +476,7 @@ export class Vcpu {
       bytes.set(u8.subarray(second, second + MAX_INSN), inPage);
       length = translator.single(bytes, 0, inPage + MAX_INSN, offset, kind, end);
     }
+    if (length > 0) worker.log?.translated(cpu, translator, bytes, 0, length);
     const records = translator.buffer.slice(0, translator.count * RECORD_SIZE);
     if (length > 0) {
       worker.oneShots.add(new OneShot(host, kind, end, bytes.slice(0, length), records));

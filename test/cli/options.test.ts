@@ -126,6 +126,12 @@ test.each([
   [['-frobnicate'], 'smp86: -frobnicate: unknown option (see -help)'],
   [['-constructor'], 'smp86: -constructor: unknown option (see -help)'],
   [['-d', 'int,foo'], "smp86: -d int,foo: unknown log item 'foo' (see -d help)"],
+  [['-d', 'out_asm'], "smp86: -d out_asm: 'out_asm' is not yet supported"],
+  [['-dfilter', '0x10'], "smp86: -dfilter 0x10: '0x10' is no range (START+LENGTH, END-LENGTH, FIRST..LAST)"],
+  [['-dfilter', '5..4'], "smp86: -dfilter 5..4: '5..4' is an empty range"],
+  [['-dfilter', '1+0'], "smp86: -dfilter 1+0: '1+0' is an empty range"],
+  [['-dfilter', '1..2..'], "smp86: -dfilter 1..2..: '2..' in '1..2..' is no address"],
+  [['-dfilter', 'x+1'], "smp86: -dfilter x+1: 'x' in 'x+1' is no address"],
   [['-device', 'e1000'], "smp86: -device e1000: device 'e1000' does not exist here (see -device help)"],
   [['-device', 'isa-debug-exit,iobase=70000'], /iobase must be from 0 to 65535$/],
   [['-device', 'isa-debugcon'], 'smp86: -device isa-debugcon: chardev=ID is missing'],
@@ -332,4 +338,21 @@ test('whatever is given, the answer is options, a text or a one-line OptionError
     }),
     { numRuns: 3000 },
   );
+});
+
+test('-dfilter takes ranges as QEMU does', () => {
+  const options = parseOptions([
+    '-d',
+    'in_asm,nochain',
+    '-dfilter',
+    '0x1000+0x20,0x2000-16,1..0xffffffffffffffff',
+  ]);
+  expect(options.log).toEqual({
+    items: ['in_asm', 'nochain'],
+    filter: [
+      { first: 0x1000n, last: 0x101fn },
+      { first: 0x1ff1n, last: 0x2000n },
+      { first: 1n, last: 0xffffffffffffffffn },
+    ],
+  });
 });

@@ -111,6 +111,7 @@ export function writeCr0(cpu: Cpu, lo: number, hi: number): number {
     }
   }
   cpu.set64(W_CR0, value, 0);
+  cpu.onControl?.(0, cpu.env.cr0);
   if ((changed & CR0_MMU) !== 0) cpu.mmu.flushAll();
   if (changed === 0) return STATUS.NEXT;
   cpu.updateMode();
@@ -154,6 +155,7 @@ function writeCr3(cpu: Cpu, lo: number, hi: number): number {
   // entries are not tagged with a PCID, so only a reload of the same value can keep them
   const same = lo === cpu.get(W_CR3) && hi === cpu.get(W_CR3 + 1);
   cpu.set64(W_CR3, lo, hi);
+  cpu.onControl?.(3, cpu.env.cr3);
   if (!(keep && same)) cpu.mmu.flushNonGlobal();
   return leave(cpu);
 }
@@ -163,6 +165,7 @@ export function loadCr3InTaskSwitch(cpu: Cpu, value: number): boolean {
   if (value === cpu.get(W_CR3)) return true;
   if ((cpu.get(W_CR4) & CR4.PAE) !== 0 && !loadPdptes(cpu, value)) return false;
   cpu.set64(W_CR3, value, 0);
+  cpu.onControl?.(3, cpu.env.cr3);
   cpu.mmu.flushNonGlobal();
   return true;
 }
@@ -219,6 +222,7 @@ function writeCr4(cpu: Cpu, lo: number, hi: number): number {
     if (!loadPdptes(cpu, cpu.get(W_CR3))) return cpu.raiseGp(0);
   }
   cpu.set64(W_CR4, lo, 0);
+  cpu.onControl?.(4, cpu.env.cr4);
   if ((changed & CR4_MMU) !== 0) cpu.mmu.flushAll();
   if (changed === 0) return STATUS.NEXT;
   cpu.updateMode();

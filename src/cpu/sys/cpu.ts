@@ -126,6 +126,8 @@ export class Cpu {
   readonly counting: boolean;
   /** Told of each exception and interrupt before it is delivered (a log); kind: KIND of exceptions.ts. */
   onDelivery: ((vector: number, error: number, kind: number) => void) | undefined = undefined;
+  /** Told of each write of CR0, CR3 and CR4 that is done, by the number (a log). */
+  onControl: ((register: number, value: bigint) => void) | undefined = undefined;
   /** A pair of words for hooks that return 64 bits. */
   readonly pair = new Uint32Array(2);
   /** Bits of DR6 for a debug trap after the current instruction (debug.ts). */

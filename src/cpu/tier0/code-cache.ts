@@ -164,13 +164,17 @@ export class CodeCache {
     return this.get(AREA.GENERATION);
   }
 
-  /** Record for the code at wasm address `host` in `codeSize`; 0 when the instruction crosses the page's end. */
-  lookup(host: number, codeSize: number): { desc: number; record: number } {
+  /**
+   * Record for the code at wasm address `host` in `codeSize`; 0 when the instruction crosses the page's end. `fresh`: it
+   * has been decoded just now, and is what the translator has.
+   */
+  lookup(host: number, codeSize: number): { desc: number; record: number; fresh: boolean } {
     this.lock.lock();
     try {
       const desc = this.descriptor(host >>> 12, codeSize);
       const offset = host & 4095;
       let record = this.u32[(desc >>> 2) + offset];
+      this.result.fresh = record === 0;
       if (record === 0) record = this.decode(desc, host, codeSize);
       this.result.desc = desc;
       this.result.record = record;
@@ -179,7 +183,7 @@ export class CodeCache {
       this.lock.unlock();
     }
   }
-  private readonly result = { desc: 0, record: 0 };
+  private readonly result = { desc: 0, record: 0, fresh: false };
 
   /** Makes room when the area is nearly full. Must be called without the lock, before `lookup`. */
   reserve(): void {
