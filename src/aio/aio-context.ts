@@ -2,7 +2,7 @@
  * An AioContext: an event loop of one thread, with bottom halves and a timer list group, that any thread
  * may give work to. All of it is in shared memory but the functions and pollers, which are the owner's.
  */
-import { atomicI32, i32, padTo, struct, u32, type ViewOf } from '@smp86/atomics-sync';
+import { atomicI32, i32, Mutex, padTo, placed, struct, u32, type ViewOf } from '@smp86/atomics-sync';
 import type { Callback } from '../timer/callback-registry.ts';
 import type { ClockSystem } from '../timer/clock.ts';
 import type { TimerGroup } from '../timer/timer-group.ts';
@@ -17,6 +17,8 @@ export const AioState = struct({
   group: i32,
   maxBottomHalves: u32,
   stop: atomicI32,
+  /** Held by the owner while it does what there is to do, and by who keeps it from that. */
+  lock: placed(Mutex),
   pad: padTo(64),
 });
 const AIO_MAGIC = 0x61696f31;
@@ -36,6 +38,27 @@ export interface Lock {
   unlock(): void;
   /** Whether the calling thread holds it. */
   readonly held: boolean;
+}
+
+/** A context's own lock; one thread may take it more than once, through one view. */
+class ContextLock implements Lock {
+  readonly #mutex: Mutex;
+  #depth = 0;
+
+  constructor(mutex: Mutex) {
+    this.#mutex = mutex;
+  }
+  lock(): void {
+    if (this.#depth === 0) this.#mutex.lock();
+    this.#depth++;
+  }
+  unlock(): void {
+    this.#depth--;
+    if (this.#depth === 0) this.#mutex.unlock();
+  }
+  get held(): boolean {
+    return this.#depth > 0;
+  }
 }
 
 /** A source of events that the owner looks at in every turn: a completion queue, a request ring. */
@@ -84,6 +107,10 @@ export class AioContext {
   readonly #bottomHalves: BottomHalves;
   readonly #pollers: Poller[] = [];
   #polling: BusyPolling | undefined;
+  /** Under which its callbacks run. */
+  readonly #lock: Lock;
+  /** Its own: taken for each turn. Undefined: the owner holds another one anyway. */
+  readonly #own: ContextLock | undefined;
 
   /** Bytes of a context; place it at a multiple of 64. */
   static size(options: AioOptions = {}): number {
@@ -118,12 +145,14 @@ export class AioContext {
     this.offset = offset;
     this.#state = state;
     this.group = clocks.group(state.group);
+    this.#own = lock === undefined ? new ContextLock(state.lock) : undefined;
+    this.#lock = lock ?? this.#own!;
     const { notifier } = this.group;
     this.#bottomHalves = new BottomHalves(clocks.buffer, offset + AioState.size, {
       notify: () => notifier.notify(),
       whyNotWait: () => {
         if (this.stopRequested) return 'its loop ends';
-        return lock?.held === true ? 'the caller holds the lock that its loop needs' : undefined;
+        return this.#lock.held ? 'the caller holds the lock that its loop needs' : undefined;
       },
     });
   }
@@ -202,8 +231,30 @@ export class AioContext {
     polling.adapt(this.clocks.hostNow() - start);
   }
 
+  /**
+   * Keeps the owner out of its callbacks, pollers and coroutines until `release`; when it returns, it is in none. More
+   * than once, through one view, counts. *Thread:* any. *Lock:* BQL or none; not in a callback of another
+   * context, whose owner would be kept waiting. *May block:* until the owner's turn ends.
+   */
+  acquire(): void {
+    this.#lock.lock();
+  }
+  /** Lets the owner go on. */
+  release(): void {
+    this.#lock.unlock();
+  }
+
   /** Does what there is to do: bottom halves, events, timers; returns whether there was something. *Thread:* owner. */
   dispatch(): boolean {
+    this.#own?.lock();
+    try {
+      return this.#dispatch();
+    } finally {
+      this.#own?.unlock();
+    }
+  }
+
+  #dispatch(): boolean {
     // accept first: who adds work after we looked notifies again
     this.group.notifier.accept();
     let progress = this.#bottomHalves.run(this.clocks.callbacks);
@@ -225,9 +276,19 @@ export class AioContext {
   async run(): Promise<void> {
     reduceTimerSlack();
     while (!this.stopRequested) {
-      this.dispatch();
-      await microtasksDrained();
+      await this.#turn();
       if (!this.stopRequested) this.wait();
+    }
+  }
+
+  /** Coroutines go on under the lock, too. */
+  async #turn(): Promise<void> {
+    this.#own?.lock();
+    try {
+      this.#dispatch();
+      await microtasksDrained();
+    } finally {
+      this.#own?.unlock();
     }
   }
 

@@ -1,3 +1,4 @@
+import { setOwnerId } from '@smp86/atomics-sync';
 import { describe, expect, it } from 'vitest';
 import { AioContext } from '../../src/aio/aio-context.ts';
 import { CLOCK, VIRTUAL_MODE } from '../../src/timer/clock-state.ts';
@@ -338,5 +339,52 @@ describe('a context', () => {
   it('is not found where none was made', () => {
     const { clocks } = setup();
     expect(() => AioContext.attach(clocks, 0)).toThrow(expect.objectContaining({ code: 'not-initialised' }));
+  });
+});
+
+describe('a context that was acquired', () => {
+  it('is let go by the last of as many releases', () => {
+    const { context, clocks, size } = setup();
+    const other = AioContext.attach(clocks, size);
+    // a lock that knows its thread refuses what would wait for ever
+    setOwnerId(1);
+    context.acquire();
+    context.acquire();
+    context.release();
+    expect(() => other.acquire()).toThrow(expect.objectContaining({ code: 'recursive' }));
+    context.release();
+    other.acquire();
+    other.release();
+    setOwnerId(0);
+  });
+
+  it('makes a one-shot for which there is no number an error: its loop cannot give one back', () => {
+    const { context, clocks, size } = setup(1);
+    const other = AioContext.attach(clocks, size);
+    other.scheduleOneshot(300);
+    other.acquire();
+    expect(() => other.scheduleOneshot(300)).toThrow(
+      expect.objectContaining({ code: 'no-bottom-half-left' }),
+    );
+    other.release();
+    expect(context.timeout()).toBe(0);
+  });
+
+  it('can be acquired in its own callbacks, and runs them under its lock, coroutines too', async () => {
+    const { context, log } = setup();
+    const half = context.createBottomHalf(() => {
+      context.acquire();
+      log.push(1);
+      context.release();
+      void Promise.resolve().then(() => {
+        log.push(2);
+        context.requestStop();
+      });
+    });
+    half.schedule();
+    await context.run();
+    expect(log).toEqual([1, 2]);
+    context.acquire();
+    context.release();
   });
 });

@@ -206,6 +206,20 @@ export const LOOPS: readonly Mutation[] = [
     'const seen = this.#top.compareExchange(top, index + 1);',
     'const seen = top;\n        this.#top.store(index + 1);',
   ),
+  context(
+    'context-turn-unlocked',
+    'context-acquire',
+    'a turn does not take the lock of its context',
+    'this.#own?.lock();\n    try {\n      return this.#dispatch();\n    } finally {\n      this.#own?.unlock();\n    }',
+    'return this.#dispatch();',
+  ),
+  context(
+    'context-release-all',
+    'context-acquire',
+    'the first release of two lets the owner in',
+    'if (this.#depth === 0) this.#mutex.unlock();',
+    'this.#mutex.unlock();',
+  ),
   bottomHalf(
     'bh-take-in-two',
     'bh-schedule-two',

@@ -366,7 +366,54 @@ const reuse: Scenario = {
   reaches: ['a new group'],
 };
 
+/** Above 0: a callback of the context runs; a thread has acquired it. */
+const INSIDE = 8;
+const ACQUIRED = 9;
+
+const acquire: Scenario = {
+  ...SETTINGS,
+  name: 'context-acquire',
+  title:
+    'a thread acquires a context twice over and schedules, another one acquires it, against its callbacks',
+  threads: ['owner', 'acquirer 1', 'acquirer 2'],
+  reaches: ['a callback'],
+  setup: (model: Model) => setup(model, 1),
+  thread(model: Model, index: number) {
+    const { ghost } = model;
+    const context = attach(model, index);
+    if (index === 0) {
+      context.clocks.callbacks.register(CALL, () => {
+        model.reached('a callback');
+        model.assert(ghost[ACQUIRED] === 0, 'a callback runs in a context that was acquired');
+        ghost[INSIDE]++;
+        model.step();
+        model.assert(ghost[ACQUIRED] === 0, 'a callback runs in a context that was acquired');
+        ghost[INSIDE]--;
+        ghost[CALLS]++;
+      });
+      return () => {
+        while (ghost[CALLS] < 1) context.poll(true);
+      };
+    }
+    const bh = context.bottomHalf(0);
+    return () => {
+      context.acquire();
+      ghost[ACQUIRED]++;
+      model.assert(ghost[ACQUIRED] === 1 && ghost[INSIDE] === 0, 'acquired while somebody is inside');
+      if (index === 1) {
+        context.acquire();
+        bh.schedule();
+        context.release();
+      } else model.step();
+      model.assert(ghost[ACQUIRED] === 1 && ghost[INSIDE] === 0, 'acquired while somebody is inside');
+      ghost[ACQUIRED]--;
+      context.release();
+    };
+  },
+};
+
 export const scenarios: readonly Scenario[] = [
+  acquire,
   notifyPoll,
   scheduling('bh-schedule', 'two threads schedule the same bottom half', 1),
   scheduling('bh-schedule-two', 'two threads schedule a bottom half each', 2),
