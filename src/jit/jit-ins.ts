@@ -353,6 +353,9 @@ export class JitIns extends MemoryAccess implements Ins {
   stIndex(n: number): Expr {
     return i32(this.insn.reg[n]);
   }
+  segmentNumber(n: number): number {
+    return this.insn.reg[n];
+  }
 
   // --- env ---
 

@@ -8,6 +8,7 @@ import { INTEGER_SEMANTICS, semanticsWith, X87_PREFIX } from '../cpu/sem/index.t
 import type { FpuUnit } from '../cpu/sem/ins.ts';
 import { operandKinds, SemanticsIndex } from '../cpu/sem/select.ts';
 import type { SemanticsTraits } from '../cpu/tier0/handlers.ts';
+import { SEGMENT_SEMANTICS } from './segment-semantics.ts';
 import { type RegionPlace, RegionEmitter, type RegionRuntime } from './emit.ts';
 import type { CodeSize, Region } from './region.ts';
 
@@ -24,7 +25,8 @@ export const REGION_IMPORTS = {
   flagWords: [['i32'], []],
 } as const satisfies Record<string, readonly [readonly ValType[], readonly ValType[]]>;
 
-const INTEGER = new SemanticsIndex(INTEGER_SEMANTICS);
+const INTEGER = new SemanticsIndex([...INTEGER_SEMANTICS, ...SEGMENT_SEMANTICS]);
+const SEGMENT_NAMES = new Set(SEGMENT_SEMANTICS.map((s) => s.name));
 
 /** What there is besides the integer instructions, and what the functions of the x87 take and give. */
 interface Others {
@@ -50,7 +52,7 @@ function otherSemantics(): Others {
 export function isCompilable(insn: Insn, codeSize: CodeSize): boolean {
   const semantics = traitsOf(insn);
   if (semantics === undefined || semantics.name in TRANSCENDENTAL_HELPERS) return false;
-  return codeSize === 2 || isCompilable32(insn, semantics);
+  return codeSize === 2 ? !SEGMENT_NAMES.has(semantics.name) : isCompilable32(insn, semantics);
 }
 function traitsOf(insn: Insn): SemanticsTraits | undefined {
   return INTEGER.of(insn) ?? (insn.vex === 0 ? otherSemantics().traits.of(insn) : undefined);
@@ -60,6 +62,14 @@ function isCompilable32(insn: Insn, { name, sizes }: SemanticsTraits): boolean {
   const kinds = operandKinds(insn);
   if (sizes.length === 1 && sizes[0] === 8) return false;
   if (kinds.includes('j')) return insn.opSize === 4;
+  if (SEGMENT_NAMES.has(name)) {
+    if (insn.opSize !== 4) return false;
+    const n = kinds.indexOf('n');
+    const seg = n < 0 ? SEG.DS : insn.reg[n];
+    const loads = name === 'pop_sreg' || name === 'mov_to_sreg';
+    // a load of SS holds interrupts off; of CS there is none
+    if (seg > SEG.GS || (loads && (seg === SEG.CS || seg === SEG.SS))) return false;
+  }
   if (insn.memOperand < 0 || name === 'nop' || name === 'lea') return true;
   // the segment is checked, but not for an operand that is moved from its address
   const moved = BIT_TESTS.has(name) && kinds.endsWith('r');
@@ -99,7 +109,7 @@ export function buildRegionModule(
   const f = m.func(place.name, ['i32', 'i32'], ['i32']);
   const semantics = integerOnly
     ? INTEGER
-    : new SemanticsIndex(semanticsWith(m, x87 as unknown as X87Functions));
+    : new SemanticsIndex([...semanticsWith(m, x87 as unknown as X87Functions), ...SEGMENT_SEMANTICS]);
   new RegionEmitter(f, region, place, semantics, runtime).emit();
   m.exportFunc('region', f);
   return m.build();

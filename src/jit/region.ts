@@ -73,7 +73,7 @@ export interface CodeReader {
 }
 
 const CONDITIONAL = new Set(['jcc', 'loop', 'loope', 'loopne', 'jcxz']);
-const INDIRECT = new Set(['ret', 'jmp', 'call']);
+const INDIRECT = new Set(['ret', 'jmp', 'call', 'sysenter', 'sysexit']);
 
 class Discovery {
   private readonly reader: CodeReader;
@@ -176,7 +176,7 @@ class Discovery {
         break;
       }
       if (!INDIRECT.has(name)) continue;
-      if (name === 'ret' || insn.kind[0] !== OPERAND.REL) {
+      if (insn.count === 0 || name === 'ret' || insn.kind[0] !== OPERAND.REL) {
         block.end = 'indirect';
         if (name === 'call') this.pending.push(block.next);
         break;

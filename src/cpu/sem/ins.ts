@@ -103,6 +103,8 @@ export interface Ins {
   // --- x87 ---
   /** i32: the number (0..7) of operand `n`, an 's'. */
   stIndex(n: number): Expr;
+  /** Number (SEG) of operand `n`, a segment register. Tier 1 only: tier 0 leaves such instructions to TypeScript. */
+  segmentNumber?(n: number): number;
   /** i64: this instruction's pointer (offset in CS); not bound. */
   instructionIp(): Expr;
 

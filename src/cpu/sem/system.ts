@@ -50,8 +50,8 @@ function setFlags(ins: Ins, image: Expr): void {
   ins.flags.setFromImage(image, image.shrU(11).and(1));
 }
 
-/** Flat code and stack segments of 64-bit code at a privilege level. */
-function setSegments(ins: Ins, cs: Expr, ss: Expr, cpl: number): void {
+/** Flat code (its attributes, without DPL) and stack segments at a privilege level, and the TLB set of it. */
+export function setFlatSegments(ins: Ins, code: number, cs: Expr, ss: Expr, cpl: number): void {
   const dpl = cpl === 3 ? FLAT.DPL3 : 0;
   const segment = (seg: number, selector: Expr, attr: number): void => {
     const at = OFF.segs + seg * Segment.size;
@@ -60,7 +60,7 @@ function setSegments(ins: Ins, cs: Expr, ss: Expr, cpl: number): void {
     ins.envStore(4, at + SEGMENT.ATTR, i32(attr | dpl));
     ins.envStore(4, at + SEGMENT.SELECTOR, selector.and(0xfffc).or(cpl));
   };
-  segment(SEG.CS, cs, FLAT.CODE64);
+  segment(SEG.CS, cs, code);
   segment(SEG.SS, ss, FLAT.DATA);
   ins.envStore(4, OFF.cpl, i32(cpl));
   ins.envStore(4, OFF.tlbSet, i32(tlbSetOffset(cpl === 3 ? MMU.USER : MMU.KERNEL)));
@@ -88,7 +88,7 @@ export const SYSTEM_SEMANTICS: readonly Semantics[] = [
       ins.setReg(R11, flags.i64u(), 8);
       setFlags(ins, after);
       const selector = f.let(ins.envLoad('i32', OFF.star + 4).and(0xffff));
-      setSegments(ins, selector, selector.add(8), 0);
+      setFlatSegments(ins, FLAT.CODE64, selector, selector.add(8), 0);
       ins.jump(ins.envLoad('i64', OFF.lstar));
     },
   },
@@ -116,7 +116,7 @@ export const SYSTEM_SEMANTICS: readonly Semantics[] = [
       f.if(leave, () => ins.helper('sysret'), undefined, false);
       setFlags(ins, image);
       const selector = f.let(ins.envLoad('i32', OFF.star + 4).shrU(16));
-      setSegments(ins, selector.add(16), selector.add(8), 3);
+      setFlatSegments(ins, FLAT.CODE64, selector.add(16), selector.add(8), 3);
       ins.jump(target);
     },
   },

@@ -6,7 +6,8 @@ A_              equ SLOT + 0
 B_              equ SLOT + 8
 C_              equ SLOT + 16
 PHYS            equ 0x1000000
-TURNS           equ 2000000
+TURNS           equ 1000000             ; of code that is met first,
+AGAIN           equ 200000              ; and of code that is hot, or slow in tier 0
 FEW             equ 0x1000
 LOW_STACK       equ 0x9000
 LOW_DATA        equ 0x9100
@@ -54,7 +55,7 @@ main:   mov edi, PHYS
         FAULT "two bytes beyond the limit", B_, 0xff0, 4
         FAULT "null FS", 0, 0, 4
         SETDESC B_, PHYS + 0x100, 0xfff, 0x93, 4
-        mov ecx, TURNS
+        mov ecx, AGAIN
         WORK B_, 0x10, 0, PHYS + 0x20
         SHOW "another base", eax
         SETDESC B_, PHYS, 0xfffff, 0x91, 0xc
@@ -68,7 +69,7 @@ main:   mov edi, PHYS
         FAULT "expand-down, below", B_, 0x1010, -4
 
         ; --- DS with a base and a limit
-        mov ecx, TURNS
+        mov ecx, AGAIN
         mov eax, A_
         mov ds, eax
         WORK KDATA, PHYS + 0x10, 0, 0x20
@@ -87,7 +88,7 @@ main:   mov edi, PHYS
 
         ; --- CS with a base
         SETDESC C_, BASE, 0xfffff, 0x9b, 0xc
-        mov ecx, TURNS
+        mov ecx, AGAIN
         mov dword [far_work + 4], C_
         mov dword [far_work], work_far - BASE
         mov eax, A_
@@ -103,7 +104,7 @@ main:   mov edi, PHYS
 
         ; --- a stack of 16 bits, with the flat segment
         SETDESC B_, 0, 0xfffff, 0x93, 8
-        mov ecx, TURNS
+        mov ecx, AGAIN
         mov eax, A_
         mov fs, eax
         mov [old_stack], esp
@@ -149,6 +150,75 @@ main:   mov edi, PHYS
         sub edx, esp
         SHOW "stack moved by", edx
 
+        ; --- segment registers, as a kernel's entries save, load and restore them
+        SETDESC A_, PHYS, 0xfff, 0x93, 4
+        SETDESC B_, PHYS + 0x100, 0xfff, 0x92, 4        ; not accessed yet
+%macro SEGMENTS 4 ; turns, FS, GS, DS
+        mov ecx, %1
+        mov ebx, %2
+        mov esi, %3
+        mov ebp, %4
+        xor eax, eax
+        call segments
+%endmacro
+%macro BADSEG 4 ; name, FS, GS, DS
+        TRY
+        SEGMENTS FEW, %2, %3, %4
+        END %1, segments
+        SHOW "turns left", ecx
+        mov edx, KDATA
+        mov ds, edx
+        mov es, edx
+%endmacro
+        SEGMENTS AGAIN, A_, B_, KDATA
+        SHOW "FS and GS in turn", eax
+        SHOW "access byte", [gdt + B_ + 5]
+        mov edx, 0x12345678
+        mov dx, fs
+        SHOW "FS", edx
+        mov edx, gs
+        SHOW "GS", edx
+        mov dword [0x10], 0x55
+        SEGMENTS FEW, KDATA, B_, KDATA
+        SHOW "a flat FS", eax
+        SEGMENTS FEW, A_, A_, KDATA
+        SHOW "the same twice", eax
+        SETDESC C_, PHYS + 0x100, 0, 0x93, 0xc
+        SEGMENTS FEW, A_, C_, KDATA
+        SHOW "a limit in pages", eax
+        BADSEG "null FS", 0, B_, KDATA
+        BADSEG "null GS", A_, 3, KDATA
+        BADSEG "beyond the table", 0x7ff8, B_, KDATA
+        BADSEG "of no LDT", A_, B_ | 4, KDATA
+        SETDESC C_, PHYS, 0xfff, 0x13, 4
+        BADSEG "not present", C_, B_, KDATA
+        SETDESC C_, PHYS, 0xfff, 0xf3, 4
+        SEGMENTS FEW, C_ | 3, B_, KDATA
+        SHOW "of ring 3", eax
+        BADSEG "with a higher RPL", A_ | 1, B_, KDATA
+        SETDESC C_, PHYS, 0xfffff, 0x9b, 0xc
+        SEGMENTS FEW, A_, C_, KDATA
+        SHOW "a code segment", eax
+        BADSEG "null DS", A_, B_, 0
+        BADSEG "DS with a limit", A_, B_, A_
+
+        ; --- SYSENTER and SYSEXIT
+        WRMSR_ 0x174, KCODE32
+        WRMSR_ 0x175, ring0_stack_top
+        WRMSR_ 0x176, on_sysenter
+        xor edi, edi
+        TRY
+        USER u_calls
+        END "system calls", u_calls.end
+        SHOW "of them", edi
+        SHOW "ESP in the kernel", esi
+        mov esi, ring0_stack_top
+        sub ebx, esp
+        WRMSR_ 0x174, 0
+        TRY
+        USER u_calls
+        END "without a selector", u_calls.enter
+
         ; --- code that changes itself, every 64 Ki turns
         mov ecx, 0x100000
         xor eax, eax
@@ -185,6 +255,32 @@ addresses16:
         jnz addresses16
         ret
 
+; ECX turns: FS = BX, GS = SI, DS = BP, EAX += [FS:10h] + [GS:10h] + [PHYS + 20h].
+segments:
+.turn:  push fs
+        push gs
+        push ds
+        mov fs, ebx
+        mov gs, si
+        mov edx, [fs:0x10]
+        add edx, [gs:0x10]
+        mov ds, ebp
+        push ds
+        pop es
+        add eax, edx
+        add eax, [PHYS + 0x20]
+        pop ds
+        pop gs
+        pop fs
+        dec ecx
+        jnz .turn
+        ret
+
+on_sysenter:
+        inc edi
+        mov esi, esp
+        sysexit
+
 modifying:
 .change:
         add eax, 1
@@ -195,6 +291,17 @@ modifying:
         test ecx, ecx
         jnz .change
         ret
+
+section .user
+        bits 32
+u_calls:
+        mov ebx, AGAIN
+.enter: mov ecx, esp
+        mov edx, .back
+        sysenter
+.back:  dec ebx
+        jnz .enter
+.end:   int 0x80
 
 section .low
         bits 32
