@@ -42,9 +42,9 @@ export class CompileBudget {
 export interface QueueStatistics {
   /** Requests of vCPUs. */
   readonly requests: number;
-  /** Of those, for heads that waited already. */
+  /** Requests, also those that follow from a region, for heads that waited already. */
   readonly merged: number;
-  /** Of those, given up since too many waited. */
+  /** Requests, also those that follow from a region, given up since too many waited. */
   readonly overflowed: number;
   readonly waiting: number;
   /** Times that compiling had to wait for its budget. */
@@ -60,7 +60,7 @@ interface Waiting {
 
 /** *Thread:* JIT worker. */
 export class CompileQueue {
-  private readonly compile: (request: RegionRequest) => void;
+  private readonly compile: (request: RegionRequest) => RegionRequest | undefined;
   private readonly now: () => number;
   private readonly later: (ms: number, body: () => void) => void;
   private readonly budget: CompileBudget;
@@ -69,9 +69,9 @@ export class CompileQueue {
   private scheduled = false;
   private readonly counts = { requests: 0, merged: 0, overflowed: 0, throttled: 0, milliseconds: 0 };
 
-  /** `later` calls `body` after that time, or after other messages where it is 0. */
+  /** `compile` may ask for more. `later` calls `body` after that time, or after other messages where it is 0. */
   constructor(options: {
-    compile(request: RegionRequest): void;
+    compile(request: RegionRequest): RegionRequest | undefined;
     now(): number;
     later(ms: number, body: () => void): void;
   }) {
@@ -87,6 +87,10 @@ export class CompileQueue {
 
   add(request: RegionRequest): void {
     this.counts.requests++;
+    this.put(request);
+    this.schedule();
+  }
+  private put(request: RegionRequest): void {
     const head = headOf(request);
     const known = this.waiting.get(head);
     if (known !== undefined) {
@@ -97,7 +101,6 @@ export class CompileQueue {
     } else {
       this.waiting.set(head, { request, times: 1 });
     }
-    this.schedule();
   }
 
   private schedule(): void {
@@ -118,9 +121,10 @@ export class CompileQueue {
     if (best === undefined) return;
     this.waiting.delete(headOf(best.request));
     const begin = this.now();
-    this.compile(best.request);
+    const more = this.compile(best.request);
     const spent = this.now() - begin;
     this.counts.milliseconds += spent;
     this.budget.spend(spent);
+    if (more !== undefined) this.put(more);
   }
 }

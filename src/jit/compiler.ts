@@ -68,6 +68,27 @@ interface Found {
   readonly descriptors: readonly number[];
   /** By distance in pages, where in `copies` a page's copy begins. */
   readonly positions: ReadonlyMap<number, number>;
+  /** For where the region was cut off. */
+  readonly next: RegionRequest | undefined;
+}
+
+/** The request for another offset from the same page. `descriptors`: by distance in pages. */
+function elsewhere(
+  request: RegionRequest,
+  offset: number,
+  descriptors: ReadonlyMap<number, number>,
+): RegionRequest | undefined {
+  const distance = Math.floor(offset / PAGE);
+  const desc = descriptors.get(distance);
+  if (desc === undefined) return undefined;
+  const page = (BigInt(request.pageHi) << 32n) + BigInt(request.pageLo) + BigInt(distance * PAGE);
+  return {
+    ...request,
+    desc,
+    offset: offset - distance * PAGE,
+    pageLo: Number(page & 0xffffffffn),
+    pageHi: Number(BigInt.asUintN(32, page >> 32n)),
+  };
 }
 
 /** What a table slot holds. */
@@ -149,8 +170,11 @@ export class RegionCompiler {
     return { ...this.counts, modules: this.slots.count, bytes: this.slots.bytes };
   }
 
-  /** Compiles what is asked for, or nothing when it cannot be (any more). */
-  handle(request: RegionRequest): void {
+  /**
+   * Compiles what is asked for, or nothing when it cannot be (any more). Where the region goes on in one place that it had
+   * no room for, as in a long loop, the request for that is returned: it runs as often, and would be found hot much later.
+   */
+  handle(request: RegionRequest): RegionRequest | undefined {
     const { cache, counts } = this;
     if (cache.generation !== this.generation) {
       this.generation = cache.generation;
@@ -162,7 +186,7 @@ export class RegionCompiler {
     const place = found === undefined ? undefined : cache.locked(() => this.claim(found, page));
     if (found === undefined || place === undefined) {
       counts.refused++;
-      return;
+      return undefined;
     }
     const { region } = found;
     const { description } = place;
@@ -184,6 +208,7 @@ export class RegionCompiler {
       });
     if (!published) counts.outdated++;
     this.onPublished();
+    return published ? found.next : undefined;
   }
 
   /** False when code has changed meanwhile. */
@@ -316,7 +341,8 @@ export class RegionCompiler {
       offset,
     );
     if (region === undefined) return undefined;
-    return { region, descriptors: region.pages.map((d) => known.get(d) as number), positions };
+    const next = region.cut === undefined ? undefined : elsewhere(request, region.cut, known);
+    return { region, descriptors: region.pages.map((d) => known.get(d) as number), positions, next };
   }
 
   /**
@@ -351,7 +377,7 @@ export class RegionCompiler {
   /** Descriptor of the page at a distance from the head's, as the asking vCPU's code TLB has it; 0 if it has none. */
   private knownDescriptor(request: RegionRequest, codeSize: CodeSize, distance: number): number {
     const { u32, cache } = this;
-    const linear = (BigInt(request.pageHi) << 32n) + BigInt(request.pageLo) + BigInt(distance * 4096);
+    const linear = (BigInt(request.pageHi) << 32n) + BigInt(request.pageLo) + BigInt(distance * PAGE);
     const lo = Number(linear & 0xffffffffn);
     const hi = codeSize === 2 ? Number(BigInt.asUintN(32, linear >> 32n)) : 0;
     const entry =

@@ -58,6 +58,8 @@ export interface Region {
   /** Distances in pages from the head's page of the pages used, 0 first. */
   readonly pages: readonly number[];
   readonly instructions: number;
+  /** Where all of it leads, of executed code that was left out because the region was big enough; undefined: nowhere such. */
+  readonly cut: number | undefined;
 }
 
 /** Where code bytes come from. */
@@ -92,7 +94,7 @@ class Discovery {
     while (this.pending.length > 0 && this.blocks.size < MAX_BLOCKS && this.instructions < MAX_INSTRUCTIONS) {
       const at = this.pending.shift() as number;
       if (this.blocks.has(at) || this.split(at)) continue;
-      if (at !== head && !(this.locate(at) !== undefined && this.reader.executed(at))) continue;
+      if (at !== head && !this.isExecuted(at)) continue;
       const block = this.decodeBlock(at);
       if (block === undefined) continue;
       this.blocks.set(at, block);
@@ -101,7 +103,31 @@ class Discovery {
     const blocks = [...this.blocks.values()].sort((a, b) => a.at - b.at);
     const distances = [...this.pages.keys()].filter((d) => d !== 0);
     const { codeSize } = this.reader;
-    return { head, codeSize, blocks, pages: [0, ...distances], instructions: this.instructions };
+    return {
+      head,
+      codeSize,
+      blocks,
+      pages: [0, ...distances],
+      instructions: this.instructions,
+      cut: this.cut(),
+    };
+  }
+
+  private cut(): number | undefined {
+    const outside = new Set<number>();
+    for (const { end, target, next } of this.blocks.values()) {
+      if (end === 'indirect' || end === 'call') return undefined;
+      for (const at of end === 'branch' ? [next, target] : [end === 'jump' ? target : next]) {
+        if (!this.blocks.has(at)) outside.add(at);
+      }
+    }
+    const [at] = outside;
+    const ends = outside.size !== 1 || this.instructions < MAX_INSTRUCTIONS || !this.isExecuted(at);
+    return ends ? undefined : at;
+  }
+
+  private isExecuted(at: number): boolean {
+    return this.locate(at) !== undefined && this.reader.executed(at);
   }
 
   /** Bytes and position of an offset, or undefined outside the known pages. */
