@@ -38,6 +38,8 @@ const INTEGER = 'clz ctz popcnt add sub mul div_s div_u rem_s rem_u and or xor s
 const FLOAT = 'abs neg ceil floor trunc nearest sqrt add sub mul div min max copysign';
 const of = (type: string, names: string): string[] => names.split(' ').map((n) => `${type}.${n}`);
 /** Operators 45 to C4. */
+/** More than any function here has. */
+const MAX_LOCALS = 4096;
 const NUMERIC = [
   ...['i32.eqz', ...of('i32', COMPARE), 'i64.eqz', ...of('i64', COMPARE)],
   ...[...of('f32', FLOAT_COMPARE), ...of('f64', FLOAT_COMPARE)],
@@ -310,6 +312,13 @@ class ModuleText {
           r.at += op === 0x43 ? 4 : 8;
           break;
         }
+        case 0xfc: {
+          // of the prefix's operators two are emitted, each with its memories
+          const copies = r.unsigned() === 0x0a;
+          r.at += copies ? 2 : 1;
+          emit({ head: copies ? 'memory.copy' : 'memory.fill', args: take(3) });
+          break;
+        }
         case 0xfd:
           throw new TextError('vector operators have no text here');
         case 0xfe:
@@ -359,7 +368,7 @@ class ModuleText {
   private access(name: string, offset: number, address: Text | undefined): string {
     const base = typeof address === 'string' ? /^\(local\.get \$(.*)\)$/.exec(address)?.[1] : undefined;
     let note: string | undefined;
-    for (let i = 0; base !== undefined && i < 32; i++) {
+    for (let i = 0; base !== undefined && note === undefined && i < MAX_LOCALS; i++) {
       if (this.local(i) === `$${base}`) note = this.options.offset?.(i, offset);
     }
     return `${name}${offset === 0 ? '' : ` offset=${offset}`}${note === undefined ? '' : ` (;${note};)`}`;
