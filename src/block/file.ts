@@ -16,6 +16,7 @@ import {
   writeSync,
   writevSync,
 } from 'node:fs';
+import { DirectIo } from './direct-io.ts';
 import { asBlockError, BlockError } from './errors.ts';
 import type { FileLock, HostFile } from './host-file.ts';
 import { iovLength, iovSlice, zeroVector } from './iov.ts';
@@ -52,6 +53,9 @@ export interface FileOptions {
   readonly readOnly: boolean;
   /** Locks and holes. */
   readonly host?: HostFile;
+  /** Past the host's cache (O_DIRECT); `guestMemory` begins at a page. */
+  readonly direct?: boolean;
+  readonly guestMemory?: SharedArrayBuffer;
   /** Makes the calls that take long. */
   readonly slowCalls?: SlowCalls;
   /** `lock` takes QEMU's image locks; default true where `host` is. */
@@ -79,6 +83,7 @@ export class FileNode implements BlockNode {
   readonly #fd: number;
   readonly #host: HostFile | undefined;
   readonly #lock: FileLock | undefined;
+  readonly #direct: DirectIo | undefined;
   readonly #slowCalls: SlowCalls | undefined;
   /** Reads were slow, or nothing is known: so many fast ones until this thread makes them itself. */
   #cold = FAST_STREAK;
@@ -98,12 +103,19 @@ export class FileNode implements BlockNode {
     const { filename, readOnly } = options;
     let flags = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK;
     if (options.create) flags |= constants.O_CREAT;
+    if (options.direct) flags |= constants.O_DIRECT;
     let fd: number;
     try {
       fd = openSync(filename, flags, 0o644);
     } catch (error) {
       const isDirectory = error instanceof Error && 'code' in error && error.code === 'EISDIR';
       if (isDirectory && !options.create) throw notAFile(filename);
+      if (options.direct && error instanceof Error && 'code' in error && error.code === 'EINVAL') {
+        throw new BlockError(
+          'EINVAL',
+          `Could not open '${filename}': the file system does not support O_DIRECT`,
+        );
+      }
       throw asBlockError(error, `Could not ${options.create ? 'create' : 'open'} '${filename}'`);
     }
     try {
@@ -135,6 +147,7 @@ export class FileNode implements BlockNode {
     this.filename = options.filename;
     this.readOnly = options.readOnly;
     this.#host = options.host;
+    this.#direct = options.direct ? new DirectIo(fd, options.guestMemory) : undefined;
     this.#slowCalls = options.slowCalls;
     this.#lock = lock;
     this.#noFlush = options.noFlush ?? false;
@@ -156,7 +169,7 @@ export class FileNode implements BlockNode {
       this.#readHere(offset, to);
       return;
     }
-    if (this.#cold > 0 && slowCalls.active) {
+    if (this.#cold > 0 && slowCalls.active && this.#direct?.isAligned(offset, to) !== false) {
       const there = slowCalls.read(this.#fd, offset, to);
       if (there !== undefined) {
         const length = iovLength(to);
@@ -178,7 +191,7 @@ export class FileNode implements BlockNode {
   }
 
   #readHere(offset: number, to: IoVector): void {
-    if (to.length === 1) {
+    if (to.length === 1 && this.#direct === undefined) {
       const [piece] = to;
       const got = this.#readOnce(offset, piece);
       if (got === piece.length) return;
@@ -203,7 +216,7 @@ export class FileNode implements BlockNode {
     for (let left = iovLength(to); left > 0;) {
       let got: number;
       try {
-        got = readvSync(this.#fd, rest.slice(0, MAX_PIECES), at);
+        got = this.#direct?.read(at, rest) ?? readvSync(this.#fd, rest.slice(0, MAX_PIECES), at);
       } catch (error) {
         throw asBlockError(error);
       }
@@ -225,8 +238,9 @@ export class FileNode implements BlockNode {
     for (let left = iovLength(from); left > 0;) {
       let done: number;
       try {
-        done =
-          rest.length === 1
+        done = this.#direct
+          ? this.#direct.write(at, rest)
+          : rest.length === 1
             ? writeSync(this.#fd, rest[0], 0, left, at)
             : writevSync(this.#fd, rest.slice(0, MAX_PIECES), at);
       } catch (error) {

@@ -105,6 +105,8 @@ export interface BlockContext {
   readonly host?: HostFile;
   /** A place in throttle group `name`; undefined: there is no such group. */
   throttle?(name: string): Throttle | undefined;
+  /** Memory that requests of a guest come from, which begins at a page; for direct I/O. */
+  readonly guestMemory?: SharedArrayBuffer;
   /** Where calls that may take long are made; absent: in the context's thread. */
   readonly slowCalls?: SlowCalls;
   /** A message for the user, without a newline (`src/block` prints nothing itself). */

@@ -44,6 +44,8 @@ export interface OpenRequest {
   readonly options?: OptionTree;
   /** `cache=unsafe`. */
   readonly noFlush?: boolean;
+  /** `cache.direct=on`: past the host's cache. */
+  readonly direct?: boolean;
   /** `discard=unmap`. */
   readonly unmap?: boolean;
   /** Who uses it, which decides what others may do meanwhile. Default: a guest's disk. */
@@ -266,7 +268,7 @@ class Opener {
     options.text('aio');
     options.boolean('auto-read-only');
     options.text('discard');
-    options.sub('cache');
+    const direct = options.sub('cache').boolean('direct');
     options.boolean('drop-cache');
     options.boolean('x-check-cache-dropped');
     options.finish('protocol', 'file');
@@ -276,6 +278,8 @@ class Opener {
       host: this.#context.host,
       slowCalls: this.#context.slowCalls,
       locking: locking !== 'off',
+      direct: direct ?? this.#request.direct,
+      guestMemory: this.#context.guestMemory,
       noFlush: this.#request.noFlush,
     });
   }

@@ -118,7 +118,7 @@ export async function openDrive(
   };
   const context = {
     ...{ codec: helpers, slowCalls: helpers, host: hostFile() },
-    ...{ warn: () => {}, createTimer, throttle },
+    ...{ warn: () => {}, createTimer, throttle, guestMemory: aio.clocks.buffer },
   };
   const root = await openRoot(options, blockdevs, context);
   // what is moved keeps what the guest has set
@@ -192,9 +192,9 @@ function unmaps(options: DriveOptions, blockdevs: readonly NodeOptions[]): boole
   return tree?.discard === 'unmap' || tree?.discard === 'on';
 }
 
-function noFlush(tree: NodeOptions): boolean {
+function cacheSwitch(tree: NodeOptions, name: 'no-flush' | 'direct'): boolean {
   const { cache } = tree;
-  const value = typeof cache === 'object' ? cache['no-flush'] : tree['cache.no-flush'];
+  const value = typeof cache === 'object' ? cache[name] : tree[`cache.${name}`];
   return value === true || value === 'on';
 }
 
@@ -212,7 +212,8 @@ async function openRoot(
       {
         readOnly: only,
         options: tree,
-        noFlush: noFlush(tree),
+        noFlush: cacheSwitch(tree, 'no-flush'),
+        direct: cacheSwitch(tree, 'direct'),
         node: (name) => opened.get(name),
       },
       context,

@@ -9,6 +9,11 @@ export function checkCache(option: 't' | 'T', mode: string | undefined): void {
   throw new ImgError(`Invalid ${option === 'T' ? 'source ' : ''}cache option: ${mode}`);
 }
 
+/** Past the host's cache. */
+export function isDirect(mode: string | undefined): boolean {
+  return mode === 'none' || mode === 'off' || mode === 'directsync';
+}
+
 /** Every request ends on stable storage. */
 export function isWriteThrough(mode: string): boolean {
   return mode === 'writethrough' || mode === 'directsync';

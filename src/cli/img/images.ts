@@ -21,7 +21,7 @@ import { Qcow2Node } from '../../block/qcow2/node.ts';
 import { findSnapshot, showSnapshot } from '../../block/qcow2/snapshot.ts';
 import { hostFile } from '../../host/block-host.ts';
 import { splitCommas } from '../option-values.ts';
-import { checkCache } from './cache-modes.ts';
+import { checkCache, isDirect } from './cache-modes.ts';
 import type { CommandContext, ImageChoice } from './command.ts';
 import type { FormatOptions } from './format-options.ts';
 import { asImgError, ImgError } from './img-error.ts';
@@ -81,6 +81,7 @@ export async function openImage(
     readOnly: !writable,
     user: choice.user ?? 'command',
     noFlush: choice.cache === 'unsafe',
+    direct: isDirect(writable ? choice.cache : choice.sourceCache),
     forceShare: choice.forceShare,
     noBacking: choice.noBacking,
     forCheck: choice.forCheck,
