@@ -165,21 +165,13 @@ export class BlockBackend {
   }
 
   async discard(offset: number, length: number): Promise<void> {
-    await this.#begin(true, length);
-    let tracked: Tracked | undefined;
-    try {
-      const root = this.#checkWrite(offset, length);
-      if (length === 0 || !this.unmap) return;
-      const order = this.#track(offset, offset + length);
-      tracked = order instanceof Promise ? await order : order;
+    await this.#changing(offset, length, async (root) => {
+      if (!this.unmap) return;
       const step = root.limits.maxDiscard;
       for (let at = offset; at < offset + length; at += step) {
         await root.discard(at, Math.min(step, offset + length - at));
       }
-    } finally {
-      if (tracked) this.#untrack(tracked);
-      this.#end();
-    }
+    });
   }
 
   /** Whole clusters, compressed, where the format can. */

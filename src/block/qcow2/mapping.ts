@@ -95,6 +95,7 @@ export class Mapping {
     if (!slice) return false;
     if (this.#state.subclusters > 1) this.#scanSubclusters(slice.view, offset, most);
     else this.#scan(slice.view, offset, most);
+    if (run.length > most) run.length = most;
     return true;
   }
 
@@ -174,6 +175,35 @@ export class Mapping {
     run.length = clusterSize - (offset % clusterSize);
   }
 
+  /**
+   * What every run begins with. False: that is all of it, since its cluster is compressed or damaged (`damage`: how, if
+   * that is known).
+   */
+  #begin(high: number, low: number, type: EntryType, offset: number, damage: string | undefined): boolean {
+    const { run } = this;
+    const { clusterSize, subclusters } = this.#state;
+    run.type = type;
+    if (damage !== undefined) {
+      this.#invalid(offset, damage);
+      return false;
+    }
+    if (type === ENTRY.compressed) {
+      this.#setCompressed(high, low, offset);
+      return false;
+    }
+    run.copied = high < 0;
+    const host = entryOffset(high, low);
+    if (host % clusterSize !== 0) {
+      const zero = type === ENTRY.zeroAllocated && subclusters === 1;
+      const what = zero ? 'Preallocated zero cluster offset' : 'Cluster allocation offset';
+      this.#invalid(offset, `${what} ${hex(host)} unaligned`);
+      return false;
+    }
+    run.host = host + (offset % clusterSize);
+    return true;
+  }
+
+  /** The run at `offset`, which may be longer than `most`. */
   #scan(view: DataView, offset: number, most: number): void {
     const { run, place } = this;
     const { clusterSize } = this.#state;
@@ -181,28 +211,11 @@ export class Mapping {
     const high = view.getInt32(at);
     const low = view.getInt32(at + 4);
     const type = this.typeOf(high, low);
+    const damage = type === ENTRY.invalid ? 'Zero cluster entry found in pre-v3 image' : undefined;
+    if (!this.#begin(high, low, type, offset, damage)) return;
+    const { copied } = run;
     const within = offset % clusterSize;
-    run.type = type;
-    if (type === ENTRY.compressed) {
-      this.#setCompressed(high, low, offset);
-      if (run.length > most) run.length = most;
-      return;
-    }
-    if (type === ENTRY.invalid) {
-      this.#invalid(offset, 'Zero cluster entry found in pre-v3 image');
-      if (run.length > most) run.length = most;
-      return;
-    }
-    const copied = high < 0;
-    run.copied = copied;
-    let host = entryOffset(high, low);
-    if (host % clusterSize !== 0) {
-      const what = type === ENTRY.normal ? 'Cluster allocation offset' : 'Preallocated zero cluster offset';
-      this.#invalid(offset, `${what} ${hex(host)} unaligned`);
-      if (run.length > most) run.length = most;
-      return;
-    }
-    run.host = host + within;
+    let host = run.host - within;
     let length = clusterSize - within;
     const placed = type === ENTRY.normal || type === ENTRY.zeroAllocated;
     while (length < most) {
@@ -216,9 +229,10 @@ export class Mapping {
       }
       length += clusterSize;
     }
-    run.length = Math.min(length, most);
+    run.length = length;
   }
 
+  /** As `#scan`, of a table with subclusters. */
   #scanSubclusters(view: DataView, offset: number, most: number): void {
     const { run, place } = this;
     const { clusterSize, subclusterSize } = this.#state;
@@ -230,28 +244,13 @@ export class Mapping {
     const within = offset % clusterSize;
     let sub = Math.floor(within / subclusterSize);
     const type = this.subclusterType(high, low, zeroes, allocated, sub);
-    run.type = type;
-    if (type === ENTRY.compressed) {
-      if (zeroes !== 0 || allocated !== 0)
-        this.#invalid(offset, 'Compressed cluster entry with subclusters found');
-      else this.#setCompressed(high, low, offset);
-      if (run.length > most) run.length = most;
-      return;
+    let damage = type === ENTRY.invalid ? 'Invalid cluster entry found ' : undefined;
+    if (type === ENTRY.compressed && (zeroes !== 0 || allocated !== 0)) {
+      damage = 'Compressed cluster entry with subclusters found';
     }
-    if (type === ENTRY.invalid) {
-      this.#invalid(offset, 'Invalid cluster entry found ');
-      if (run.length > most) run.length = most;
-      return;
-    }
-    const copied = high < 0;
-    run.copied = copied;
-    let host = entryOffset(high, low);
-    if (host % clusterSize !== 0) {
-      this.#invalid(offset, `Cluster allocation offset ${hex(host)} unaligned`);
-      if (run.length > most) run.length = most;
-      return;
-    }
-    run.host = host + within;
+    if (!this.#begin(high, low, type, offset, damage)) return;
+    const { copied } = run;
+    let host = run.host - within;
     const placed =
       type === ENTRY.normal || type === ENTRY.zeroAllocated || type === ENTRY.unallocatedAllocated;
     let length = subclusterSize - (within % subclusterSize);
@@ -271,7 +270,7 @@ export class Mapping {
       if (this.subclusterType(high, low, zeroes, allocated, sub) !== type) break;
       length += subclusterSize;
     }
-    run.length = Math.min(length, most);
+    run.length = length;
   }
 
   /**
