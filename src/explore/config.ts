@@ -116,7 +116,7 @@ export const SEAM_STEPS: ReadonlySet<string> = new Set([
   'notify',
 ]);
 /** Operations of a scenario's model that are steps. */
-export const MODEL_STEPS: ReadonlySet<string> = new Set(['step', 'choose']);
+export const MODEL_STEPS: ReadonlySet<string> = new Set(['step', 'choose', 'free']);
 
 /** Method names of the language's own objects: a call of such a name is looked at when it has returned. */
 export const BUILTIN_NAMES: ReadonlySet<string> = new Set(

@@ -110,6 +110,7 @@ export class Execution {
       // rewritten away in bodies
       step: () => {},
       choose: () => 0,
+      free: () => {},
     };
   }
 
@@ -150,6 +151,10 @@ export class Execution {
     switch (s.kind) {
       case KIND.STEP:
       case KIND.RACY:
+        this.#resume(thread, s, 0);
+        return;
+      case KIND.FREE:
+        world.free(s.addr, s.p);
         this.#resume(thread, s, 0);
         return;
       case KIND.CHOOSE:

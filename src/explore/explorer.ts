@@ -255,7 +255,7 @@ const wide = (kind: number): boolean => kind === KIND.LOAD_F64 || kind === KIND.
  * thread made from `before` to `after`.
  */
 function depends(u: ThreadState, timeout: boolean, before: ThreadState, after: ThreadState): boolean {
-  if (u.kind === KIND.RACY || before.kind === KIND.RACY) return true;
+  if (meetsAll(u.kind) || meetsAll(before.kind)) return true;
   // its next atomic access meets a plain one: a race to be found in this order
   for (let i = 0; i < after.open.length; i += 4) {
     if (after.open[i] < u.addr + (wide(u.kind) ? 8 : 4) && after.open[i + 1] > u.addr) return true;
@@ -266,6 +266,10 @@ function depends(u: ThreadState, timeout: boolean, before: ThreadState, after: T
   return ((1 << before.kind) & (1 << u.kind) & READS) === 0 && !(isRead(before.kind) && isRead(u.kind));
 }
 
+/** Its order with any other step counts. */
+function meetsAll(kind: number): boolean {
+  return kind === KIND.RACY || kind === KIND.FREE;
+}
 function hasWord(kind: number): boolean {
   return kind >= KIND.LOAD && kind <= KIND.NOTIFY;
 }

@@ -20,6 +20,8 @@ export interface Model {
   step(): void;
   /** One of 0 … `count` - 1; all are tried. */
   choose(count: number): number;
+  /** A step: nobody may touch these bytes any more, whole lines of 64. */
+  free(at: number, bytes: number): void;
 }
 
 /** A change of a source's text, before anything else is done with it. */

@@ -363,6 +363,10 @@ export class Thread {
   choose(site: number, count: number): void {
     this.#do(KIND.CHOOSE, site, 0, count, 0);
   }
+  /** Memory is given back. */
+  free(site: number, at: number, bytes: number): void {
+    this.#do(KIND.FREE, site, at, bytes, 0);
+  }
   /** A plain access that may race, on purpose. */
   racy(site: number): void {
     this.#do(KIND.RACY, site, 0, 0, 0);

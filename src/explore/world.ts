@@ -20,6 +20,7 @@ export const KIND = {
   STEP: 12,
   CHOOSE: 13,
   RACY: 14,
+  FREE: 15,
 } as const;
 export const KIND_NAMES = [
   'none',
@@ -37,6 +38,7 @@ export const KIND_NAMES = [
   'step',
   'choose',
   'plain',
+  'free',
 ] as const;
 
 export type FailureKind =
@@ -48,6 +50,7 @@ export type FailureKind =
   | 'livelock'
   | 'too-long'
   | 'race'
+  | 'use-after-free'
   | 'end-state';
 
 export interface Failure {
@@ -57,6 +60,8 @@ export interface Failure {
 
 /** Numbers that only scenarios use, after the shared memory proper. */
 export const GHOSTS = 64;
+/** Memory is given back by lines of so many bytes; after the ghosts there is a word for each, 1 when that was done. */
+const LINE = 64;
 
 export class World {
   readonly buffer: SharedArrayBuffer;
@@ -66,6 +71,8 @@ export class World {
   readonly ghost: Float64Array<SharedArrayBuffer>;
   /** Byte at which `ghost` begins, and shared memory ends. */
   readonly ghostAt: number;
+  /** Word of the first line's flag. */
+  readonly #freed: number;
   readonly sites: readonly Site[];
   readonly threads: Thread[] = [];
   /** True until the exploration begins: operations are done at once, nothing is recorded. */
@@ -81,7 +88,8 @@ export class World {
 
   constructor(bytes: number, sites: readonly Site[]) {
     const size = Math.ceil(bytes / 64) * 64;
-    this.buffer = new SharedArrayBuffer(size + GHOSTS * 8);
+    this.buffer = new SharedArrayBuffer(size + GHOSTS * 8 + (size / LINE) * 4);
+    this.#freed = (size + GHOSTS * 8) >>> 2;
     this.i32 = new Int32Array(this.buffer);
     this.f64 = new Float64Array(this.buffer);
     this.ghost = new Float64Array(this.buffer, size, GHOSTS);
@@ -219,6 +227,7 @@ export class World {
    * on each other; and then the other thread's access meets it here.
    */
   look(thread: Thread, start: number, end: number, wrote: boolean, site: number): void {
+    if (this.i32[this.#freed + Math.floor(start / LINE)] !== 0) this.#usedAfterFree(thread, start, site);
     const { states } = this;
     for (let t = 0; t < states.length; t++) {
       if (t === thread.index) continue;
@@ -242,6 +251,18 @@ export class World {
   }
   /** Vector clocks, when a single schedule is run. */
   order: HappensBefore | undefined;
+
+  /** Nobody may touch `bytes` from `at` on any more. */
+  free(at: number, bytes: number): void {
+    if (at % LINE !== 0 || bytes % LINE !== 0) throw new RangeError(`${bytes} bytes at ${at} are no lines`);
+    for (let line = at / LINE; line < (at + bytes) / LINE; line++) this.store(this.#freed + line, 1);
+  }
+  #usedAfterFree(thread: Thread, at: number, site: number): void {
+    this.fail(
+      'use-after-free',
+      `thread ${thread.index} touches ${this.nameOf(at)} (${this.siteText(site)}), which was given back`,
+    );
+  }
 
   #race(at: number, a: number, siteA: number, howA: string, b: number, siteB: number, howB: string): void {
     this.fail(

@@ -45,6 +45,8 @@ describe('outcomes', () => {
     ['only a timeout', 'lost-wake-up'],
     ['a choice', 'assertion'],
     ['nowhere', 'unreached'],
+    ['use after free', 'use-after-free'],
+    ['plain use after free', 'use-after-free'],
     ['mixed access', 'race'],
     ['closures', 'assertion'],
     ['dead store', 'assertion'],
@@ -55,6 +57,12 @@ describe('outcomes', () => {
 
   test('a spinning thread is no livelock: a fair scheduler ends it', async () => {
     const outcome = explore(await own('spinning'));
+    expect(outcome).toMatchObject({ complete: true });
+    expect(outcome.failure).toBeUndefined();
+  });
+
+  test('memory that nobody needs any more may be given back', async () => {
+    const outcome = explore(await own('free in turn'));
     expect(outcome).toMatchObject({ complete: true });
     expect(outcome.failure).toBeUndefined();
   });

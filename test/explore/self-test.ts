@@ -105,6 +105,40 @@ const nowhere: Scenario = {
   reaches: ['the other side'],
 };
 
+const freed = threads('use after free', 2, (model, index) => {
+  const x = new AtomicI32(model.buffer, model.place('x', 64, 64));
+  if (index === 0) return () => model.free(x.address, 64);
+  return () => x.store(1);
+});
+
+/** A plain access: found at the access itself. */
+const freedPlain = threads('plain use after free', 2, (model, index) => {
+  const words = new Int32Array(model.buffer);
+  const at = model.place('x', 64, 64);
+  if (index === 0) return () => model.free(at, 64);
+  return () => {
+    model.step();
+    words[at >>> 2] = 1;
+  };
+});
+
+/** The memory is given back when the other has told that it needs it no more. */
+const freedInTurn = threads('free in turn', 2, (model, index) => {
+  const x = new AtomicI32(model.buffer, model.place('x', 64, 64));
+  const done = word(model, 'done');
+  if (index === 0) {
+    return () => {
+      while (done.load() === 0) done.wait(0);
+      model.free(x.address, 64);
+    };
+  }
+  return () => {
+    x.store(1);
+    done.store(1);
+    done.notify();
+  };
+});
+
 const mixed = threads('mixed access', 2, (model, index) => {
   const x = word(model, 'x');
   const words = new Int32Array(model.buffer);
@@ -215,6 +249,9 @@ export const scenarios: readonly Scenario[] = [
   onlyTimeout,
   choice,
   nowhere,
+  freed,
+  freedPlain,
+  freedInTurn,
   mixed,
   closures,
   deadStore,

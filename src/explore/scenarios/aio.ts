@@ -412,8 +412,45 @@ const acquire: Scenario = {
   },
 };
 
+/** Who ends a loop gives its memory back when the loop and the others have let go of it. */
+const giveBack: Scenario = {
+  ...SETTINGS,
+  name: 'context-free',
+  title: 'a loop is told to stop; its memory is given back when it has ended and a scheduler has returned',
+  threads: ['owner', 'stopper', 'scheduler'],
+  setup: (model: Model) => setup(model, 1),
+  thread(model: Model, index: number) {
+    const context = attach(model, index);
+    const ended = new AtomicI32(model.buffer, model.place('ended', 4));
+    const end = (): void => {
+      ended.add(1);
+      ended.notify();
+    };
+    if (index === 0) {
+      context.clocks.callbacks.register(CALL, () => {});
+      return () => {
+        while (!context.stopRequested) context.poll(true);
+        context.close();
+        end();
+      };
+    }
+    if (index === 2) {
+      return () => {
+        context.bottomHalf(0).schedule();
+        end();
+      };
+    }
+    return () => {
+      context.requestStop();
+      for (let n = ended.load(); n < 2; n = ended.load()) ended.wait(n);
+      model.free(area(model, {}), Math.ceil(AioContext.size({ maxBottomHalves: 1 }) / 64) * 64);
+    };
+  },
+};
+
 export const scenarios: readonly Scenario[] = [
   acquire,
+  giveBack,
   notifyPoll,
   scheduling('bh-schedule', 'two threads schedule the same bottom half', 1),
   scheduling('bh-schedule-two', 'two threads schedule a bottom half each', 2),
