@@ -223,6 +223,8 @@ class ModuleText {
         case 0x00:
           emit('(unreachable)');
           break;
+        case 0x01: // what was taken back
+          break;
         case 0x02:
         case 0x03: {
           r.byte();

@@ -67,10 +67,13 @@ export const SEG = { ES: 0, CS: 1, SS: 2, DS: 3, FS: 4, GS: 5 } as const;
 
 /** Number of entries of each TLB array (a power of two). */
 export const TLB_ENTRIES = 4096;
-/** Bytes of a TLB entry: tag u64 (linear page address, or TLB_INVALID), addend i32, info u32. */
+/** Bytes of a TLB entry: tag u64 (linear page address, or `invalidTag`), wasm address before the page u32, info u32. */
 export const TLB_ENTRY_SIZE = 16;
-/** A tag no access can match (bit 0 set). */
-export const TLB_INVALID = 1;
+/** Low half of the tag of entry `n` (counted from any array's start) when it holds nothing: bit 0 says so. */
+export function invalidTag(n: number): number {
+  // no address that has this entry is within a page of it, whatever the tag's high half: probes subtract
+  return ((((n ^ (TLB_ENTRIES / 2)) & (TLB_ENTRIES - 1)) << 12) | 1) >>> 0;
+}
 /** The code of a kernel, some 4000 pages in a row, has a place for each: each conflict costs a look-up. */
 export const CODE_TLB_ENTRIES = 4096;
 
@@ -251,4 +254,6 @@ export const RETURN_CACHE_ROOM = 8192;
 /** Bytes of one vCPU's block. */
 export const VCPU_BLOCK_SIZE = Math.ceil((SCRATCH_OFFSET + SCRATCH_SIZE + RETURN_CACHE_ROOM) / 65536) * 65536;
 
+// `invalidTag` takes any entry's number from the first set's start
+if (TLB_SET.SIZE % (TLB_ENTRIES * TLB_ENTRY_SIZE) !== 0) throw new Error('TLB arrays do not line up');
 if (CpuEnv.size > ENV_SIZE) throw new Error(`CpuEnv is ${CpuEnv.size} bytes`);

@@ -97,6 +97,8 @@ export class RegionEmitter {
   private exitLabel!: Label;
   private readonly usesFpu: boolean;
   private readonly usesSse: boolean;
+  /** Where the entry's code loads each register. */
+  private registerLoads: readonly { readonly from: number; readonly to: number }[] = [];
 
   constructor(
     f: FuncBuilder,
@@ -202,6 +204,9 @@ export class RegionEmitter {
       f.unreachable();
     });
     this.exit();
+    this.registerLoads.forEach(({ from, to }, i) => {
+      if (!this.ins.registersRead.has(i)) f.erase(from, to);
+    });
   }
 
   /** Checks that the region may run here, loads registers and flags. */
@@ -258,7 +263,11 @@ export class RegionEmitter {
       const noSse = load('i32', env, OFF.cr4).and(CR4_OSFXSR).eqz();
       f.if(this.usesSse ? off.or(noSse) : off, () => refuse(REASON.ALONE), undefined, false);
     }
-    frame.regs.forEach((r, i) => f.set(r, load(frame.narrow ? 'i32' : 'i64', env, i * 8)));
+    this.registerLoads = frame.regs.map((r, i) => {
+      const from = f.position;
+      f.set(r, load(frame.narrow ? 'i32' : 'i64', env, i * 8));
+      return { from, to: f.position };
+    });
     f.set(this.flagLocals.kind, load('i32', env, FLAG_WORDS.kind));
     f.set(this.flagLocals.a, load('i64', env, FLAG_WORDS.a));
     f.set(this.flagLocals.b, load('i64', env, FLAG_WORDS.b));
@@ -382,7 +391,9 @@ export class RegionEmitter {
     const block = region.blocks[index];
     this.current = index;
     if (this.dispatched.has(index)) f.set(this.next, i32(NONE));
-    if (!this.continues.has(index)) flags.arrive();
+    const continues = this.continues.has(index);
+    if (!continues) flags.arrive();
+    ins.arrive(continues);
     f.scope(() => {
       block.steps.forEach((step, k) =>
         this.step(step, this.infos[index][k], k === 0 && this.entries.has(index)),

@@ -13,11 +13,12 @@ import {
   type Local,
 } from '../wasm/index.ts';
 import { BASE_RIP, type Insn, OPERAND } from '../cpu/decode/insn.ts';
-import { CpuEnv, REASON, SEG, Segment, XMM_STRIDE } from '../cpu/env.ts';
+import { CpuEnv, REASON, SEG, Segment, TLB_SET, XMM_STRIDE } from '../cpu/env.ts';
 import type { Ins, OperandKind, Semantics } from '../cpu/sem/ins.ts';
 import { ORDINARY } from '../cpu/sys/words.ts';
-import { loadOfSize, MemoryAccess, type Runtime } from '../cpu/sem/memory-access.ts';
+import { isWithinPage, loadOfSize, MemoryAccess, type Runtime } from '../cpu/sem/memory-access.ts';
 import { JitFlags } from './jit-flags.ts';
+import { KnownPages } from './known-pages.ts';
 
 const OFF = {
   exitRequest: CpuEnv.offsetOf('exitRequest'),
@@ -87,6 +88,11 @@ export class JitIns extends MemoryAccess implements Ins {
   private repeats = false;
   /** The instruction changes the MMU index. */
   private changesMode = false;
+  private readonly pages: KnownPages;
+  /** Those whose value from before the region somebody may want. */
+  readonly registersRead = new Set<number>();
+  /** A store is certain between the last load of guest memory and what comes now. */
+  private storedSinceLoad = false;
 
   constructor(frame: RegionFrame, runtime: Runtime, flags: JitFlags) {
     super();
@@ -96,6 +102,7 @@ export class JitIns extends MemoryAccess implements Ins {
     this.runtime = runtime;
     this.flags = flags;
     this.stackSize = frame.narrow ? 1 : 2;
+    this.pages = new KnownPages(frame.f);
   }
 
   /** `inPlace`: what the TLB lacks is fetched; otherwise the region is left for tier 0. */
@@ -114,6 +121,14 @@ export class JitIns extends MemoryAccess implements Ins {
     this.repeats = semantics.reps !== undefined;
     this.changesMode = false;
     this.missLeaves = !inPlace;
+    // these call out of the region
+    if (inPlace || this.repeats) this.pages.forget();
+  }
+  /** At the start of a block; `continues`: control comes there only from the block before. */
+  arrive(continues: boolean): void {
+    if (continues) return this.pages.continue();
+    this.pages.arrive();
+    this.storedSinceLoad = false;
   }
   /** Stores registers that have changed to the env. Emitted where nothing is conditional. */
   flush(): void {
@@ -121,6 +136,7 @@ export class JitIns extends MemoryAccess implements Ins {
     this.dirty.clear();
   }
   private storeDirty(): void {
+    if (this.dirty.size > 0 && this.pages.unconditional) this.storedSinceLoad = true;
     for (const r of this.dirty) this.f.store(8, this.env, r * 8, this.frame.regs[r].i64u());
   }
   /** Before a branch that may be conditional: env and flag locals are as they are expected elsewhere. */
@@ -155,8 +171,13 @@ export class JitIns extends MemoryAccess implements Ins {
   private regNumber(n: number): { reg: number; high: boolean } {
     return { reg: this.insn.reg[n], high: this.insn.kind[n] === OPERAND.REG8HIGH };
   }
+  /** A register's local, to be read. */
+  private register(reg: number): Local {
+    this.registersRead.add(reg);
+    return this.frame.regs[reg];
+  }
   private readRegister(reg: number, size: number, high = false): Expr {
-    const local = this.frame.regs[reg];
+    const local = this.register(reg);
     // not the local itself: `f.let` is to keep the value it has now
     const value = new Expr(local.type, local.code, [], local.imms);
     if (size === 8) return value.i64u();
@@ -165,7 +186,9 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   private writeRegister(reg: number, value: Expr, size: number, high = false): void {
     const { f, frame } = this;
-    const local = frame.regs[reg];
+    // the env gets the whole register, also when it was not written
+    const kept = size < 4 || !this.pages.unconditional;
+    const local = kept ? this.register(reg) : frame.regs[reg];
     const typed = frame.narrow ? value.i32() : value.i64u();
     if (size >= 4) f.set(local, typed);
     else {
@@ -219,16 +242,16 @@ export class JitIns extends MemoryAccess implements Ins {
     return this.memoryAddress;
   }
   private wideAddress(n: number): Expr {
-    const { insn, frame, f } = this;
+    const { insn, f } = this;
     const disp =
       insn.base < 0 && insn.index < 0
         ? (BigInt(insn.dispHi) << 32n) | BigInt(insn.disp >>> 0)
         : BigInt(insn.disp);
     let a: Expr;
     if (insn.base === BASE_RIP) a = this.linearAt(this.at + insn.length + insn.disp);
-    else if (insn.base >= 0) a = frame.regs[insn.base].add(i64(disp + BigInt(this.popped())));
+    else if (insn.base >= 0) a = this.register(insn.base).add(i64(disp + BigInt(this.popped())));
     else a = i64(disp);
-    if (insn.index >= 0) a = frame.regs[insn.index].shl(insn.scale).add(a);
+    if (insn.index >= 0) a = this.register(insn.index).shl(insn.scale).add(a);
     if (insn.addrSize === 4) a = a.and(0xffffffffn);
     if (insn.seg >= FS && insn.size[n] !== 0)
       a = a.add(this.envLoad('i64', OFF.segs + insn.seg * Segment.size));
@@ -240,9 +263,9 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   /** In 32-bit code; ES, SS and DS are flat. */
   private narrowAddress(n: number): Expr {
-    const { insn, frame, f } = this;
-    let a: Expr = insn.base < 0 ? i32(insn.disp) : frame.regs[insn.base].add(insn.disp + this.popped());
-    if (insn.index >= 0) a = frame.regs[insn.index].shl(insn.scale).add(a);
+    const { insn, f } = this;
+    let a: Expr = insn.base < 0 ? i32(insn.disp) : this.register(insn.base).add(insn.disp + this.popped());
+    if (insn.index >= 0) a = this.register(insn.index).shl(insn.scale).add(a);
     if (insn.addrSize === 2) a = a.and(0xffff);
     // LEA has a segment too, and no size
     if (insn.seg < FS || insn.size[n] === 0) return f.copy(a.i64u());
@@ -292,7 +315,34 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   protected override beforeLoad(): void {
     // keeps V8 from merging this load with an earlier one of the same address (DESIGN.md, memory order)
-    this.f.drop(atomicLoad32(this.env, OFF.exitRequest));
+    if (!this.storedSinceLoad || this.repeats) this.f.drop(atomicLoad32(this.env, OFF.exitRequest));
+  }
+  protected override loaded(value: Expr): Expr {
+    this.storedSinceLoad = false;
+    return value;
+  }
+  protected override stored(): void {
+    if (this.pages.unconditional) this.storedSinceLoad = true;
+  }
+  protected override hitOrMiss(address: Expr, size: number, array: number): Expr {
+    const { f, pages } = this;
+    const write = array === TLB_SET.WRITE;
+    const near = pages.near(address, write);
+    if (near === undefined) {
+      const probe = this.probe(address, size, array);
+      f.if(probe.hit.eqz(), () => this.miss(), undefined, false);
+      const known = pages.learn(address, write, probe.distance.i32(), this.beforePage(probe));
+      return known.beforePage.sub(known.distance);
+    }
+    const distance = f.copy(near.known.distance.sub(near.delta));
+    const host = f.copy(near.known.beforePage.sub(distance));
+    f.if(
+      isWithinPage(distance, size).eqz(),
+      () => f.set(host, super.hitOrMiss(address, size, array)),
+      undefined,
+      false,
+    );
+    return host;
   }
   protected override afterSlowStore(): void {
     this.stores = true;
@@ -366,6 +416,7 @@ export class JitIns extends MemoryAccess implements Ins {
     this.f.store(size, this.env, offset, value);
     if (offset !== OFF.tlbSet) return;
     this.changesMode = true;
+    this.pages.forget();
     this.f.set(this.frame.tlb, this.env.add(this.envLoad('i32', OFF.tlbSet)));
   }
 

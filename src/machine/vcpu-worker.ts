@@ -3,9 +3,9 @@ import { viewsOf } from '@smp86/atomics-sync';
 import {
   CODE_TLB_ENTRIES,
   INTERRUPT,
+  invalidTag,
   MMU,
   REASON,
-  TLB_INVALID,
   TLB_SET,
   tlbSetOffset,
   VCPU_BLOCK_SIZE,
@@ -124,6 +124,6 @@ function dropCodeEntriesOf(buffer: SharedArrayBuffer, base: number): void {
   const { u32 } = viewsOf(buffer);
   for (let set = 0; set < MMU.COUNT; set++) {
     const first = (base + tlbSetOffset(set) + TLB_SET.CODE) >>> 2;
-    for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) u32[t] = TLB_INVALID;
+    for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) u32[t] = invalidTag((t - first) >>> 2);
   }
 }

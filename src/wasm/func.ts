@@ -29,6 +29,8 @@ const STORE = {
   v128: 0xfd000b,
 } as const;
 
+const NOP = 0x01;
+
 export class FuncBuilder implements FuncRef {
   readonly index: number;
   readonly params: readonly ValType[];
@@ -39,6 +41,8 @@ export class FuncBuilder implements FuncRef {
   private readonly free: Record<ValType, Local[]> = { i32: [], i64: [], f32: [], f64: [], v128: [] };
   private scopeLocals: Local[] = [];
   private depth = 0;
+  /** Called before each assignment of a local variable. */
+  onSet: ((local: Local, value: Expr) => void) | undefined;
   private readonly hints: { at: number; likely: number }[] = [];
 
   constructor(name: string, index: number, params: readonly ValType[], results: readonly ValType[]) {
@@ -46,6 +50,19 @@ export class FuncBuilder implements FuncRef {
     this.index = index;
     this.params = params;
     this.results = results;
+  }
+
+  /** How many blocks, loops and ifs are open. */
+  get nesting(): number {
+    return this.depth;
+  }
+  /** Bytes of code so far. */
+  get position(): number {
+    return this.code.length;
+  }
+  /** Makes code from one position to another do nothing: whole statements. */
+  erase(from: number, to: number): void {
+    this.code.buffer.fill(NOP, from, to);
   }
 
   param(i: number): Local {
@@ -83,9 +100,16 @@ export class FuncBuilder implements FuncRef {
     for (const l of this.scopeLocals) this.free[l.type].push(l);
     this.scopeLocals = outer;
   }
+  /** A local that no scope releases. */
+  lasting(type: ValType): Local {
+    const local = this.local(type);
+    this.scopeLocals.pop();
+    return local;
+  }
 
   set(local: Local, e: Expr): void {
     if (local.type !== e.type) throw new TypeError(`set ${local.type} local to ${e.type}`);
+    this.onSet?.(local, e);
     this.expr(e);
     this.code.byte(0x21);
     this.code.u32(local.index);

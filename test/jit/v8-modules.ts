@@ -9,7 +9,7 @@ import {
 } from '../../src/wasm/index.ts';
 
 /** Words of the shared memory, as byte addresses. */
-export const WORD = { X: 0, Y: 64, STOP: 128, GO: 192 } as const;
+export const WORD = { X: 0, Y: 64, STOP: 128, GO: 192, ZERO: 256 } as const;
 export const newMemory = (): WebAssembly.Memory =>
   new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
 
@@ -23,19 +23,23 @@ function compile(make: (m: ModuleBuilder) => void): WebAssembly.Module {
 /** Multiplications between the two loads: long enough for another thread to write in between. */
 const STEPS = 400;
 
-/**
- * `run(rounds) → how often two loads of X gave different values`. With `barrier` there is before each load what the
- * emitter of regions places there.
- */
-export function twoLoads(barrier: boolean): WebAssembly.Module {
+/** What the emitter of regions has between two loads: an atomic load of the exit word, or a register's store to the env. */
+export type Barrier = 'none' | 'load' | 'store';
+
+/** `run(rounds) → how often two loads of X gave different values`, with a barrier before each load. */
+export function twoLoads(barrier: Barrier): WebAssembly.Module {
   return compile((m) => {
     const f = m.func('run', ['i32'], ['i32']);
     const rounds = f.param(0);
     const different = f.local('i32', i32(0));
     const product = f.local('i32', i32(1));
+    // 0, which V8 does not know
+    const env = f.copy(load('i32', i32(0), WORD.ZERO));
+    const host = f.copy(env.add(WORD.X));
     const loadX = () => {
-      if (barrier) f.drop(atomicLoad32(i32(0), WORD.Y));
-      return f.copy(load('i32', i32(0), WORD.X));
+      if (barrier === 'load') f.drop(atomicLoad32(env, WORD.Y));
+      if (barrier === 'store') f.store(4, env, WORD.Y, rounds);
+      return f.copy(load('i32', host));
     };
     f.loop((again) => {
       const first = loadX();

@@ -4,6 +4,7 @@
  */
 import {
   atomicCmpxchg,
+  constOf,
   type Expr,
   type FuncBuilder,
   type FuncRef,
@@ -37,7 +38,28 @@ export interface Runtime {
   readonly counting: boolean;
 }
 
-const PAGE_MASK = -4096n;
+const PAGE = 4096;
+/** Offset in a TLB entry of the wasm address before the page's. */
+export const TLB_BEFORE_PAGE = 8;
+
+/** Do `size` bytes lie in a page? `distance`: see `Probe`; i32 or i64. */
+export function isWithinPage(distance: Expr, size: number): Expr {
+  return distance.geU(constOf(distance.type, size - PAGE - 1));
+}
+
+/** A look into the TLB. */
+export interface Probe {
+  /** i32: wasm address of the entry, less that of the array in its set. */
+  readonly entry: Local;
+  readonly array: number;
+  /**
+   * i64: the start of the entry's page less the byte after the address; on a hit -1 less the offset in the page. The
+   * minuend is the load, since V8 reads a subtrahend in memory twice.
+   */
+  readonly distance: Local;
+  /** i32: the access lies within that page. */
+  readonly hit: Expr;
+}
 
 /** i32: byte offset, within a TLB array, of the entry for a linear address. */
 export function tlbIndex(address: Expr): Expr {
@@ -68,6 +90,12 @@ export abstract class MemoryAccess {
   protected abstract faultIf(condition: Expr): void;
   /** Before each load of guest memory. */
   protected beforeLoad(): void {}
+  /** After it; gives the value. */
+  protected loaded(value: Expr): Expr {
+    return value;
+  }
+  /** After a plain store of guest memory. */
+  protected stored(): void {}
   /** After a store that took the slow path, and may have changed code. */
   protected afterSlowStore(): void {}
   /** Leave to another tier what the TLB does not have, before anything has changed; `miss` then leaves. */
@@ -76,10 +104,10 @@ export abstract class MemoryAccess {
     throw new Error('a slow path is emitted in place');
   }
   /** The probe, and the wasm address when it hits. */
-  private hitOrMiss(address: Expr, size: number, array: number): Expr {
-    const { entry, hit } = this.probe(address, size, array);
-    this.f.if(hit.eqz(), () => this.miss(), undefined, false);
-    return this.host(address, entry, array);
+  protected hitOrMiss(address: Expr, size: number, array: number): Expr {
+    const probe = this.probe(address, size, array);
+    this.f.if(probe.hit.eqz(), () => this.miss(), undefined, false);
+    return this.host(probe);
   }
 
   modifyAt(address: Expr, size: number, change: (old: Expr) => Expr): void {
@@ -91,6 +119,7 @@ export abstract class MemoryAccess {
     };
     if (!this.lock) {
       plain(host);
+      this.stored();
       this.commit(host, size);
       return;
     }
@@ -144,15 +173,20 @@ export abstract class MemoryAccess {
     return host.sub(this.env).ltU(i32(VCPU_BLOCK_SIZE));
   }
 
-  /** The TLB entry's address and whether it serves `size` bytes at `address`. */
-  protected probe(address: Expr, size: number, array: number): { entry: Local; hit: Expr } {
-    const tlb = this.tlbBase();
-    const entry = this.f.copy(tlb.add(tlbIndex(address)));
-    const last = size === 1 ? address : address.add(size - 1);
-    return { entry, hit: load('i64', entry, array).eq(last.and(PAGE_MASK)) };
+  /** Looks whether the TLB serves `size` bytes at `address`. */
+  protected probe(address: Expr, size: number, array: number): Probe {
+    const { f } = this;
+    const entry = f.copy(this.tlbBase().add(tlbIndex(address)));
+    const distance = f.copy(load('i64', entry, array).sub(address.add(1)));
+    return { entry, array, distance, hit: isWithinPage(distance, size) };
   }
-  protected host(address: Expr, entry: Expr, array: number): Expr {
-    return address.i32().add(load('i32', entry, array + 8));
+  /** i32: the wasm address before the entry's page. */
+  protected beforePage({ entry, array }: Probe): Expr {
+    return load('i32', entry, array + TLB_BEFORE_PAGE);
+  }
+  /** i32: the wasm address, after a hit. */
+  protected host(probe: Probe): Expr {
+    return this.beforePage(probe).sub(probe.distance.i32());
   }
 
   load(address: Expr, size: number): Expr {
@@ -162,38 +196,41 @@ export abstract class MemoryAccess {
     if (!this.inlineProbes) {
       const host = f.copy(f.call(runtime.probeRead, this.env, a, i32(size)));
       this.faultIf(host.eq(-1));
-      return f.copy(loadOfSize(size, host));
+      return this.loaded(f.copy(loadOfSize(size, host)));
     }
-    if (this.missLeaves) return f.copy(loadOfSize(size, this.hitOrMiss(a, size, TLB_SET.READ)));
-    const { entry, hit } = this.probe(a, size, TLB_SET.READ);
+    if (this.missLeaves) return this.loaded(f.copy(loadOfSize(size, this.hitOrMiss(a, size, TLB_SET.READ))));
+    const probe = this.probe(a, size, TLB_SET.READ);
     const host = f.local('i32');
     f.if(
-      hit,
-      () => f.set(host, this.host(a, entry, TLB_SET.READ)),
+      probe.hit,
+      () => f.set(host, this.host(probe)),
       () => {
         f.set(host, f.call(runtime.slowRead, this.env, a, i32(size)));
         this.faultIf(host.eq(-1));
       },
       true,
     );
-    return f.copy(loadOfSize(size, host));
+    return this.loaded(f.copy(loadOfSize(size, host)));
   }
 
   store(address: Expr, value: Expr, size: number): void {
     const { f, runtime } = this;
     const a = f.let(address);
     const v = f.let(value);
-    if (this.missLeaves) return f.store(size, this.hitOrMiss(a, size, TLB_SET.WRITE), 0, v);
+    if (this.missLeaves) {
+      f.store(size, this.hitOrMiss(a, size, TLB_SET.WRITE), 0, v);
+      return this.stored();
+    }
     if (size === 16) return this.store16(a, v);
     const wide = v.type === 'i64' ? v : v.i64u();
     if (!this.inlineProbes) {
       this.faultIf(f.call(runtime.store, this.env, a, wide, i32(size)));
       return;
     }
-    const { entry, hit } = this.probe(a, size, TLB_SET.WRITE);
+    const probe = this.probe(a, size, TLB_SET.WRITE);
     f.if(
-      hit,
-      () => f.store(size, this.host(a, entry, TLB_SET.WRITE), 0, v),
+      probe.hit,
+      () => f.store(size, this.host(probe), 0, v),
       () => {
         this.faultIf(f.call(runtime.slowStore, this.env, a, wide, i32(size)));
         this.afterSlowStore();
@@ -220,10 +257,10 @@ export abstract class MemoryAccess {
       f.set(host, this.hitOrMiss(a, size, TLB_SET.WRITE));
       return host;
     }
-    const { entry, hit } = this.probe(a, size, TLB_SET.WRITE);
+    const probe = this.probe(a, size, TLB_SET.WRITE);
     f.if(
-      hit,
-      () => f.set(host, this.host(a, entry, TLB_SET.WRITE)),
+      probe.hit,
+      () => f.set(host, this.host(probe)),
       () => {
         f.set(host, f.call(runtime.slowWriteProbe, this.env, a, i32(size)));
         this.faultIf(host.eq(-1));
@@ -250,9 +287,9 @@ export abstract class MemoryAccess {
     const { f } = this;
     const a = f.let(address);
     const array = write ? TLB_SET.WRITE : TLB_SET.READ;
-    const { entry, hit } = this.probe(a, size, array);
+    const probe = this.probe(a, size, array);
     const host = f.copy(i32(0));
-    f.if(hit, () => f.set(host, this.host(a, entry, array)));
+    f.if(probe.hit, () => f.set(host, this.host(probe)));
     return host;
   }
 }

@@ -6,7 +6,7 @@
  * Which segment an address came from is not known here, so a non-canonical address is #GP(0) also for the
  * stack segment; stack helpers check their addresses beforehand and raise #SS(0).
  */
-import { CODE_TLB_ENTRIES, EXIT, MMU, TLB_ENTRIES, TLB_INVALID, TLB_SET, tlbSetOffset } from '../env.ts';
+import { CODE_TLB_ENTRIES, EXIT, MMU, invalidTag, TLB_ENTRIES, TLB_SET, tlbSetOffset } from '../env.ts';
 import { CpuEnv } from '../env.ts';
 import { viewsOf } from '@smp86/atomics-sync';
 import type { Cpu } from './cpu.ts';
@@ -113,11 +113,16 @@ export class Mmu {
     return (this.#u32[this.#w + W_TLB_SET] - FIRST_SET * 4) / TLB_SET.SIZE;
   }
 
+  /** Empties the entry at word `t`. */
+  #invalidate(t: number): void {
+    this.#u32[t] = invalidTag((t - this.#tlb) >>> 2);
+  }
+
   #clearAll(): void {
     const u32 = this.#u32;
     const end = this.#tlb + MMU.COUNT * SET_WORDS;
     for (let t = this.#tlb; t < end; t += 4) {
-      u32[t] = TLB_INVALID;
+      this.#invalidate(t);
       u32[t + 3] = 0;
     }
     this.#localCount = 0;
@@ -136,12 +141,12 @@ export class Mmu {
     const u32 = this.#u32;
     for (let i = 0; i < this.#localCount; i++) {
       const t = this.#local[i];
-      u32[t] = TLB_INVALID;
+      this.#invalidate(t);
       u32[t + 3] = 0;
     }
     for (let i = 0; i < this.#globalCount; i++) {
       const t = this.#globals[i];
-      u32[t] = TLB_INVALID;
+      this.#invalidate(t);
       u32[t + 3] = 0;
     }
     this.#localCount = 0;
@@ -160,14 +165,14 @@ export class Mmu {
       const end = this.#tlb + MMU.COUNT * SET_WORDS;
       for (let t = this.#tlb; t < end; t += 4) {
         const info = u32[t + 3];
-        if ((info & INFO_GLOBAL) === 0) u32[t] = TLB_INVALID;
+        if ((info & INFO_GLOBAL) === 0) this.#invalidate(t);
         u32[t + 3] = info & ~INFO_IN_LOCAL;
       }
     } else {
       for (let i = 0; i < this.#localCount; i++) {
         const t = this.#local[i];
         const info = u32[t + 3];
-        if ((info & INFO_GLOBAL) === 0) u32[t] = TLB_INVALID;
+        if ((info & INFO_GLOBAL) === 0) this.#invalidate(t);
         u32[t + 3] = info & ~INFO_IN_LOCAL;
       }
     }
@@ -177,7 +182,7 @@ export class Mmu {
   /** Drops the code entries of one set: code is to be looked up afresh. */
   dropCode(index: number): void {
     const first = this.#tlb + index * SET_WORDS + CODE_WORDS;
-    for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) this.#u32[t] = TLB_INVALID;
+    for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) this.#invalidate(t);
   }
 
   /** Drops the translations of the page that holds a linear address, global or not (INVLPG). */
@@ -197,9 +202,9 @@ export class Mmu {
       const read = t + READ_WORDS + entry;
       const write = t + WRITE_WORDS + entry;
       const code = t + CODE_WORDS + codeEntry;
-      if (u32[read] === page) u32[read] = TLB_INVALID;
-      if (u32[write] === page) u32[write] = TLB_INVALID;
-      if (u32[code] === page) u32[code] = TLB_INVALID;
+      if (u32[read] === page) this.#invalidate(read);
+      if (u32[write] === page) this.#invalidate(write);
+      if (u32[code] === page) this.#invalidate(code);
     }
   }
 
@@ -233,7 +238,7 @@ export class Mmu {
     }
     u32[t] = pageLo;
     u32[t + 1] = hi;
-    u32[t + 2] = hostPage - pageLo;
+    u32[t + 2] = hostPage - 1;
     u32[t + 3] = (hostPage | info) >>> 0;
   }
 
@@ -274,7 +279,7 @@ export class Mmu {
     if (access === ACCESS.FETCH) {
       const t = set + CODE_WORDS + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
       this.#install(t, pageLo, hi, hostPage, walk.global);
-      // in place of the addend: the page's code descriptor, none yet (tier0/code-cache.ts)
+      // in place of that address: the page's code descriptor, none yet (tier0/code-cache.ts)
       this.#u32[t + 2] = 0;
       return true;
     }
@@ -287,7 +292,7 @@ export class Mmu {
       // The atomic store puts the entry in memory before the map is read.
       Atomics.store(this.#u32, t, pageLo);
       if (Atomics.load(mem.codeMap, hostPage >>> 12) !== 0) {
-        this.#u32[t] = TLB_INVALID;
+        this.#invalidate(t);
         this.code = true;
       }
     }
@@ -646,7 +651,7 @@ export function hasWriteEntryFor(buffer: SharedArrayBuffer, base: number, hostPa
   for (let set = 0; set < MMU.COUNT; set++) {
     const start = first + set * SET_WORDS + WRITE_WORDS;
     for (let t = start; t < start + TLB_ENTRIES * 4; t += 4) {
-      if ((u32[t + 3] & ~4095) >>> 0 === hostPage && u32[t] !== TLB_INVALID) return true;
+      if ((u32[t + 3] & ~4095) >>> 0 === hostPage && (u32[t] & 1) === 0) return true;
     }
   }
   return false;
@@ -662,7 +667,7 @@ export function dropWriteEntriesOf(buffer: SharedArrayBuffer, base: number, host
   for (let set = 0; set < MMU.COUNT; set++) {
     const start = first + set * SET_WORDS + WRITE_WORDS;
     for (let t = start; t < start + TLB_ENTRIES * 4; t += 4) {
-      if ((u32[t + 3] & ~4095) >>> 0 === hostPage) Atomics.store(u32, t, TLB_INVALID);
+      if ((u32[t + 3] & ~4095) >>> 0 === hostPage) Atomics.store(u32, t, invalidTag((t - first) >>> 2));
     }
   }
 }

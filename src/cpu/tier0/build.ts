@@ -13,6 +13,7 @@ import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../env.
 import { emitFlagWords, FLAG_WORDS } from '../sem/deferred-flags.ts';
 import { emitFpuCheck } from '../sem/fpu-check.ts';
 import type { Semantics } from '../sem/ins.ts';
+import { TLB_BEFORE_PAGE } from '../sem/memory-access.ts';
 import { ORDINARY } from '../sys/words.ts';
 import {
   callCheck,
@@ -112,7 +113,14 @@ function probeFunction(m: ModuleBuilder, name: string, array: number, slow: Func
   const last = address.add(size.sub(1).i64u());
   f.if(
     load('i64', entry, array).eq(last.and(PAGE_MASK)),
-    () => f.ret(address.i32().add(load('i32', entry, array + 8))),
+    () =>
+      f.ret(
+        address
+          .i32()
+          .and(0xfff)
+          .add(load('i32', entry, array + TLB_BEFORE_PAGE))
+          .add(1),
+      ),
     undefined,
     true,
   );
@@ -142,7 +150,13 @@ function storeFunctions(m: ModuleBuilder, imports: Imports): { store: FuncRef; s
   const entry = f.copy(env.add(load('i32', env, OFF.tlbSet)).add(tlbIndex(address)));
   const last = address.add(size.sub(1).i64u());
   f.if(load('i64', entry, TLB_SET.WRITE).eq(last.and(PAGE_MASK)), () => {
-    const host = f.let(address.i32().add(load('i32', entry, TLB_SET.WRITE + 8)));
+    const host = f.let(
+      address
+        .i32()
+        .and(0xfff)
+        .add(load('i32', entry, TLB_SET.WRITE + TLB_BEFORE_PAGE))
+        .add(1),
+    );
     const stores = [1, 2, 4, 8].map((n) => () => {
       f.store(n, host, 0, value);
       f.ret(i32(0));

@@ -1,0 +1,133 @@
+/**
+ * What the emitter knows of addresses in a stretch of code that is executed from its start to its end: which locals
+ * hold the same value but for a constant, and which of those values lie in a page that the TLB was asked for. An access
+ * next to such an address needs no look into the TLB, only a look whether it is still in that page.
+ *
+ * The TLB's answer holds as long as nothing of the region calls out of it: until then nobody removes an entry of this
+ * vCPU's, but for those who wait until it has left generated code (cpu/sys/mmu.ts).
+ */
+import { type Expr, type FuncBuilder, Local } from '../wasm/index.ts';
+
+/** The value of something: that of a root, plus `offset`. */
+interface Origin {
+  readonly root: number;
+  readonly offset: number;
+}
+/** A page that has been looked up. */
+export interface KnownPage {
+  /** i32: of the root's value plus `offset`; as in `Probe`. */
+  readonly distance: Local;
+  readonly offset: number;
+  /** i32: the wasm address before the page. */
+  readonly beforePage: Local;
+}
+export interface Neighbour {
+  readonly known: KnownPage;
+  /** How far the address is from the one that was looked up. */
+  readonly delta: number;
+}
+
+const PAGE = 4096;
+const ADD = [0x6a, 0x7c];
+const SUB = [0x6b, 0x7d];
+const EXTEND = 0xad;
+const LOCAL_GET = 0x20;
+
+export class KnownPages {
+  private readonly f: FuncBuilder;
+  /** By local's index. */
+  private readonly origins = new Map<number, Origin>();
+  private readonly reads = new Map<number, KnownPage>();
+  private readonly writes = new Map<number, KnownPage>();
+  /** Locals of what is known, for use again. */
+  private readonly free: Local[] = [];
+  private roots = 0;
+  /** Nesting of what is executed unconditionally. */
+  private nesting = 0;
+
+  constructor(f: FuncBuilder) {
+    this.f = f;
+    f.onSet = (local, value) => {
+      const origin = this.unconditional ? this.originOf(value) : undefined;
+      if (origin === undefined) this.origins.delete(local.index);
+      else this.origins.set(local.index, origin);
+    };
+  }
+
+  /** What is emitted now is executed whenever the stretch is. */
+  get unconditional(): boolean {
+    return this.f.nesting === this.nesting;
+  }
+  /** Control may come here from elsewhere: nothing is known. */
+  arrive(): void {
+    this.origins.clear();
+    this.forget();
+    this.continue();
+  }
+  /** Control comes here only from what was emitted last. */
+  continue(): void {
+    this.nesting = this.f.nesting;
+  }
+  /** The TLB may have changed. */
+  forget(): void {
+    for (const map of [this.reads, this.writes]) {
+      for (const { distance, beforePage } of map.values()) this.free.push(distance, beforePage);
+      map.clear();
+    }
+  }
+
+  private originOf(e: Expr): Origin | undefined {
+    // a register's value is an expression like its local
+    if (e instanceof Local || e.code === LOCAL_GET) {
+      const index = e.imms[0];
+      let origin = this.origins.get(index);
+      if (origin === undefined) {
+        origin = { root: ++this.roots, offset: 0 };
+        this.origins.set(index, origin);
+      }
+      return origin;
+    }
+    // addresses of one page differ in their low bits only, so zero-extension makes no difference between them
+    if (e.code === EXTEND) return this.originOf(e.args[0]);
+    const sign = ADD.includes(e.code) ? 1 : SUB.includes(e.code) ? -1 : 0;
+    if (sign === 0 || e.args[1].value === undefined) return undefined;
+    const constant = Number(BigInt.asIntN(64, BigInt(e.args[1].value)));
+    const origin = Math.abs(constant) < 2 ** 31 ? this.originOf(e.args[0]) : undefined;
+    return origin && { root: origin.root, offset: origin.offset + sign * constant };
+  }
+
+  /** A page that an address may be in, by what is known. */
+  near(address: Expr, write: boolean): Neighbour | undefined {
+    const origin = this.originOf(address);
+    if (origin === undefined) return undefined;
+    for (const map of write ? [this.writes] : [this.reads, this.writes]) {
+      const known = map.get(origin.root);
+      if (known === undefined) continue;
+      const delta = origin.offset - known.offset;
+      if (Math.abs(delta) < PAGE) return { known, delta };
+    }
+    return undefined;
+  }
+  /** The TLB has the page of an address. Gives what is kept. */
+  learn(
+    address: Expr,
+    write: boolean,
+    distance: Expr,
+    beforePage: Expr,
+  ): { distance: Expr; beforePage: Expr } {
+    const origin = this.unconditional ? this.originOf(address) : undefined;
+    if (origin === undefined) return { distance, beforePage };
+    const map = write ? this.writes : this.reads;
+    const old = map.get(origin.root);
+    const local = (): Local => this.free.pop() ?? this.f.lasting('i32');
+    const known = {
+      distance: old?.distance ?? local(),
+      offset: origin.offset,
+      beforePage: old?.beforePage ?? local(),
+    };
+    this.f.set(known.distance, distance);
+    this.f.set(known.beforePage, beforePage);
+    map.set(origin.root, known);
+    return known;
+  }
+}
