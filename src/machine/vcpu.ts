@@ -407,8 +407,8 @@ export class Vcpu {
   }
 
   /**
-   * Makes the code at ip known to the code TLB: 0. An instruction that crosses a page's end is translated alone: gives
-   * its record. -1: exception set.
+   * Makes the code at ip known to the code TLB: 0. An instruction that cannot be kept is translated alone: gives its
+   * record. -1: exception set.
    */
   private lookup(): number {
     const { cpu, worker, w } = this;
@@ -421,12 +421,29 @@ export class Vcpu {
     const { desc, record, fresh } = worker.codeCache.lookup(host, u32[w + W_CODE_KIND]);
     if (fresh && record !== 0)
       worker.log?.translated(cpu, worker.translator, cpu.u8, host, worker.translator.length);
-    if (record === 0) return this.oneShot(PSEUDO.CONTINUE);
+    if (record === 0 || worker.codeCache.crosses(record)) return this.lookupCrossing(lo, hi, host);
     // taking the lock may have flushed: install for what is mapped now
     const again = cpu.mmu.fetchTranslate(lo, hi);
     if (again !== host) return again < 0 ? -1 : 0;
     const entry = this.codeEntry(lo);
     if (u32[entry] === (lo & ~4095) >>> 0) u32[entry + 2] = desc;
+    return 0;
+  }
+  /** The same for an instruction that goes on in the next page: both pages. */
+  private lookupCrossing(lo: number, hi: number, host: number): number {
+    const { cpu, worker, w } = this;
+    const { u32 } = cpu;
+    const kind = u32[w + W_CODE_KIND];
+    const nextLo = ((lo & ~4095) + 4096) >>> 0;
+    // at the end of 4 GiB the next page is not where the record looks for it
+    if (nextLo === 0) return this.oneShot(PSEUDO.CONTINUE);
+    const second = cpu.mmu.fetchTranslate(nextLo, hi);
+    if (second < 0) return -1;
+    const found = worker.codeCache.lookupCrossing(host, second, kind);
+    if (found === undefined) return this.oneShot(PSEUDO.CONTINUE);
+    if (cpu.mmu.fetchTranslate(lo, hi) !== host || cpu.mmu.fetchTranslate(nextLo, hi) !== second) return 0;
+    u32[this.codeEntry(lo) + 2] = found.desc;
+    u32[this.codeEntry(nextLo) + 2] = found.next;
     return 0;
   }
   private linearHigh(): number {

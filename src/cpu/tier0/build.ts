@@ -15,6 +15,7 @@ import { emitFpuCheck } from '../sem/fpu-check.ts';
 import type { Semantics } from '../sem/ins.ts';
 import { TLB_BEFORE_PAGE } from '../sem/memory-access.ts';
 import { ORDINARY } from '../sys/words.ts';
+import { ALIVE, ALIVE_OFFSET } from './code-cache.ts';
 import {
   callCheck,
   FLAG_OFFSETS,
@@ -260,6 +261,14 @@ function helperHandler(m: ModuleBuilder, imports: Imports): FuncRef {
   return f;
 }
 
+/** i32: byte offset, within the code TLB, of the entry for a linear address. */
+function codeTlbIndex(address: Expr): Expr {
+  return address
+    .i32()
+    .shrU(8)
+    .and((CODE_TLB_ENTRIES - 1) << 4);
+}
+
 /** The instruction's code, after the check that its unit asks for. */
 function emitForm(ins: Tier0Ins, form: HandlerForm): void {
   const { semantics } = form;
@@ -319,14 +328,7 @@ function emitMain(
               f.brIf(startLabel, record.ne(0));
               f.if(atomicLoad32(env, OFF.exitRequest), () => leaveAt(REASON.KICK, target), undefined, false);
               const page = f.copy(target.and(PAGE_MASK));
-              const entry = f.copy(
-                tlb.add(
-                  target
-                    .i32()
-                    .shrU(8)
-                    .and((CODE_TLB_ENTRIES - 1) << 4),
-                ),
-              );
+              const entry = f.copy(tlb.add(codeTlbIndex(target)));
               f.if(
                 load('i64', entry, TLB_SET.CODE).eq(page),
                 () => {
@@ -367,6 +369,17 @@ function emitMain(
                 pseudo[PSEUDO.GOTO] = () => {
                   f.set(record, load('i32', record, RECORD.CHAIN));
                   f.br(dispatchLabel);
+                };
+                pseudo[PSEUDO.CROSSING] = () => {
+                  const page = f.copy(load('i64', env, OFF.codePage).add(4096));
+                  const entry = f.copy(tlb.add(codeTlbIndex(page)));
+                  const desc = f.copy(load('i32', record, RECORD.CHAIN));
+                  const there = load('i64', entry, TLB_SET.CODE)
+                    .eq(page)
+                    .and(load('i32', entry, TLB_SET.CODE + 8).eq(desc))
+                    .and(load('i32', desc, ALIVE_OFFSET).eq(ALIVE));
+                  f.brIf(nextLabel, there, true);
+                  leaveAt(REASON.LOOKUP, recordLinear());
                 };
                 // unlike other instructions that fault these count: what counted them is taken back at every fault
                 const countFault = (): void => {

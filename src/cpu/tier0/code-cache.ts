@@ -24,8 +24,9 @@ const HEADER = { CODE_SIZE: 0, HOST_PAGE: 1, NEXT: 2, CHUNKS: 3, ALIVE: 4, REGIO
 /** A bit per byte of the page that decoded instructions came from. */
 const COVERED_SIZE = 512;
 const DESC_SIZE = TABLE_SIZE + HEADER.COVERED * 4 + COVERED_SIZE;
-/** In HEADER.ALIVE of a descriptor whose page has not been invalidated. */
-const ALIVE = 0x616c6976;
+/** At ALIVE_OFFSET of a descriptor whose page has not been invalidated. */
+export const ALIVE = 0x616c6976;
+export const ALIVE_OFFSET = TABLE_SIZE + HEADER.ALIVE * 4;
 /** Chunk header: next chunk, number of records. */
 const CHUNK_HEADER = RECORD_SIZE;
 
@@ -41,6 +42,7 @@ const AREA = {
 } as const;
 
 const PAGE_TABLE = 128;
+const MAX_INSTRUCTION = 15;
 
 /** Wasm address of the first byte for descriptors and chunks: after the page table. */
 function firstFree(buffer: SharedArrayBuffer, layout: CodeCacheLayout): number {
@@ -185,6 +187,57 @@ export class CodeCache {
   }
   private readonly result = { desc: 0, record: 0, fresh: false };
 
+  /** Does this record come before an instruction that goes on in the next page? */
+  crosses(record: number): boolean {
+    return this.views.u16[(record + RECORD.HANDLER) >>> 1] === PSEUDO.CROSSING;
+  }
+  /**
+   * As `lookup`, for an instruction that goes on at wasm address `second`, a page's start: descriptors of both pages.
+   * Undefined when there is no record for it with that page.
+   */
+  lookupCrossing(
+    host: number,
+    second: number,
+    codeSize: number,
+  ): { readonly desc: number; readonly next: number } | undefined {
+    return this.locked(() => {
+      const next = this.descriptor(second >>> 12, codeSize);
+      const desc = this.descriptor(host >>> 12, codeSize);
+      // the lock was free while one was made
+      if (!this.isAlive(next)) return undefined;
+      const record = this.recordAt(desc, host & 4095);
+      if (record !== 0) {
+        const known = this.crosses(record) ? this.u32[(record + RECORD.CHAIN) >>> 2] : next;
+        if (known === next) return { desc, next };
+        // it went on in another page then; one that is gone makes room
+        if (this.isAlive(known)) return undefined;
+      }
+      return this.decodeCrossing(desc, host, next, second, codeSize) ? { desc, next } : undefined;
+    });
+  }
+  private decodeCrossing(
+    desc: number,
+    host: number,
+    next: number,
+    second: number,
+    codeSize: number,
+  ): boolean {
+    const { translator, u8 } = this;
+    if (translator === undefined) throw new Error('this thread decodes nothing');
+    const offset = host & 4095;
+    const first = 4096 - offset;
+    const bytes = new Uint8Array(first + MAX_INSTRUCTION);
+    bytes.set(u8.subarray(host, host + first));
+    bytes.set(u8.subarray(second, second + MAX_INSTRUCTION), first);
+    const length = translator.crossing(bytes, offset, codeSize, next);
+    if (length <= first) return false;
+    const records = this.keepRecords(desc);
+    this.cover(desc, offset, 4096);
+    this.cover(next, 0, length - first);
+    Atomics.store(this.u32, (desc >>> 2) + offset, records);
+    return true;
+  }
+
   /** Makes room when the area is nearly full. Must be called without the lock, before `lookup`. */
   reserve(): void {
     if (this.get(AREA.TOP) + DESC_SIZE + 65536 > this.end) this.flushAll();
@@ -233,14 +286,7 @@ export class CodeCache {
     const offset = host & 4095;
     if (translator === undefined) throw new Error('this thread decodes nothing');
     if (!translator.run(this.u8, host, offset, codeSize, (o) => u32[table + o])) return 0;
-    const bytes = translator.count * RECORD_SIZE;
-    const chunk = this.allocate(CHUNK_HEADER + bytes);
-    const h = (desc + TABLE_SIZE) >>> 2;
-    u32[chunk >>> 2] = u32[h + HEADER.CHUNKS];
-    u32[(chunk >>> 2) + 1] = translator.count;
-    u32[h + HEADER.CHUNKS] = chunk;
-    const records = chunk + CHUNK_HEADER;
-    this.u8.set(translator.buffer.subarray(0, bytes), records);
+    const records = this.keepRecords(desc);
     this.cover(desc, offset, Math.min(4096, offset + translator.length));
     for (let i = 0; i < translator.instructions; i++) {
       const o = translator.starts[i];
@@ -248,6 +294,20 @@ export class CodeCache {
         Atomics.store(u32, table + o, records + translator.startRecord[i] * RECORD_SIZE);
     }
     return records;
+  }
+
+  /** Makes what was translated a chunk of the page's. Gives its first record. */
+  private keepRecords(desc: number): number {
+    const { translator, u32 } = this;
+    const { count, buffer } = translator as Translator;
+    const bytes = count * RECORD_SIZE;
+    const chunk = this.allocate(CHUNK_HEADER + bytes);
+    const h = (desc + TABLE_SIZE) >>> 2;
+    u32[chunk >>> 2] = u32[h + HEADER.CHUNKS];
+    u32[(chunk >>> 2) + 1] = count;
+    u32[h + HEADER.CHUNKS] = chunk;
+    this.u8.set(buffer.subarray(0, bytes), chunk + CHUNK_HEADER);
+    return chunk + CHUNK_HEADER;
   }
 
   /**

@@ -58,13 +58,18 @@ export const PSEUDO = {
   CHECK: 7,
   /** As HELPER, for checks of implicit operands that TypeScript makes. */
   CHECK_HELPER: 8,
+  /**
+   * Before an instruction that goes on in the next page: leaves unless the code TLB has that page with the descriptor
+   * in CHAIN, and it is alive.
+   */
+  CROSSING: 9,
   /** Raises #UD. */
-  UNDEFINED: 9,
+  UNDEFINED: 10,
   /** Raises #GP(0): an instruction longer than 15 bytes. */
-  TOO_LONG: 10,
+  TOO_LONG: 11,
   /** An instruction done by TypeScript; see `HELPER`. */
-  HELPER: 11,
-  COUNT: 12,
+  HELPER: 12,
+  COUNT: 13,
 } as const;
 /** Records with this handler number or above are an instruction each. */
 export const FIRST_INSTRUCTION = PSEUDO.UNDEFINED;

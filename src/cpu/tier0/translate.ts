@@ -199,6 +199,20 @@ export class Translator {
     return length;
   }
 
+  /**
+   * Translates the instruction at `bytes[0]`, which is page offset `offset` and goes on in the page of descriptor
+   * `next`. Gives its length or a DECODE code.
+   */
+  crossing(bytes: Uint8Array, offset: number, codeKind: number, next: number): number {
+    this.begin(codeKind);
+    const length = decode(bytes, 0, bytes.length, this.codeSize, this.insn);
+    if (length <= 0) return length;
+    this.pseudo(PSEUDO.CROSSING, offset, next);
+    this.instruction(offset);
+    this.pseudo(PSEUDO.CONTINUE, offset + length, 0);
+    return length;
+  }
+
   private begin(codeKind: number): void {
     this.count = 0;
     this.instructions = 0;
