@@ -58,6 +58,8 @@ const CS_WORD = W_SEGS + 1 * SEG_WORDS;
 const MAX_INSN = 16;
 const STI = 0xfb;
 const WHILE_WAITING_FOR_SIPI = INTERRUPT.INIT | INTERRUPT.SIPI | INTERRUPT.TLB_FLUSH | INTERRUPT.CODE_FLUSH;
+/** How often an instruction that crosses a page's end is executed alone before it gets a record. */
+const STEADY = 16;
 /** Value of `inhibit` after MOV SS and POP SS. */
 const INHIBIT_DEBUG = 2;
 
@@ -421,7 +423,9 @@ export class Vcpu {
     const { desc, record, fresh } = worker.codeCache.lookup(host, u32[w + W_CODE_KIND]);
     if (fresh && record !== 0)
       worker.log?.translated(cpu, worker.translator, cpu.u8, host, worker.translator.length);
-    if (record === 0 || worker.codeCache.crosses(record)) return this.lookupCrossing(lo, hi, host);
+    if (record === 0 || worker.codeCache.crosses(record)) {
+      return this.lookupCrossing(lo, hi, host, record === 0);
+    }
     // taking the lock may have flushed: install for what is mapped now
     const again = cpu.mmu.fetchTranslate(lo, hi);
     if (again !== host) return again < 0 ? -1 : 0;
@@ -429,14 +433,16 @@ export class Vcpu {
     if (u32[entry] === (lo & ~4095) >>> 0) u32[entry + 2] = desc;
     return 0;
   }
-  /** The same for an instruction that goes on in the next page: both pages. */
-  private lookupCrossing(lo: number, hi: number, host: number): number {
+  /** The same for an instruction that goes on in the next page: both pages. `fresh`: it has no record yet. */
+  private lookupCrossing(lo: number, hi: number, host: number, fresh: boolean): number {
     const { cpu, worker, w } = this;
     const { u32 } = cpu;
     const kind = u32[w + W_CODE_KIND];
     const nextLo = ((lo & ~4095) + 4096) >>> 0;
+    // what changes ever again makes its pages be decoded anew each time
+    const uses = worker.oneShots.find(host, kind, PSEUDO.CONTINUE)?.uses ?? 0;
     // at the end of 4 GiB the next page is not where the record looks for it
-    if (nextLo === 0) return this.oneShot(PSEUDO.CONTINUE);
+    if ((fresh && uses < STEADY) || nextLo === 0) return this.oneShot(PSEUDO.CONTINUE);
     const second = cpu.mmu.fetchTranslate(nextLo, hi);
     if (second < 0) return -1;
     const found = worker.codeCache.lookupCrossing(host, second, kind);
@@ -479,6 +485,7 @@ export class Vcpu {
     if (known !== undefined && known.matches(u8, host, 0, inPage)) {
       if (known.bytes.length > inPage && !mapSecond()) return -1;
       if (known.matches(u8, second, inPage, MAX_INSN)) {
+        known.uses++;
         u8.set(known.records, at);
         return this.beginOneShot(at, lo, hi);
       }

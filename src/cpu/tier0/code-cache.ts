@@ -210,7 +210,8 @@ export class CodeCache {
         const known = this.crosses(record) ? this.u32[(record + RECORD.CHAIN) >>> 2] : next;
         if (known === next) return { desc, next };
         // it went on in another page then; one that is gone makes room
-        if (this.isAlive(known)) return undefined;
+        if (!this.isAlive(known)) this.u32[(desc >>> 2) + (host & 4095)] = 0;
+        return undefined;
       }
       return this.decodeCrossing(desc, host, next, second, codeSize) ? { desc, next } : undefined;
     });

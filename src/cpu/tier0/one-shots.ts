@@ -1,6 +1,6 @@
 /**
- * Instructions that were translated to be executed alone: those that cross a page's end, that a region leaves to tier 0,
- * that are stepped. They are executed again and again at the same place, so their records are kept, and are good as
+ * Instructions that were translated to be executed alone: those that cross a page's end, before they are decoded for
+ * good, that a region leaves to tier 0, that are stepped. They are executed again and again at the same place, so their records are kept, and are good as
  * long as the bytes are the same; nothing needs to invalidate them.
  */
 
@@ -11,6 +11,8 @@ export class OneShot {
   readonly end: number;
   readonly bytes: Uint8Array;
   readonly records: Uint8Array;
+  /** How often it was found again, unchanged. */
+  uses = 0;
 
   /** `bytes`: the instruction's; `records`: what it was translated to, ended by the pseudo record `end`. */
   constructor(host: number, codeKind: number, end: number, bytes: Uint8Array, records: Uint8Array) {
