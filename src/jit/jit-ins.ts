@@ -331,11 +331,13 @@ export class JitIns extends MemoryAccess implements Ins {
     if (near === undefined) {
       const probe = this.probe(address, size, array);
       f.if(probe.hit.eqz(), () => this.miss(), undefined, false);
-      const known = pages.learn(address, write, probe.distance.i32(), this.beforePage(probe));
+      const known = pages.learn(address, size, write, probe.distance.i32(), this.beforePage(probe));
       return known.beforePage.sub(known.distance);
     }
-    const distance = f.copy(near.known.distance.sub(near.delta));
-    const host = f.copy(near.known.beforePage.sub(distance));
+    const { known, delta } = near;
+    const distance = f.copy(known.distance.sub(delta));
+    const host = f.copy(known.beforePage.sub(distance));
+    if (delta >= 0 && delta + size <= known.size) return host;
     f.if(
       isWithinPage(distance, size).eqz(),
       () => f.set(host, super.hitOrMiss(address, size, array)),

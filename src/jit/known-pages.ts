@@ -20,6 +20,8 @@ export interface KnownPage {
   readonly offset: number;
   /** i32: the wasm address before the page. */
   readonly beforePage: Local;
+  /** So many bytes from there on are in the page for certain. */
+  readonly size: number;
 }
 export interface Neighbour {
   readonly known: KnownPage;
@@ -108,9 +110,10 @@ export class KnownPages {
     }
     return undefined;
   }
-  /** The TLB has the page of an address. Gives what is kept. */
+  /** The TLB has the page of `size` bytes at an address. Gives what is kept. */
   learn(
     address: Expr,
+    size: number,
     write: boolean,
     distance: Expr,
     beforePage: Expr,
@@ -124,6 +127,7 @@ export class KnownPages {
       distance: old?.distance ?? local(),
       offset: origin.offset,
       beforePage: old?.beforePage ?? local(),
+      size,
     };
     this.f.set(known.distance, distance);
     this.f.set(known.beforePage, beforePage);
