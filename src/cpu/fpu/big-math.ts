@@ -16,12 +16,20 @@ const BITS = 128;
 const TINY = 64;
 const CONSTANT_BITS = 256;
 
+const asDouble = new Float64Array(1);
+const doubleWords = new Uint32Array(asDouble.buffer);
+/** Numbers from here on do not fit a double. */
+const HUGE = 1n << 1000n;
+
+/** Of a number that is not negative. */
 export function bitLength(n: bigint): number {
-  if (n < 1n << 64n) {
-    const high = Number(n >> 32n);
-    return high !== 0 ? 64 - Math.clz32(high) : 32 - Math.clz32(Number(n));
-  }
-  return n.toString(16).length * 4 - Math.clz32(Number.parseInt(n.toString(16)[0], 16)) + 28;
+  if (n === 0n) return 0;
+  if (n >= HUGE) return 1000 + bitLength(n >> 1000n);
+  asDouble[0] = Number(n);
+  const bits = (doubleWords[1] >>> 20) - 1022;
+  // a power of two may have been rounded up to
+  const power = doubleWords[0] === 0 && (doubleWords[1] & 0xfffff) === 0;
+  return power && n >> BigInt(bits - 1) === 0n ? bits - 1 : bits;
 }
 
 function shift(n: bigint, by: number): bigint {
@@ -41,9 +49,50 @@ export function quotient(num: bigint, den: bigint): Real {
   return exact ? { m: q, s: by, exact } : { m: q * 2n + 1n, s: by + 1, exact };
 }
 
-/** Σ (∓1)^n z^(2n+1) / (2n+1) at scale w: arc tangent (alternating) or its hyperbolic sister. */
+/** 1 at the scale at which polynomials are evaluated. */
+const ONE = 1n << BigInt(BITS);
+const SHIFT = BigInt(BITS);
+
+/**
+ * Coefficients of a power series in a number below 2^-`small`, the highest first, at scale BITS: as many as matter.
+ * `coefficient(n)`: divisor of the n-th term.
+ */
+function coefficients(small: number, alternating: boolean, divisor: (n: number) => bigint): bigint[] {
+  const list: bigint[] = [];
+  for (let n = 0; ; n++) {
+    const c = ONE / divisor(n);
+    if (c >> BigInt(n * small) === 0n) return list;
+    list.unshift(alternating && n % 2 === 1 ? -c : c);
+  }
+}
+function polynomial(list: readonly bigint[], x: bigint): bigint {
+  let sum = 0n;
+  for (const c of list) sum = ((sum * x) >> SHIFT) + c;
+  return sum;
+}
+function factorial(n: number): bigint {
+  let product = 1n;
+  for (let i = 2n; i <= n; i++) product *= i;
+  return product;
+}
+/** Where arguments are reduced by tables, they end up this small (as exponents of 2), their squares twice as much. */
+const REDUCED = 5;
+const STEPS = 16;
+const ARC = coefficients(2 * REDUCED, true, (n) => BigInt(2 * n + 1));
+const HYPERBOLIC_ARC = coefficients(2 * REDUCED, false, (n) => BigInt(2 * n + 1));
+const SINE = coefficients(2 * REDUCED, true, (n) => factorial(2 * n + 1));
+const COSINE = coefficients(2 * REDUCED, true, (n) => factorial(2 * n));
+const EXPONENTIAL = coefficients(REDUCED, false, factorial);
+
+/**
+ * Σ (∓1)^n z^(2n+1) / (2n+1) at scale w: arc tangent (alternating) or its hyperbolic sister, for which z is positive
+ * or, at scale BITS, below 1/32.
+ */
 function arcSeries(z: bigint, w: number, alternating: boolean): bigint {
   const W = BigInt(w);
+  if (w === BITS && z < ONE >> BigInt(REDUCED) && -z < ONE >> BigInt(REDUCED)) {
+    return (z * polynomial(alternating ? ARC : HYPERBOLIC_ARC, (z * z) >> SHIFT)) >> SHIFT;
+  }
   const square = (z * z) >> W;
   let power = z;
   let sum = z;
@@ -76,6 +125,80 @@ let ln2Value: bigint | undefined;
 function ln2(): bigint {
   ln2Value ??= 2n * arcSeries((1n << BigInt(CONSTANT_BITS)) / 3n, CONSTANT_BITS, false);
   return ln2Value;
+}
+
+let log2eValue: bigint | undefined;
+/** 2/ln 2 at scale CONSTANT_BITS. */
+function twiceLog2e(): bigint {
+  log2eValue ??= (2n << BigInt(2 * CONSTANT_BITS)) / ln2();
+  return log2eValue;
+}
+
+/** Sine and cosine by the series, at scale w. */
+function sineCosineSeries(x: bigint, w: number): { sin: bigint; cos: bigint } {
+  const W = BigInt(w);
+  const square = (x * x) >> W;
+  let sin = x;
+  let cos = 1n << W;
+  let sinTerm = x;
+  let cosTerm = cos;
+  for (let n = 1n; sinTerm !== 0n || cosTerm !== 0n; n += 2n) {
+    cosTerm = -((cosTerm * square) >> W) / (n * (n + 1n));
+    sinTerm = -((sinTerm * square) >> W) / ((n + 1n) * (n + 2n));
+    cos += cosTerm;
+    sin += sinTerm;
+  }
+  return { sin, cos };
+}
+/** e^x − 1 by the series, at scale w. */
+function exponentialSeries(x: bigint, w: number): bigint {
+  const W = BigInt(w);
+  let sum = 0n;
+  let term = 1n << W;
+  for (let n = 1n; term !== 0n && term !== -1n; n++) {
+    term = ((term * x) >> W) / n;
+    sum += term;
+  }
+  return sum;
+}
+
+/** A table of a function of k/16 that is filled as it is used. */
+function lazily<T>(compute: (k: number) => T): (k: number) => T {
+  const known = new Map<number, T>();
+  return (k) => {
+    let value = known.get(k);
+    if (value === undefined) {
+      value = compute(k);
+      known.set(k, value);
+    }
+    return value;
+  };
+}
+/** Bits more than BITS in which a table's entry is computed, so that it is right to the last of these. */
+const GUARD = 16;
+const sineCosineOf = lazily((k) => {
+  const { sin, cos } = sineCosineSeries((BigInt(k) << BigInt(BITS + GUARD)) / BigInt(STEPS), BITS + GUARD);
+  return { sin: sin >> BigInt(GUARD), cos: cos >> BigInt(GUARD) };
+});
+const exponentialOf = lazily((k) => {
+  const w = BITS + GUARD;
+  return (
+    ((1n << BigInt(w)) + exponentialSeries((BigInt(k) << BigInt(w)) / BigInt(STEPS), w)) >> BigInt(GUARD)
+  );
+});
+/** Binary logarithm of 1 + k/16, at scale CONSTANT_BITS. */
+const logarithmOf = lazily((k) => {
+  const z = (BigInt(Math.abs(k)) << BigInt(CONSTANT_BITS)) / BigInt(2 * STEPS + k);
+  const log = (arcSeries(z, CONSTANT_BITS, false) * twiceLog2e()) >> BigInt(CONSTANT_BITS);
+  return k < 0 ? -log : log;
+});
+
+/** The nearest k to 16 x, for x at scale BITS. */
+function nearestStep(x: bigint): number {
+  return Number((x + (1n << (SHIFT - 5n))) >> (SHIFT - 4n));
+}
+function stepValue(k: number): bigint {
+  return BigInt(k) << (SHIFT - 4n);
 }
 
 /** `n`/8 of π. */
@@ -142,24 +265,27 @@ function reduced(r: bigint, scale: number): { sin: Real; cos: Real; tan: () => R
     };
   }
   const w = BITS + Math.max(leading, 0);
-  const W = BigInt(w);
   const x = shift(r, w - scale);
-  const square = (x * x) >> W;
-  let sin = x;
-  let cos = 1n << W;
-  let sinTerm = x;
-  let cosTerm = cos;
-  for (let n = 1n; sinTerm !== 0n || cosTerm !== 0n; n += 2n) {
-    cosTerm = -((cosTerm * square) >> W) / (n * (n + 1n));
-    sinTerm = -((sinTerm * square) >> W) / ((n + 1n) * (n + 2n));
-    cos += cosTerm;
-    sin += sinTerm;
-  }
+  const { sin, cos } = w === BITS ? tabulatedSineCosine(x) : sineCosineSeries(x, w);
   return {
     sin: { m: sin, s: w, exact: false },
     cos: { m: cos, s: w, exact: false },
     tan: () => ({ ...quotient(sin, cos), exact: false }),
     cot: () => ({ ...quotient(cos, sin), exact: false }),
+  };
+}
+
+/** Sine and cosine of x from 1/2 up, at scale BITS. */
+function tabulatedSineCosine(x: bigint): { sin: bigint; cos: bigint } {
+  const k = nearestStep(x);
+  const t = x - stepValue(k);
+  const square = (t * t) >> SHIFT;
+  const sin = (t * polynomial(SINE, square)) >> SHIFT;
+  const cos = polynomial(COSINE, square);
+  const at = sineCosineOf(k);
+  return {
+    sin: (at.sin * cos + at.cos * sin) >> SHIFT,
+    cos: (at.cos * cos - at.sin * sin) >> SHIFT,
   };
 }
 
@@ -207,15 +333,13 @@ export function powerMinusOne(m: bigint, s: number, negative: boolean): Real {
     return { m: m * ln2(), s: s + CONSTANT_BITS, exact: false };
   }
   const w = BITS + Math.max(leading, 0);
-  const W = BigInt(w);
   let y = shift(m * ln2(), w - s - CONSTANT_BITS);
   if (negative) y = -y;
-  let sum = 0n;
-  let term = 1n << W;
-  for (let n = 1n; term !== 0n && term !== -1n; n++) {
-    term = ((term * y) >> W) / n;
-    sum += term;
-  }
+  const k = w === BITS ? nearestStep(y) : 0;
+  const sum =
+    k === 0
+      ? exponentialSeries(y, w)
+      : ((exponentialOf(k) * polynomial(EXPONENTIAL, y - stepValue(k))) >> SHIFT) - ONE;
   return { m: negative ? -sum : sum, s: w, exact: false };
 }
 
@@ -232,10 +356,24 @@ export function binaryLogarithm(v: bigint, s: number): { value: Real; negative: 
   const below = difference < 0n;
   const num = below ? -difference : difference;
   const den = v + one;
-  const w = BITS + Math.max(bitLength(den) - bitLength(num), 0);
-  const z = (num << BigInt(w)) / den;
-  let log = ((2n * arcSeries(z, w, false)) << BigInt(CONSTANT_BITS)) / ln2();
-  if (below) log = -log;
+  const leading = Math.max(bitLength(den) - bitLength(num), 0);
+  // near 1 the logarithm is small, and needs bits behind its leading one
+  const near = leading > REDUCED;
+  const w = near ? BITS + leading : BITS;
+  let log: bigint;
+  if (near) {
+    const z = (num << BigInt(w)) / den;
+    log = (arcSeries(z, w, false) * twiceLog2e()) >> BigInt(CONSTANT_BITS);
+    if (below) log = -log;
+  } else {
+    const k = nearestStep(shift(difference, BITS - bits));
+    // v against 1 + k/16, both times 16
+    const center = one * BigInt(STEPS + k);
+    const scaled = v * BigInt(STEPS);
+    const z = ((scaled - center) << SHIFT) / (scaled + center);
+    log = (arcSeries(z, BITS, false) * twiceLog2e()) >> BigInt(CONSTANT_BITS);
+    log += logarithmOf(k) >> BigInt(CONSTANT_BITS - BITS);
+  }
   log += BigInt(whole) << BigInt(w);
   const negative = log < 0n;
   return { value: { m: negative ? -log : log, s: w, exact: false }, negative };
