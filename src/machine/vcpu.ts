@@ -1,31 +1,19 @@
 /**
- * One vCPU's execution: decoded-code lookups, interrupts and exceptions between stretches of generated code.
+ * One vCPU's execution: interrupts and exceptions between stretches of generated code.
  * Several of these can live in one worker (thread=single).
  */
-import { DECODE } from '../cpu/decode/insn.ts';
-import {
-  CODE_TLB_ENTRIES,
-  CpuEnv,
-  EXIT,
-  INTERRUPT,
-  REASON,
-  SCRATCH_OFFSET,
-  TLB_SET,
-  VCPU_BLOCK_SIZE,
-} from '../cpu/env.ts';
+import { CpuEnv, EXIT, INTERRUPT, REASON, VCPU_BLOCK_SIZE } from '../cpu/env.ts';
 import { FLAG } from '../cpu/flags.ts';
 import { Cpu, type CpuOptions } from '../cpu/sys/cpu.ts';
 import { apicIdOf } from '../cpu/sys/cpuid.ts';
 import { debugActive, debugTrap, instructionBreakpoint } from '../cpu/sys/debug.ts';
 import { deliver, deliverRaised, interrupt, KIND, nmi } from '../cpu/sys/exceptions.ts';
-import { SCRATCH_DATA_SIZE } from '../cpu/sys/mmu.ts';
 import { init, powerOn, startUp } from '../cpu/sys/reset.ts';
 import {
   SEG_WORDS,
   VEC,
   W_BUDGET,
   W_CODE_PAGE,
-  W_CODE_KIND,
   W_CODE_SIZE,
   W_CR2,
   W_EFLAGS,
@@ -34,11 +22,11 @@ import {
   W_IP,
   W_SEGS,
 } from '../cpu/sys/words.ts';
-import { OneShot } from '../cpu/tier0/one-shots.ts';
-import { PSEUDO, RECORD_SIZE } from '../cpu/tier0/record.ts';
+import { PSEUDO } from '../cpu/tier0/record.ts';
 import { correctStackFault } from '../cpu/tier0/stack-fault.ts';
 import { MAX_REFUSALS, REGION, RETURN_CACHE, RETURN_CACHE_SIZE } from '../jit/layout.ts';
 import type { Board } from './board.ts';
+import { CodeLookup } from './code-lookup.ts';
 import { setFirmwareMtrrs } from './firmware-mtrrs.ts';
 import type { VcpuWorker } from './vcpu-worker.ts';
 
@@ -52,14 +40,9 @@ const I = {
   codeDesc: CpuEnv.offsetOf('codeDesc') >>> 2,
   jumpTarget: CpuEnv.offsetOf('jumpTarget') >>> 2,
 } as const;
-/** Records of one-shot code, after the slow paths' data in the scratch area. */
-const ONE_SHOT = SCRATCH_OFFSET + Math.ceil(SCRATCH_DATA_SIZE / 64) * 64 + 64;
 const CS_WORD = W_SEGS + 1 * SEG_WORDS;
-const MAX_INSN = 16;
 const STI = 0xfb;
 const WHILE_WAITING_FOR_SIPI = INTERRUPT.INIT | INTERRUPT.SIPI | INTERRUPT.TLB_FLUSH | INTERRUPT.CODE_FLUSH;
-/** How often an instruction that crosses a page's end is executed alone before it gets a record. */
-const STEADY = 16;
 /** Value of `inhibit` after MOV SS and POP SS. */
 const INHIBIT_DEBUG = 2;
 
@@ -70,11 +53,11 @@ export type Pause = 'stop' | 'halted' | 'shutdown' | 'yield' | 'budget';
 export class Vcpu {
   readonly cpu: Cpu;
   readonly index: number;
+  private readonly code: CodeLookup;
   private readonly worker: VcpuWorker;
   private readonly board: Board;
   private readonly i32: Int32Array<SharedArrayBuffer>;
   private readonly w: number;
-  private readonly crossing = new Uint8Array(MAX_INSN * 2);
   /** Set when the machine's vCPUs are told to stop for good. */
   shutdown = false;
   /** The last interrupt that could be taken was held off by `afterSti`. */
@@ -88,6 +71,7 @@ export class Vcpu {
     this.cpu = new Cpu({ ...options, buffer: this.board.buffer, base });
     this.i32 = this.cpu.i32;
     this.w = this.cpu.w;
+    this.code = new CodeLookup(this.cpu, worker);
     worker.add(this);
   }
 
@@ -210,7 +194,7 @@ export class Vcpu {
           // an instruction that crosses a page is executed by the lookup: not when it is to be stepped
           if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) break;
           if (this.interruptible()) return true;
-          record = this.lookup();
+          record = this.code.lookup();
           break;
         case REASON.EXCEPTION:
           this.uncount();
@@ -226,10 +210,10 @@ export class Vcpu {
           this.requestRegion();
           break;
         case REASON.REGION:
-          if (!this.prepareRegion()) record = this.oneShot(PSEUDO.CONTINUE);
+          if (!this.prepareRegion()) record = this.code.oneShot(PSEUDO.CONTINUE);
           break;
         case REASON.ALONE:
-          record = this.oneShot(PSEUDO.CONTINUE);
+          record = this.code.oneShot(PSEUDO.CONTINUE);
           break;
         default:
           return true;
@@ -243,13 +227,13 @@ export class Vcpu {
     const { u32, mmu } = this.cpu;
     for (;;) {
       const lo = (u32[w + W_IP] + u32[w + CS_WORD]) >>> 0;
-      const hi = this.linearHigh();
-      const entry = this.codeEntry(lo);
+      const hi = this.code.linearHigh();
+      const entry = this.code.codeEntry(lo);
       const known = u32[entry] === (lo & ~4095) >>> 0 && u32[entry + 1] === hi;
       const desc = known ? u32[entry + 2] : 0;
       const record = desc === 0 ? 0 : u32[(desc >>> 2) + (lo & 4095)];
       if (record === 0) {
-        const alone = this.lookup();
+        const alone = this.code.lookup();
         if (alone !== 0) return alone;
         continue;
       }
@@ -286,7 +270,7 @@ export class Vcpu {
     const hi = u32[w + W_IP + 1];
     const host = cpu.mmu.fetchTranslate(lo, hi);
     if (host < 0) return; // the exception is found again when the code is executed
-    const desc = u32[this.codeEntry(lo) + 2];
+    const desc = u32[this.code.codeEntry(lo) + 2];
     if (desc === 0) return;
     const record = u32[(desc >>> 2) + (lo & 4095)];
     if (record !== 0 && regions.isRegion(cpu.u16[record >>> 1])) return;
@@ -354,7 +338,7 @@ export class Vcpu {
       }
       if (!worker.codeCache.locked(() => worker.codeCache.isDescriptor(u32[at + 1], (host & ~4095) >>> 0)))
         return false;
-      u32[this.codeEntry(lo) + 2] = u32[at + 1];
+      u32[this.code.codeEntry(lo) + 2] = u32[at + 1];
     }
     return true;
   }
@@ -382,7 +366,7 @@ export class Vcpu {
     cpu.set(W_INHIBIT, 0);
     cpu.delivered = false;
     if (debugging && instructionBreakpoint(cpu)) return this.raised();
-    const record = this.oneShot(PSEUDO.STOP);
+    const record = this.code.oneShot(PSEUDO.STOP);
     if (record < 0) return this.raised();
     // leave after it, also when it jumps; a repeated string instruction does one element
     cpu.mmu.kickSelf();
@@ -406,115 +390,6 @@ export class Vcpu {
     // a software interrupt clears TF and is not stepped (SDM 3B 17.3.1.4)
     if (debugging && debugTrap(cpu, trap && !cpu.delivered)) return deliver(cpu, VEC.DB, -1, KIND.TRAP);
     return true;
-  }
-
-  /**
-   * Makes the code at ip known to the code TLB: 0. An instruction that cannot be kept is translated alone: gives its
-   * record. -1: exception set.
-   */
-  private lookup(): number {
-    const { cpu, worker, w } = this;
-    const { u32 } = cpu;
-    const lo = (u32[w + W_IP] + u32[w + CS_WORD]) >>> 0;
-    const hi = this.linearHigh();
-    const host = cpu.mmu.fetchTranslate(lo, hi);
-    if (host < 0) return -1;
-    worker.codeCache.reserve();
-    const { desc, record, fresh } = worker.codeCache.lookup(host, u32[w + W_CODE_KIND]);
-    if (fresh && record !== 0)
-      worker.log?.translated(cpu, worker.translator, cpu.u8, host, worker.translator.length);
-    if (record === 0 || worker.codeCache.crosses(record)) {
-      return this.lookupCrossing(lo, hi, host, record === 0);
-    }
-    // taking the lock may have flushed: install for what is mapped now
-    const again = cpu.mmu.fetchTranslate(lo, hi);
-    if (again !== host) return again < 0 ? -1 : 0;
-    const entry = this.codeEntry(lo);
-    if (u32[entry] === (lo & ~4095) >>> 0) u32[entry + 2] = desc;
-    return 0;
-  }
-  /** The same for an instruction that goes on in the next page: both pages. `fresh`: it has no record yet. */
-  private lookupCrossing(lo: number, hi: number, host: number, fresh: boolean): number {
-    const { cpu, worker, w } = this;
-    const { u32 } = cpu;
-    const kind = u32[w + W_CODE_KIND];
-    const nextLo = ((lo & ~4095) + 4096) >>> 0;
-    // what changes ever again makes its pages be decoded anew each time
-    const uses = worker.oneShots.find(host, kind, PSEUDO.CONTINUE)?.uses ?? 0;
-    // at the end of 4 GiB the next page is not where the record looks for it
-    if ((fresh && uses < STEADY) || nextLo === 0) return this.oneShot(PSEUDO.CONTINUE);
-    const second = cpu.mmu.fetchTranslate(nextLo, hi);
-    if (second < 0) return -1;
-    const found = worker.codeCache.lookupCrossing(host, second, kind);
-    if (found === undefined) return this.oneShot(PSEUDO.CONTINUE);
-    if (cpu.mmu.fetchTranslate(lo, hi) !== host || cpu.mmu.fetchTranslate(nextLo, hi) !== second) return 0;
-    u32[this.codeEntry(lo) + 2] = found.desc;
-    u32[this.codeEntry(nextLo) + 2] = found.next;
-    return 0;
-  }
-  private linearHigh(): number {
-    const { u32 } = this.cpu;
-    // CS.base is 0 in 64-bit code
-    return u32[this.w + W_CODE_SIZE] === 2 ? u32[this.w + W_IP + 1] : 0;
-  }
-  private codeEntry(lo: number): number {
-    const set = this.cpu.u32[this.w + W_TLB_SET_WORD];
-    return this.w + ((set + TLB_SET.CODE) >>> 2) + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
-  }
-
-  /** Translates the instruction at ip alone. Gives its record, or -1 with an exception set. */
-  private oneShot(end: number): number {
-    const { cpu, worker, w } = this;
-    const { u32, u8 } = cpu;
-    const lo = (u32[w + W_IP] + u32[w + CS_WORD]) >>> 0;
-    const hi = this.linearHigh();
-    const host = cpu.mmu.fetchTranslate(lo, hi);
-    if (host < 0) return -1;
-    const offset = lo & 4095;
-    const kind = u32[w + W_CODE_KIND];
-    const inPage = Math.min(4096 - offset, MAX_INSN);
-    const known = worker.oneShots.find(host, kind, end);
-    let second = -1;
-    const at = cpu.base + ONE_SHOT;
-    const mapSecond = (): boolean => {
-      const nextLo = ((lo & ~4095) + 4096) >>> 0;
-      const nextHi = nextLo === 0 && kind === 2 ? (hi + 1) >>> 0 : hi;
-      second = cpu.mmu.fetchTranslate(nextLo, nextHi);
-      return second >= 0;
-    };
-    if (known !== undefined && known.matches(u8, host, 0, inPage)) {
-      if (known.bytes.length > inPage && !mapSecond()) return -1;
-      if (known.matches(u8, second, inPage, MAX_INSN)) {
-        known.uses++;
-        u8.set(known.records, at);
-        return this.beginOneShot(at, lo, hi);
-      }
-    }
-    const { translator } = worker;
-    // from a copy, which another vCPU cannot change meanwhile: records and bytes that are kept belong together
-    const bytes = this.crossing;
-    bytes.set(u8.subarray(host, host + inPage));
-    let length = translator.single(bytes, 0, inPage, offset, kind, end);
-    if (length === DECODE.MORE) {
-      if (second < 0 && !mapSecond()) return -1;
-      bytes.set(u8.subarray(second, second + MAX_INSN), inPage);
-      length = translator.single(bytes, 0, inPage + MAX_INSN, offset, kind, end);
-    }
-    if (length > 0) worker.log?.translated(cpu, translator, bytes, 0, length);
-    const records = translator.buffer.slice(0, translator.count * RECORD_SIZE);
-    if (length > 0) {
-      worker.oneShots.add(new OneShot(host, kind, end, bytes.slice(0, length), records));
-    }
-    u8.set(records, at);
-    return this.beginOneShot(at, lo, hi);
-  }
-  private beginOneShot(at: number, lo: number, hi: number): number {
-    const { w } = this;
-    const { u32 } = this.cpu;
-    u32[w + W_CODE_PAGE] = (lo & ~4095) >>> 0;
-    u32[w + W_CODE_PAGE + 1] = hi;
-    u32[w + I.codeDesc] = 0;
-    return at;
   }
 
   /** All decoded code was dropped, and regions with it. */

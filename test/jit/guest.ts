@@ -37,7 +37,7 @@ interface Compiled {
 type Run = (env: number, record: number) => number;
 interface Internals {
   readonly worker: VcpuWorker;
-  readonly vcpu: { oneShot(end: number): number };
+  readonly vcpu: { readonly code: { oneShot(end: number): number } };
   readonly ram: number;
   readonly u64: BigUint64Array<SharedArrayBuffer>;
 }
@@ -196,7 +196,7 @@ export class JitGuest {
         if (!alone) return reason;
       }
       this.counts.alone++;
-      const record = this.inside.vcpu.oneShot(PSEUDO.STOP);
+      const record = this.inside.vcpu.code.oneShot(PSEUDO.STOP);
       if (record < 0) return REASON.EXCEPTION;
       // a jump comes back too
       Atomics.store(i32, w + W.exitRequest, 1);
