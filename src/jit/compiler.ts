@@ -260,25 +260,34 @@ export class RegionCompiler {
   /** The regions published since all code was last dropped. `ram`: wasm address of guest-physical address 0. */
   list(ram: number): RegionInfo[] {
     const { cache, u32 } = this;
-    return cache.locked(() =>
+    const found = cache.locked(() =>
       cache.generation !== this.generation
         ? []
-        : Array.from(this.slots).flatMap(([, { description, head, run, instructions, bytes }]) => {
-            const word = (field: number): number => u32[(description + field) >>> 2];
-            // its code changed while it was compiled
-            if (word(REGION.PAGES) === 0) return [];
-            const info: RegionInfo = {
-              head: cache.pageOf(word(REGION.PAGE_LIST + 4)) - ram + head,
+        : Array.from(this.slots, ([, compiled]) => {
+            const word = (field: number): number => u32[(compiled.description + field) >>> 2];
+            return {
+              compiled,
+              // none: its code changed while it was compiled
+              pages: word(REGION.PAGES),
+              page: cache.pageOf(word(REGION.PAGE_LIST + 4)),
               valid: word(REGION.VALID) !== 0,
               exits: word(REGION.EXITS),
               refusals: word(REGION.REFUSALS),
-              optimised: isOptimised(run),
-              instructions,
-              bytes,
             };
-            return [info];
           }),
     );
+    // without the lock, which vCPUs want: asking V8 takes long
+    return found
+      .filter(({ pages }) => pages > 0)
+      .map(({ compiled: { head, run, instructions, bytes }, page, valid, exits, refusals }) => ({
+        head: page - ram + head,
+        valid,
+        exits,
+        refusals,
+        optimised: isOptimised(run),
+        instructions,
+        bytes,
+      }));
   }
 
   private isRegion(record: number): boolean {
