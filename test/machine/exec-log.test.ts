@@ -1,4 +1,4 @@
-/** -d in_asm, op, exec, mmu, nochain and -dfilter, on a small program. */
+/** -d in_asm, op, exec, mmu, nochain, jit and -dfilter, on a small program. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -89,4 +89,10 @@ test('a filter leaves out code that is elsewhere', async () => {
   expect(new Set(traces(some))).toEqual(new Set([BODY_AT]));
   for (const [, at] of some.matchAll(/^IN: \n0x([0-9a-f]+):/gm)) expect(parseInt(at, 16)).toBe(BODY_AT);
   expect(await logOf(['in_asm', 'exec'], [{ first: 0n, last: 1n }])).toBe('');
+});
+
+test('jit shows at the end what tier 1 did', async () => {
+  const log = await logOf(['jit']);
+  expect(log).toMatch(/^Translation buffer state:\ndecoded code size +[1-9]\d*\/\d+\n/);
+  expect(log).toMatch(/\nregions compiled +0 \(0 instructions\)\n/);
 });
