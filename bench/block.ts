@@ -66,16 +66,17 @@ async function measure(emulator: Emulator): Promise<Map<string, number>> {
     const output = await guest.run(`block /dev/vda ${args} ${values.seconds}`);
     figures.set(name, number(output, /bytes (\d+)/));
   }
-  // in turn, second by second: other work on this host comes and goes
-  const loops = { [LOOP_ALONE]: 0, [LOOP_BESIDE]: 0 };
-  const spin = 'taskset -c 0 block spin 1';
-  for (let i = 0; i < Number(values.seconds); i++) {
-    loops[LOOP_ALONE] += number(await guest.run(spin), /^spin (\d+)$/m);
-    const writer = 'taskset -c 1 block /dev/vda write rand 4096 32 2';
-    const beside = await guest.run(`${writer} > /dev/null & sleep 0.5; ${spin}; wait`);
-    loops[LOOP_BESIDE] += number(beside, /^spin (\d+)$/m);
-  }
-  for (const [name, turns] of Object.entries(loops)) figures.set(name, turns);
+  // one process for both: a new one would be compiled anew, beside the writer or not
+  const half = Number(values.seconds) + 1;
+  const writer = `taskset -c 1 block /dev/vda write rand 4096 32 ${half + 1}`;
+  const output = await guest.run(
+    `(sleep ${half}; ${writer} > /dev/null) & taskset -c 0 block spin ${2 * half}; wait`,
+  );
+  const seconds = [...output.matchAll(/^spin (\d+)$/gm)].map(([, turns]) => Number(turns));
+  // the first second of each half is that of a beginning
+  const middle = Math.floor(seconds.length / 2);
+  figures.set(LOOP_ALONE, median(seconds.slice(1, middle)));
+  figures.set(LOOP_BESIDE, median(seconds.slice(middle + 1)));
   return figures;
 }
 

@@ -1,6 +1,6 @@
 /*
  * Disk requests through Linux AIO, past the page cache: block DEVICE read|write seq|rand SIZE DEPTH SECONDS
- * prints requests and bytes a second. block spin SECONDS prints turns of an empty loop a second.
+ * prints requests and bytes a second. block spin SECONDS prints turns of an empty loop, for each second.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -23,14 +23,17 @@ static double now(void)
 
 static int spin(double seconds)
 {
-  double begin = now(), end = begin + seconds, t;
+  double begin = now(), second = begin, t;
   double turns = 0;
   do {
     for (volatile int i = 0; i < 100000; i++) {}
     turns += 100000;
     t = now();
-  } while (t < end);
-  printf("spin %.0f\n", turns / (t - begin));
+    if (t - second < 1) continue;
+    printf("spin %.0f\n", turns / (t - second));
+    turns = 0;
+    second = t;
+  } while (t - begin < seconds);
   return 0;
 }
 
