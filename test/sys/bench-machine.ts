@@ -11,7 +11,8 @@ export const RAM_SIZE = 0x400000;
 const MAP_BASE = 0x1000;
 const CODE_MAP = 0x4000;
 const ENV_BASE = 0x10000;
-const RAM_BASE = 0x80000;
+/** After the env, at a multiple of 64 KiB. */
+const RAM_BASE = ENV_BASE + VCPU_BLOCK_SIZE;
 
 /** Device memory that records accesses: 16 bytes repeated. */
 export class TestDevice implements MmioHandler {
@@ -86,7 +87,6 @@ export interface Bench {
 
 export function makeBench(model = 'max'): Bench {
   const buffer = new SharedArrayBuffer(RAM_BASE + RAM_SIZE);
-  if (ENV_BASE + VCPU_BLOCK_SIZE > RAM_BASE) throw new Error('test layout');
   const device = new TestDevice();
   const mem = new PhysMemory({
     buffer,

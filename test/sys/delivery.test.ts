@@ -10,6 +10,7 @@ import {
   IDT_BASE,
   longMode,
   makeBench,
+  host,
   PD,
   peek16,
   poke16,
@@ -468,7 +469,7 @@ describe('long mode', () => {
     const b = setup(0);
     gate64(b, 0x20, SEL.CODE64, 0x4000n, 0x8e);
     interrupt(b.cpu, 0x20);
-    expect(b.cpu.u8[0x80000 + 0x10000 + SEL.CODE64 + 5]).toBe(0x9b);
+    expect(b.cpu.u8[host(0x10000) + SEL.CODE64 + 5]).toBe(0x9b);
   });
 
   test('SMAP does not stop the processor’s own accesses, supervisor pages do', () => {
