@@ -2,13 +2,12 @@
 import { expect, test } from 'vitest';
 import { binaryPath } from './build.ts';
 import { readExpectation } from './expectations.ts';
-import { startSmp86 } from './run.ts';
+import { startSmp86, watchRegions } from './run.ts';
 
 /** Where the program puts the code that is changed. */
 const CHANGED = 0x1000000;
 /** With fewer host cores than vCPUs everything waits for time slices. */
 const TIMEOUT_MS = 240_000;
-const POLL_MS = 50;
 
 test.each([
   [2, 'off'],
@@ -21,19 +20,9 @@ test.each([
     const { lines } = readExpectation('cross-code');
     const options = ['-smp', String(smp), '-append', String(smp), '-accel', `tcg,jit=${jit}`];
     await using run = await startSmp86(binaryPath('cross-code'), options);
-    /** Heads of regions that ran in the changed code, and of those that a change ended. */
-    const entered = new Set<number>();
-    const dropped = new Set<number>();
-    const watch = setInterval(() => {
-      void run.machine.regions().then((regions) => {
-        for (const { head, valid } of regions.filter((r) => r.head >= CHANGED)) {
-          entered.add(head);
-          if (!valid) dropped.add(head);
-        }
-      });
-    }, POLL_MS);
+    const changed = watchRegions(run.machine, CHANGED);
     const result = await run.end(TIMEOUT_MS);
-    clearInterval(watch);
+    const { entered, dropped } = changed.end();
     expect(result.output.replaceAll('\r', '').trimEnd().split('\n')).toEqual(lines);
     expect(result.status).toBe(33);
     if (jit === 'off') return;

@@ -2,32 +2,21 @@
 import { expect, test } from 'vitest';
 import { binaryPath } from './build.ts';
 import { readExpectation } from './expectations.ts';
-import { startSmp86 } from './run.ts';
+import { startSmp86, watchRegions } from './run.ts';
 
 /** Where the program has the code read to: four functions, at three places of a sector. */
 const CHANGED = 0x1000000;
 const PLACES = 3;
 const TIMEOUT_MS = 120_000;
-const POLL_MS = 5;
 
 test.each(['off', 'on'])(
   'jit=%s: no call of what was there before',
   async (jit) => {
     const { lines, options } = readExpectation('dma-code');
     await using run = await startSmp86(binaryPath('dma-code'), [...options, '-accel', `tcg,jit=${jit}`]);
-    /** Heads of regions in what is written over, and of those that a transfer ended. */
-    const entered = new Set<number>();
-    const dropped = new Set<number>();
-    const watch = setInterval(() => {
-      void run.machine.regions().then((regions) => {
-        for (const { head, valid } of regions.filter((r) => r.head >= CHANGED)) {
-          entered.add(head);
-          if (!valid) dropped.add(head);
-        }
-      });
-    }, POLL_MS);
+    const changed = watchRegions(run.machine, CHANGED);
     const result = await run.end(TIMEOUT_MS);
-    clearInterval(watch);
+    const { entered, dropped } = changed.end();
     expect(result.output.replaceAll('\r', '').trimEnd().split('\n')).toEqual(lines);
     expect(result.status).toBe(33);
     if (jit === 'off') return;

@@ -69,6 +69,34 @@ export async function startSmp86(kernel: string, options: readonly string[]): Pr
   };
 }
 
+/** Heads of regions, guest-physical. */
+export interface RegionsSeen {
+  readonly entered: ReadonlySet<number>;
+  /** Of those, the ones that a change of their code ended. */
+  readonly dropped: ReadonlySet<number>;
+}
+
+/** Looks again and again which regions there are from a guest-physical address on. */
+export function watchRegions(machine: Machine, from: number): { end(): RegionsSeen } {
+  const entered = new Set<number>();
+  const dropped = new Set<number>();
+  const timer = setInterval(() => {
+    void machine.regions().then((regions) => {
+      for (const { head, valid } of regions.filter((r) => r.head >= from)) {
+        entered.add(head);
+        if (!valid) dropped.add(head);
+      }
+    });
+  }, REGION_POLL_MS);
+  return {
+    end() {
+      clearInterval(timer);
+      return { entered, dropped };
+    },
+  };
+}
+const REGION_POLL_MS = 5;
+
 /** Runs on smp86 in this process. The output ends with "timeout" when the program did not end in time. */
 export async function runSmp86(
   kernel: string,
