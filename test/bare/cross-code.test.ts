@@ -8,6 +8,7 @@ import { startSmp86, watchRegions } from './run.ts';
 const CHANGED = 0x1000000;
 /** With fewer host cores than vCPUs everything waits for time slices. */
 const TIMEOUT_MS = 240_000;
+const POLL_MS = 50;
 
 test.each([
   [2, 'off'],
@@ -20,7 +21,7 @@ test.each([
     const { lines } = readExpectation('cross-code');
     const options = ['-smp', String(smp), '-append', String(smp), '-accel', `tcg,jit=${jit}`];
     await using run = await startSmp86(binaryPath('cross-code'), options);
-    const changed = watchRegions(run.machine, CHANGED);
+    const changed = watchRegions(run.machine, CHANGED, POLL_MS);
     const result = await run.end(TIMEOUT_MS);
     const { entered, dropped } = changed.end();
     expect(result.output.replaceAll('\r', '').trimEnd().split('\n')).toEqual(lines);

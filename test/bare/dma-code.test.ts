@@ -8,13 +8,14 @@ import { startSmp86, watchRegions } from './run.ts';
 const CHANGED = 0x1000000;
 const PLACES = 3;
 const TIMEOUT_MS = 120_000;
+const POLL_MS = 5;
 
 test.each(['off', 'on'])(
   'jit=%s: no call of what was there before',
   async (jit) => {
     const { lines, options } = readExpectation('dma-code');
     await using run = await startSmp86(binaryPath('dma-code'), [...options, '-accel', `tcg,jit=${jit}`]);
-    const changed = watchRegions(run.machine, CHANGED);
+    const changed = watchRegions(run.machine, CHANGED, POLL_MS);
     const result = await run.end(TIMEOUT_MS);
     const { entered, dropped } = changed.end();
     expect(result.output.replaceAll('\r', '').trimEnd().split('\n')).toEqual(lines);

@@ -76,8 +76,8 @@ export interface RegionsSeen {
   readonly dropped: ReadonlySet<number>;
 }
 
-/** Looks again and again which regions there are from a guest-physical address on. */
-export function watchRegions(machine: Machine, from: number): { end(): RegionsSeen } {
+/** Looks every `ms` which regions there are from a guest-physical address on. */
+export function watchRegions(machine: Machine, from: number, ms: number): { end(): RegionsSeen } {
   const entered = new Set<number>();
   const dropped = new Set<number>();
   const timer = setInterval(() => {
@@ -87,7 +87,7 @@ export function watchRegions(machine: Machine, from: number): { end(): RegionsSe
         if (!valid) dropped.add(head);
       }
     });
-  }, REGION_POLL_MS);
+  }, ms);
   return {
     end() {
       clearInterval(timer);
@@ -95,7 +95,6 @@ export function watchRegions(machine: Machine, from: number): { end(): RegionsSe
     },
   };
 }
-const REGION_POLL_MS = 5;
 
 /** Runs on smp86 in this process. The output ends with "timeout" when the program did not end in time. */
 export async function runSmp86(
