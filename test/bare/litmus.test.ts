@@ -4,10 +4,12 @@ import { runLitmus, runLitmusTier1 } from '../tools/litmus.ts';
 import { LITMUS_TESTS } from '../tools/litmus-tests.ts';
 
 const RUNS = 8 * 4096;
-/** CPUs wait for each other without pausing: on a busy host each time may take a time slice. */
 const TIMEOUT_MS = 150_000;
 
-const tests = LITMUS_TESTS.map((t) => [t.name, t] as const);
+// of those with fences here only where a fence changes what is allowed
+const tests = LITMUS_TESTS.filter((t) => !/^(?!SB|R).*\+(MFENCE|LOCK)$/.test(t.name)).map(
+  (t) => [t.name, t] as const,
+);
 
 test.each(tests)(
   '%s: no outcome that x86-TSO forbids, in tier 0',
@@ -15,13 +17,11 @@ test.each(tests)(
     const { outcomes, optimised } = await runLitmus({
       test: litmus,
       runs: RUNS,
-      meet: 256,
       timeoutMs: TIMEOUT_MS,
     });
     expect(optimised).toBe(true);
     expect(outcomes.filter((o) => o.forbidden)).toEqual([]);
-    if (litmus.name !== 'seqlock') expect(outcomes.reduce((sum, o) => sum + o.count, 0)).toBe(RUNS);
-    else expect(outcomes.find((o) => o.text === 'read')?.count).toBeGreaterThan(0);
+    expect(outcomes.reduce((sum, o) => sum + o.count, 0)).toBe(RUNS);
   },
   TIMEOUT_MS + 10_000,
 );
@@ -31,7 +31,7 @@ test.each(tests.map(([name, t], i) => [name, i % 2 === 0 ? 'two pages' : 'one pa
   '%s, locations in %s: no outcome that x86-TSO forbids, in optimised regions',
   async (_name, where, litmus) => {
     const near = where === 'one page';
-    const run = { test: litmus, runs: RUNS, meet: 256, near, timeoutMs: TIMEOUT_MS };
+    const run = { test: litmus, runs: RUNS, near, timeoutMs: TIMEOUT_MS };
     const { outcomes, regionRuns } = await runLitmusTier1(run);
     expect(regionRuns).toBeGreaterThanOrEqual(RUNS);
     expect(outcomes.filter((o) => o.forbidden)).toEqual([]);

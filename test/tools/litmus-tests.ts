@@ -1,7 +1,7 @@
 /** The litmus tests of `litmus.asm`: what each does, how its results read, what x86-TSO forbids (SDM 3A 8.2). */
 
-/** `a`, `b`, `c` are bits 0, 1, 2 of a CPU's results, `r1` and `r2` two-bit numbers in them. */
-interface CpuResults {
+/** `a`, `b`, `c` are bits 0, 1, 2 of a thread's results, `r1` and `r2` two-bit numbers in them. */
+interface ThreadResults {
   readonly a: number;
   readonly b: number;
   readonly c: number;
@@ -9,10 +9,10 @@ interface CpuResults {
   readonly r2: number;
 }
 interface Results {
-  readonly cpu0: CpuResults;
-  readonly cpu1: CpuResults;
-  readonly cpu2: CpuResults;
-  readonly cpu3: CpuResults;
+  readonly cpu0: ThreadResults;
+  readonly cpu1: ThreadResults;
+  readonly cpu2: ThreadResults;
+  readonly cpu3: ThreadResults;
   /** What is left in X and Y. */
   readonly x: number;
   readonly y: number;
@@ -45,8 +45,8 @@ function storeBuffering(name: string, between: string): LitmusTest {
   };
 }
 
-/** In the order of their numbers in litmus.asm. */
-export const LITMUS_TESTS: readonly LitmusTest[] = [
+/** Those that litmus.asm has three times, in its order: with nothing, MFENCE, or a locked instruction between accesses. */
+const WITH_FENCES: readonly LitmusTest[] = [
   {
     name: 'CoRR',
     code: 'X=1 | r1=X; r2=X',
@@ -66,9 +66,6 @@ export const LITMUS_TESTS: readonly LitmusTest[] = [
     forbidden: (r) => r.cpu1.a === 1 && r.cpu1.b === 0,
   },
   { name: 'SB', code: 'X=1; r=Y | Y=1; r=X', show: stores, forbidden: never, relaxed: neither },
-  storeBuffering('SB+MFENCE', 'MFENCE'),
-  { name: 'SB+XCHG', code: 'XCHG X,1; r=Y | XCHG Y,1; r=X', show: stores, forbidden: neither },
-  storeBuffering('SB+LOCK', 'LOCK OR'),
   {
     name: 'LB',
     code: 'r=X; Y=1 | r=Y; X=1',
@@ -80,6 +77,87 @@ export const LITMUS_TESTS: readonly LitmusTest[] = [
     code: 'X=1; Y=2 | Y=1; X=2',
     show: (r) => `X=${r.x} Y=${r.y}`,
     forbidden: (r) => r.x === 1 && r.y === 1,
+  },
+  {
+    name: 'R',
+    code: 'X=1; Y=1 | Y=2; r=X',
+    show: (r) => `r=${r.cpu1.a} Y=${r.y}`,
+    forbidden: never,
+    relaxed: (r) => r.y === 2 && r.cpu1.a === 0,
+  },
+  {
+    name: 'S',
+    code: 'X=2; Y=1 | r=Y; X=1',
+    show: (r) => `r=${r.cpu1.a} X=${r.x}`,
+    forbidden: (r) => r.cpu1.a === 1 && r.x === 2,
+  },
+  {
+    name: 'CoWR',
+    code: 'X=1; r=X | X=2',
+    show: (r) => `r=${r.cpu0.a + 2 * r.cpu0.b} X=${r.x}`,
+    forbidden: (r) => (r.cpu0.a === 0 && r.cpu0.b === 0) || (r.cpu0.b === 1 && r.x === 1),
+  },
+  {
+    name: 'spin',
+    code: 'X=1; Y=1 | wait for Y, unrolled; r=X',
+    show: (r) => `r=${r.cpu1.a}`,
+    forbidden: (r) => r.cpu1.a === 0,
+  },
+  {
+    name: 'seqlock',
+    code: 'seq++; A=n; B=n; seq++ | s=seq; a=A; b=B; s=seq?',
+    show: (r) => (r.cpu1.b === 1 ? 'torn' : r.cpu1.a === 1 ? 'again' : 'read'),
+    forbidden: (r) => r.cpu1.b === 1,
+  },
+  {
+    name: 'WRC',
+    code: 'X=1 | r=X; Y=r | r1=Y; r2=X',
+    cpus: 3,
+    show: (r) => `cpu1 r=${r.cpu1.a}, cpu2 r1=${r.cpu2.a} r2=${r.cpu2.b}`,
+    forbidden: (r) => r.cpu2.a === 1 && r.cpu2.b === 0,
+  },
+  {
+    name: 'CoWW',
+    code: 'X=1 | X=2 | r1=X; r2=X',
+    cpus: 3,
+    show: (r) => `r1=${r.cpu2.r1} r2=${r.cpu2.r2} X=${r.x}`,
+    // one order of the two stores for all: what was seen last, if both were, is what is left
+    forbidden: ({ cpu2: { r1, r2 }, x }) =>
+      (r1 !== 0 && r2 === 0) || (r1 !== 0 && r2 !== r1 && x !== r2) || x === 0,
+  },
+  {
+    name: 'IRIW',
+    code: 'X=1 | Y=1 | r1=X; r2=Y | r1=Y; r2=X',
+    cpus: 4,
+    show: (r) => `cpu2 r1=${r.cpu2.a} r2=${r.cpu2.b}, cpu3 r1=${r.cpu3.a} r2=${r.cpu3.b}`,
+    forbidden: (r) => r.cpu2.a === 1 && r.cpu2.b === 0 && r.cpu3.a === 1 && r.cpu3.b === 0,
+  },
+];
+
+function fenced(test: LitmusTest, fence: string): LitmusTest {
+  const { relaxed, ...rest } = test;
+  return {
+    ...rest,
+    name: `${test.name}+${fence}`,
+    code: test.code.replaceAll(';', `; ${fence};`),
+    // it empties the store buffer
+    forbidden: (r) => test.forbidden(r) || relaxed?.(r) === true,
+  };
+}
+
+/** In the order of their numbers in litmus.asm. */
+export const LITMUS_TESTS: readonly LitmusTest[] = [
+  ...WITH_FENCES.flatMap((test) => [test, fenced(test, 'MFENCE'), fenced(test, 'LOCK')]),
+  { name: 'SB+XCHG', code: 'XCHG X,1; r=Y | XCHG Y,1; r=X', show: stores, forbidden: neither },
+  storeBuffering('SB+ADD', 'LOCK ADD'),
+  storeBuffering('SB+XADD', 'LOCK XADD'),
+  storeBuffering('SB+CMPXCHG', 'LOCK CMPXCHG'),
+  storeBuffering('SB+BTS', 'LOCK BTS'),
+  {
+    name: 'SB+SFENCE',
+    code: 'X=1; SFENCE; LFENCE; r=Y | Y=1; SFENCE; LFENCE; r=X',
+    show: stores,
+    forbidden: never,
   },
   {
     name: 'MP+sizes',
@@ -103,76 +181,6 @@ export const LITMUS_TESTS: readonly LitmusTest[] = [
     show: (r) => `r1=${r.cpu1.a} r2=${r.cpu1.b} r3=${r.cpu1.c}`,
     forbidden: (r) => r.cpu1.a === 1 && (r.cpu1.b === 0 || r.cpu1.c === 0),
   },
-  {
-    name: 'R',
-    code: 'X=1; Y=1 | Y=2; r=X',
-    show: (r) => `r=${r.cpu1.a} Y=${r.y}`,
-    forbidden: never,
-    relaxed: (r) => r.y === 2 && r.cpu1.a === 0,
-  },
-  {
-    name: 'R+MFENCE',
-    code: 'X=1; Y=1 | Y=2; MFENCE; r=X',
-    show: (r) => `r=${r.cpu1.a} Y=${r.y}`,
-    forbidden: (r) => r.y === 2 && r.cpu1.a === 0,
-  },
-  {
-    name: 'S',
-    code: 'X=2; Y=1 | r=Y; X=1',
-    show: (r) => `r=${r.cpu1.a} X=${r.x}`,
-    forbidden: (r) => r.cpu1.a === 1 && r.x === 2,
-  },
-  {
-    name: 'CoWR',
-    code: 'X=1; r=X | X=2',
-    show: (r) => `r=${r.cpu0.a + 2 * r.cpu0.b} X=${r.x}`,
-    forbidden: (r) => (r.cpu0.a === 0 && r.cpu0.b === 0) || (r.cpu0.b === 1 && r.x === 1),
-  },
-  {
-    name: 'spin',
-    code: 'X=1; Y=1 | wait for Y, unrolled; r=X',
-    show: (r) => `r=${r.cpu1.a}`,
-    forbidden: (r) => r.cpu1.a === 0,
-  },
-  storeBuffering('SB+ADD', 'LOCK ADD'),
-  storeBuffering('SB+XADD', 'LOCK XADD'),
-  storeBuffering('SB+CMPXCHG', 'LOCK CMPXCHG'),
-  storeBuffering('SB+BTS', 'LOCK BTS'),
-  {
-    name: 'SB+SFENCE',
-    code: 'X=1; SFENCE; LFENCE; r=Y | Y=1; SFENCE; LFENCE; r=X',
-    show: stores,
-    forbidden: never,
-  },
-  {
-    name: 'WRC',
-    code: 'X=1 | Y=X | r1=Y; r2=X',
-    cpus: 3,
-    show: (r) => `cpu1 r=${r.cpu1.a}, cpu2 r1=${r.cpu2.a} r2=${r.cpu2.b}`,
-    forbidden: (r) => r.cpu2.a === 1 && r.cpu2.b === 0,
-  },
-  {
-    name: 'IRIW',
-    code: 'X=1 | Y=1 | r1=X; r2=Y | r1=Y; r2=X',
-    cpus: 4,
-    show: (r) => `cpu2 r1=${r.cpu2.a} r2=${r.cpu2.b}, cpu3 r1=${r.cpu3.a} r2=${r.cpu3.b}`,
-    forbidden: (r) => r.cpu2.a === 1 && r.cpu2.b === 0 && r.cpu3.a === 1 && r.cpu3.b === 0,
-  },
-  {
-    name: 'CoWW',
-    code: 'X=1 | X=2 | r1=X; r2=X',
-    cpus: 3,
-    show: (r) => `r1=${r.cpu2.r1} r2=${r.cpu2.r2} X=${r.x}`,
-    // one order of the two stores for all: what was seen last, if both were, is what is left
-    forbidden: ({ cpu2: { r1, r2 }, x }) =>
-      (r1 !== 0 && r2 === 0) || (r1 !== 0 && r2 !== r1 && x !== r2) || x === 0,
-  },
-  {
-    name: 'seqlock',
-    code: 'seq++; A=n; B=n; seq++ | s=seq; a=A; b=B; s=seq?',
-    show: (r) => (r.cpu0.b === 1 ? 'torn' : r.cpu0.a === 1 ? 'again' : 'read'),
-    forbidden: (r) => r.cpu0.b === 1,
-  },
 ];
 
 /** What a key of the program's histogram stands for. */
@@ -180,7 +188,7 @@ export function outcomeOf(
   test: LitmusTest,
   key: number,
 ): { text: string; forbidden: boolean; relaxed: boolean } {
-  const cpu = (n: number): CpuResults => {
+  const cpu = (n: number): ThreadResults => {
     const bits = key >> (3 * n);
     return { a: bits & 1, b: (bits >> 1) & 1, c: (bits >> 2) & 1, r1: bits & 3, r2: (bits >> 2) & 3 };
   };

@@ -5,14 +5,15 @@
  *
  *   node test/tools/litmus.ts [--runs 10000000] [--test NAME]... [--near] [--jit] [--qemu] [--meet N]
  */
+import { availableParallelism } from 'node:os';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { binaryPath } from '../bare/build.ts';
 import { runQemu, runSmp86, startSmp86 } from '../bare/run.ts';
 import { LITMUS_TESTS, type LitmusTest, outcomeOf } from './litmus-tests.ts';
 
-/** Runs between two looks of the program at whether it shall stop. */
-const BATCH = 4096;
+/** Runs in one call of a routine. */
+const STRETCH = 512;
 const POLL_MS = 20;
 
 export interface LitmusOutcome {
@@ -23,21 +24,29 @@ export interface LitmusOutcome {
   readonly relaxed: boolean;
 }
 
+export interface LitmusResult {
+  readonly outcomes: LitmusOutcome[];
+  /** Part of the meetings of two vCPUs to which both came. */
+  readonly met: number;
+}
+
 export interface LitmusRun {
   readonly test: LitmusTest;
   readonly runs: number;
   /** Both locations in one page. */
   readonly near?: boolean;
-  /** Runs after which the vCPUs wait for each other, a power of two; default 8, 256 for more than two vCPUs. */
+  /** Runs after which the vCPUs wait for each other, a power of two; default 8. */
   readonly meet?: number;
   readonly timeoutMs: number;
 }
 
-function commandLine({ test, near, meet }: LitmusRun, more = ''): string[] {
-  const every = meet ?? (test.cpus === undefined ? 8 : 256);
+function commandLine({ test, near, meet = 8 }: LitmusRun, more = ''): string[] {
+  const { cpus = 2 } = test;
+  const enough = availableParallelism() >= cpus;
+  const waiting = enough ? 'spin=20000 patience=100000' : 'spin=200 patience=20000 nap=1';
   const where = near === true ? ' near=1' : '';
-  const append = `litmus test=${LITMUS_TESTS.indexOf(test)} meet=${every}${where}${more}`;
-  return ['-smp', String(test.cpus ?? 2), '-append', append];
+  const append = `litmus test=${LITMUS_TESTS.indexOf(test)} meet=${meet} ${waiting}${where}${more}`;
+  return ['-smp', String(cpus), '-append', append];
 }
 function histogram(test: LitmusTest, output: string): LitmusOutcome[] {
   const counts = new Map<string, LitmusOutcome>();
@@ -52,24 +61,36 @@ function unexpected(test: LitmusTest, status: number | null, output: string): Er
   return new Error(`${test.name}: status ${status}, output:\n${output}`);
 }
 
+/**
+ * Of the meetings of each pair, the part in which both were there. Each thread counts, when it gets to a meeting, those
+ * that are not behind it (any more) nor far ahead.
+ */
+function partMet(output: string, cpus: number): number {
+  const counts = [...output.matchAll(/^met ([0-9a-f]+) ([0-9a-f]+)\r?$/gm)];
+  const sum = (at: number): number => counts.reduce((total, match) => total + parseInt(match[at], 16), 0);
+  return sum(1) / (sum(2) * (cpus - 1));
+}
+
+function resultOf(test: LitmusTest, output: string): LitmusResult {
+  return { outcomes: histogram(test, output), met: partMet(output, test.cpus ?? 2) };
+}
+
 /** Runs one test in tier 0, or on QEMU. Throws when the program did not end as it should. */
 export async function runLitmus(
   run: LitmusRun & { readonly emulator?: 'smp86' | 'qemu' },
-): Promise<{ outcomes: LitmusOutcome[]; optimised: boolean }> {
+): Promise<LitmusResult & { optimised: boolean }> {
   const { test, runs, emulator = 'smp86', timeoutMs } = run;
   const start = emulator === 'qemu' ? runQemu : runSmp86;
   const result = await start(binaryPath('litmus'), commandLine(run, ` n=${runs}`), timeoutMs);
   if (result.status !== 33) throw unexpected(test, result.status, result.output);
-  return { outcomes: histogram(test, result.output), optimised: result.optimised ?? false };
+  return { ...resultOf(test, result.output), optimised: result.optimised ?? false };
 }
 
 /**
  * Runs one test with tier 1 until, from when V8 has optimised the regions of each vCPU's routine, they were left `runs /
- * BATCH` times: so many runs were theirs. Throws when that does not happen in time.
+ * STRETCH` times: so many runs were theirs. Throws when that does not happen in time.
  */
-export async function runLitmusTier1(
-  run: LitmusRun,
-): Promise<{ outcomes: LitmusOutcome[]; regionRuns: number }> {
+export async function runLitmusTier1(run: LitmusRun): Promise<LitmusResult & { regionRuns: number }> {
   const { test, runs, timeoutMs } = run;
   const cpus = test.cpus ?? 2;
   const options = [...commandLine(run), '-accel', 'tcg,jit=on'];
@@ -78,8 +99,8 @@ export async function runLitmusTier1(
   const end = performance.now() + timeoutMs;
   /** By head: how often a region had been left when it was first seen optimised; a call goes on in the code it began in. */
   const before = new Map<number, number>();
-  let batches = 0;
-  while (batches * BATCH < runs) {
+  let stretches = 0;
+  while (stretches * STRETCH < runs) {
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     const threads = [...started.output.matchAll(/^thread ([0-9a-f]+) ([0-9a-f]+)\r?$/gm)];
     const regions = await machine.regions();
@@ -89,7 +110,7 @@ export async function runLitmusTier1(
         .filter((r) => r.head >= parseInt(from, 16) && r.head < parseInt(to, 16) && r.optimised)
         .reduce((sum, r) => sum + Math.max(0, r.exits - (before.get(r.head) ?? r.exits)), 0),
     );
-    if (exits.length === cpus) batches = Math.min(...exits);
+    if (exits.length === cpus) stretches = Math.min(...exits);
     if (machine.state === 'ended') throw unexpected(test, null, started.output);
     if (performance.now() > end) {
       const seen = regions.map(
@@ -97,14 +118,14 @@ export async function runLitmusTier1(
       );
       throw new Error(
         `${test.name}: after ${timeoutMs} ms the routines have run ${exits.join('/') || 0} of ` +
-          `${Math.ceil(runs / BATCH)} batches as optimised regions\n${seen.join('\n')}\n${started.output}`,
+          `${Math.ceil(runs / STRETCH)} stretches as optimised regions\n${seen.join('\n')}\n${started.output}`,
       );
     }
   }
   machine.serial[0]?.write('.');
   const result = await started.end(Math.max(10_000, timeoutMs));
   if (result.status !== 33) throw unexpected(test, result.status, result.output);
-  return { outcomes: histogram(test, result.output), regionRuns: batches * BATCH };
+  return { ...resultOf(test, result.output), regionRuns: stretches * STRETCH };
 }
 
 async function main(): Promise<void> {
@@ -128,7 +149,10 @@ async function main(): Promise<void> {
     const result = values.jit ? await runLitmusTier1(run) : await runLitmus({ ...run, emulator });
     const seconds = ((performance.now() - begin) / 1000).toFixed(1);
     const where = 'regionRuns' in result ? `, ${result.regionRuns} of the runs in tier 1` : '';
-    console.log(`${test.name}${values.near ? ', one page' : ''}: ${test.code} (${seconds} s${where})`);
+    const met = `${(100 * result.met).toFixed(0)} % of the meetings`;
+    console.log(
+      `${test.name}${values.near ? ', one page' : ''}: ${test.code} (${seconds} s${where}, ${met})`,
+    );
     for (const { text, count, forbidden, relaxed } of result.outcomes) {
       const mark = forbidden ? '  FORBIDDEN' : relaxed ? '  relaxed' : '';
       console.log(`  ${String(count).padStart(10)}  ${text}${mark}`);
