@@ -1,15 +1,17 @@
 /**
  * Mixed load in a Linux guest for a long time: text tools and compression as a compiler's build has them, forks and
- * programs started, a kernel module loaded and removed. Samples the process's memory and the guest's speed.
+ * programs started, a kernel module loaded and removed. Samples the process's memory and the guest's speed: rounds of
+ * load in a second, and in a second of the vCPUs' CPU time, which says something on a busy host too.
  *
  *   node test/tools/soak.ts [--minutes 60] [--settle 10] [--smp 2] [--jit on|off] [--every SECONDS] [--json FILE] [--log FILE]
  *
- * `log` gets all that the guest prints. Fails when after `settle` minutes memory has grown by more than a tenth from the first third to the last, or the rounds of
- * load done in a time have fallen by more than a fifth (an idle host is assumed for that).
+ * `log` gets all that the guest prints. Fails when after `settle` minutes, from the first third to the last, memory has
+ * grown by more than a tenth, or the rounds done in a CPU time have fallen by more than a fifth.
  */
 import { appendFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { complaints, LinuxGuest } from './linux-guest.ts';
+import { secondsOf } from './thread-times.ts';
 
 /** One round of a worker; `$1`: its number. Counts rounds in /tmp/rounds.N. */
 const WORKER = `#!/bin/sh
@@ -45,6 +47,8 @@ interface Sample {
   readonly megabytes: number;
   /** Rounds of load since the sample before, per second. */
   readonly speed: number;
+  /** The same, per second of the vCPUs' CPU time. */
+  readonly work: number;
 }
 
 const smp = Number(values.smp);
@@ -65,20 +69,23 @@ const rounds = async (): Promise<number> => {
 };
 const begin = performance.now();
 const samples: Sample[] = [];
-let before = { at: begin, count: 0 };
+let before = { at: begin, count: 0, cpu: secondsOf('vcpu') };
 while (performance.now() - begin < Number(values.minutes) * 60_000) {
   await new Promise((resolve) => setTimeout(resolve, Number(values.every) * 1000));
   const count = await rounds();
   const at = performance.now();
+  const cpu = secondsOf('vcpu');
   samples.push({
     minutes: (at - begin) / 60_000,
     megabytes: process.memoryUsage.rss() / 1e6,
     speed: (count - before.count) / ((at - before.at) / 1000),
+    work: (count - before.count) / (cpu - before.cpu),
   });
-  before = { at, count };
-  const { minutes, megabytes, speed } = samples[samples.length - 1];
+  before = { at, count, cpu };
+  const { minutes, megabytes, speed, work } = samples[samples.length - 1];
   console.log(
-    `${minutes.toFixed(1).padStart(6)} min ${megabytes.toFixed(0).padStart(6)} MB ${speed.toFixed(2).padStart(8)} rounds/s`,
+    `${minutes.toFixed(1).padStart(6)} min ${megabytes.toFixed(0).padStart(6)} MB ` +
+      `${speed.toFixed(2).padStart(8)} rounds/s ${work.toFixed(2).padStart(8)} rounds in a CPU second`,
   );
 }
 const regions = (await guest.machine?.regions()) ?? [];
@@ -89,15 +96,19 @@ if (values.json !== undefined)
 
 const settled = samples.filter((s) => s.minutes >= Number(values.settle));
 const third = Math.ceil(settled.length / 3);
-const mean = (list: readonly Sample[], of: 'megabytes' | 'speed'): number =>
+const mean = (list: readonly Sample[], of: 'megabytes' | 'speed' | 'work'): number =>
   list.reduce((sum, s) => sum + s[of], 0) / list.length;
 if (settled.length < 3) console.log('too short to judge');
 else {
   const [first, last] = [settled.slice(0, third), settled.slice(-third)];
   const growth = mean(last, 'megabytes') / mean(first, 'megabytes');
   const speed = mean(last, 'speed') / mean(first, 'speed');
-  console.log(`last third by first third: memory ${growth.toFixed(3)}, speed ${speed.toFixed(3)}`);
-  if (growth > 1.1 || speed < 0.8) process.exitCode = 1;
+  const work = mean(last, 'work') / mean(first, 'work');
+  console.log(
+    `last third by first third: memory ${growth.toFixed(3)}, rounds in a CPU second ${work.toFixed(3)}, ` +
+      `rounds in a second ${speed.toFixed(3)}`,
+  );
+  if (growth > 1.1 || work < 0.8) process.exitCode = 1;
 }
 for (const line of troubles) console.log(line);
 if (troubles.length > 0) process.exitCode = 1;
