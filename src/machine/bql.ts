@@ -3,11 +3,14 @@
  * that code which runs both with and without it can ask.
  */
 import { Mutex } from '@smp86/atomics-sync';
+import type { Notifier } from '../timer/notifier.ts';
 
 /** *Thread:* one instance in each worker. The host thread never takes the BQL. */
 export class Bql {
   private readonly mutex: Mutex;
   held = false;
+  /** To be notified when this thread lets go. */
+  private waiting: Notifier | undefined;
 
   constructor(buffer: SharedArrayBuffer, at: number) {
     this.mutex = new Mutex(buffer, at);
@@ -21,6 +24,21 @@ export class Bql {
   unlock(): void {
     this.held = false;
     this.mutex.unlock();
+    const { waiting } = this;
+    if (waiting === undefined) return;
+    this.waiting = undefined;
+    waiting.notify();
+  }
+  /**
+   * Notifications by this thread while it holds the lock are sent, as one, when it lets go: their receiver needs the lock
+   * for whatever it does, so until then it would wake up only to sleep again.
+   */
+  holdBack(notifier: Notifier): void {
+    notifier.holdsBack = () => {
+      if (!this.held) return false;
+      this.waiting = notifier;
+      return true;
+    };
   }
   /** Runs `body` with the lock held, taking it when this thread does not have it. */
   with<T>(body: () => T): T {

@@ -1,7 +1,8 @@
 /**
  * `-d in_asm,op,exec,mmu,nochain`: what guest code is translated and executed, in QEMU's lines where they say the same.
  * A *block* here is what is decoded in one go: up to a jump that is always taken, or code that is known. With `nochain`
- * every jump comes back to the vCPU's loop, so that `exec` shows each; tier 1 is off then.
+ * every jump comes back to the vCPU's loop, so that `exec` shows each; tier 1 is off then. `hotblocks` counts them, as
+ * QEMU's plugin of that name does blocks.
  */
 import { CHECKED, CpuEnv, SEG, XMM_STRIDE } from '../cpu/env.ts';
 import { decode } from '../cpu/decode/decoder.ts';
@@ -64,6 +65,15 @@ function recordText(view: DataView, at: number, names: ReadonlyMap<number, strin
   return ` ${name}${parts.length > 0 ? ` ${parts.join(',')}` : ''}\n`;
 }
 
+/** A block, for `hotblocks`. */
+interface Entry {
+  /** Where it was first met: its address, and the low half of ip. */
+  readonly linear: bigint;
+  readonly ip: number;
+  /** Times that it was entered. */
+  count: number;
+}
+
 /** *Thread:* a vCPU worker's. *May block:* for the log. */
 export class ExecLog {
   /** Each jump comes back to the vCPU's loop. */
@@ -76,10 +86,12 @@ export class ExecLog {
   readonly exec: boolean;
   private readonly names: ReadonlyMap<number, string>;
   private readonly insn = new Insn();
+  /** By record: its address, and how often it was entered. */
+  private readonly entries: Map<number, Entry> | undefined;
 
   /** Undefined when the log has none of these items. */
   static of(log: Log, handlers: HandlerTable): ExecLog | undefined {
-    const wanted = (['in_asm', 'op', 'exec', 'nochain'] as const).some((item) => log.has(item));
+    const wanted = (['in_asm', 'op', 'exec', 'nochain', 'hotblocks'] as const).some((item) => log.has(item));
     return wanted ? new ExecLog(log, handlers) : undefined;
   }
   private constructor(log: Log, handlers: HandlerTable) {
@@ -87,8 +99,9 @@ export class ExecLog {
     this.filter = log.filter;
     this.inAsm = log.has('in_asm');
     this.op = log.has('op');
-    this.exec = log.has('exec') || log.has('nochain');
-    this.nochain = log.has('nochain');
+    this.nochain = log.has('nochain') || log.has('hotblocks');
+    this.exec = log.has('exec') || this.nochain;
+    this.entries = log.has('hotblocks') ? new Map() : undefined;
     this.names = new Map([...PSEUDO_NAMES, ...[...handlers.numbers].map(([key, n]) => [n, key] as const)]);
   }
 
@@ -160,6 +173,7 @@ export class ExecLog {
 
   /** The vCPU is about to run generated code at its ip; `record`: what it begins with, 0 where generated code looks that up. */
   entered(cpu: Cpu, record: number): void {
+    if (this.entries !== undefined) this.count(cpu, record);
     if (!this.log.has('exec')) return;
     const linear = this.address(cpu);
     if (!this.shows(linear)) return;
@@ -169,5 +183,21 @@ export class ExecLog {
     this.log.write(
       `Trace ${cpu.env.index}: 0x${hex(record, 8)} [${hex(base, 16)}/${hex(linear, 16)}/${hex(flags, 8)}/${hex(0, 8)}] \n`,
     );
+  }
+
+  private count(cpu: Cpu, record: number): void {
+    const entry = this.entries?.get(record);
+    const ip = cpu.u32[cpu.w + W_IP];
+    if (entry === undefined) this.entries?.set(record, { linear: this.address(cpu), ip, count: 1 });
+    // one-shot code is in one place, whatever it is made of; an alias of a page counts for that
+    else if (((entry.ip ^ ip) & 4095) === 0) entry.count++;
+  }
+
+  /** The vCPUs execute nothing any more. */
+  ended(): void {
+    if (this.entries === undefined) return;
+    const shown = [...this.entries.values()].filter(({ linear }) => this.shows(linear));
+    const lines = shown.sort((a, b) => b.count - a.count).map((e) => `0x${hex(e.linear, 16)}, ${e.count}\n`);
+    this.log.write(`collected ${lines.length} entries in the hash table\npc, ecount\n${lines.join('')}`);
   }
 }

@@ -10,6 +10,7 @@ export const LOG_ITEMS = {
   op: 'what the interpreter makes of it',
   exec: 'where the vCPU loop begins to run generated code (see nochain)',
   nochain: 'every jump comes back to the vCPU loop; turns tier 1 off',
+  hotblocks: 'how often each block was jumped to, at the end; turns tier 1 off',
   mmu: 'changes of CR0, CR3 and CR4',
   int: 'interrupts and exceptions, with the state at each',
   cpu_reset: 'CPU state at reset and triple fault',

@@ -83,7 +83,7 @@ function debugCons(options: MachineOptions) {
 }
 
 function configOf(options: MachineOptions, logFd: number): MachineConfig {
-  const { smp, actions } = options;
+  const { smp, actions, log } = options;
   const cons = debugCons(options);
   if (cons.length > MAX_DEBUGCON) {
     throw new OptionError('ERR_OPTION_VALUE', 'device', 'isa-debugcon', `at most ${MAX_DEBUGCON} of them`);
@@ -110,10 +110,10 @@ function configOf(options: MachineOptions, logFd: number): MachineConfig {
     accel: options.accel.thread,
     ...(options.icount === undefined ? {} : { icount: options.icount }),
     ...(options.seed === undefined ? {} : { seed: options.seed }),
-    jit: options.accel.jit && !options.log.items.includes('nochain'),
+    jit: options.accel.jit && !(log.items.includes('nochain') || log.items.includes('hotblocks')),
     noReboot: actions.reboot === 'shutdown',
     storage: storageConfigOf(options),
-    log: { items: options.log.items, filter: options.log.filter ?? [], fd: logFd },
+    log: { items: log.items, filter: log.filter ?? [], fd: logFd },
   };
 }
 

@@ -32,6 +32,7 @@ export class VcpuThread {
   private readonly vcpus: readonly Vcpu[];
   private readonly resetsSeen: number[] = [];
   private readonly log: Log;
+  private readonly execLog: ExecLog | undefined;
 
   constructor(data: VcpuData) {
     registerMemory(data.memory);
@@ -45,7 +46,8 @@ export class VcpuThread {
       ...(data.indices.length > 1 || data.config.icount !== undefined ? YIELDING_TRAITS : HELPER_TRAITS),
       countsJumps: data.jit !== undefined,
     });
-    worker.log = ExecLog.of(this.log, data.table);
+    this.execLog = ExecLog.of(this.log, data.table);
+    worker.log = this.execLog;
     const model = new CpuModel(modelSpec(data.config), data.config);
     this.vcpus = data.indices.map(
       (index) =>
@@ -112,6 +114,7 @@ export class VcpuThread {
     if (icount !== undefined && options !== undefined) this.runCounted(icount, options);
     else if (this.vcpus.length === 1) this.runOne(this.vcpus[0]);
     else this.runInTurn();
+    this.execLog?.ended();
     for (const { index } of this.vcpus) this.board.cpuWork.close(index);
   }
 

@@ -18,6 +18,11 @@ export type NotifierStateView = ViewOf<typeof NotifierState>;
 /** A view of one notifier in shared memory. */
 export class Notifier {
   readonly #state: NotifierStateView;
+  /**
+   * Asked at each notification of this view; true: it is left out, since whoever answers makes up for it. *Thread:* the
+   * notifying one.
+   */
+  holdsBack: (() => boolean) | undefined;
 
   constructor(state: NotifierStateView) {
     this.#state = state;
@@ -33,6 +38,7 @@ export class Notifier {
    * *Thread:* any. *Lock:* none. *May block:* no.
    */
   notify(): void {
+    if (this.holdsBack?.() === true) return;
     this.#state.notified.store(1);
     if (this.#state.notifyMe.load() !== 0) this.#state.notified.notify();
   }

@@ -1,4 +1,4 @@
-/** -d in_asm, op, exec, mmu, nochain, jit and -dfilter, on a small program. */
+/** -d in_asm, op, exec, mmu, nochain, hotblocks, jit and -dfilter, on a small program. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -75,6 +75,13 @@ test('exec shows what the loop of the vCPU enters, with nochain every jump', asy
   expect(all[0]).toBe(START);
   // the first turn comes from before it
   expect(all.filter((pc) => pc === BODY_AT).length).toBe(TURNS - 1);
+});
+
+test('hotblocks counts every jump to a block', async () => {
+  const log = await logOf(['hotblocks']);
+  expect(log).toMatch(/^collected \d+ entries in the hash table\npc, ecount\n(0x[0-9a-f]{16}, \d+\n)+$/);
+  expect(log).toContain(`0x${hex(START).padStart(16, '0')}, 1\n`);
+  expect(log).toContain(`0x${hex(BODY_AT).padStart(16, '0')}, ${TURNS - 1}\n`);
 });
 
 test('mmu shows writes of control registers', async () => {
