@@ -71,11 +71,9 @@ export function regionText(code: Uint8Array, bits: 32 | 64, head = 0): RegionTex
   // parameters and first locals in the order in which the emitter makes them
   const locals = [
     ...['env', 'record', 'next', 'flagKind', 'flagA', 'flagB'],
-    // operands of the last two instructions that set flags
-    ...Array.from({ length: 18 }, (_, i) => `set${i}`),
     ...['tlb', 'page'],
     ...REGISTERS.slice(0, codeSize * 8),
-    ...['exitLinear', 'exitReason', 'stale'],
+    ...['exitCode', 'stale'],
   ];
   const bytes = new Uint8Array(PAGE).fill(HLT);
   bytes.set(code);

@@ -32,7 +32,7 @@ export const INTERRUPT = {
   CODE_FLUSH: 64,
 } as const;
 
-/** Bits of `exitRequest`: nonzero makes generated code leave at its next check. */
+/** Bits of `exitRequest`: nonzero makes generated code, which reads the low byte alone, leave at its next check. */
 export const EXIT = {
   /** interruptRequest, queued work or a stop request is to be looked at. */
   KICK: 1,
@@ -67,7 +67,10 @@ export const SEG = { ES: 0, CS: 1, SS: 2, DS: 3, FS: 4, GS: 5 } as const;
 
 /** Number of entries of each TLB array (a power of two). */
 export const TLB_ENTRIES = 4096;
-/** Bytes of a TLB entry: tag u64 (linear page address, or `invalidTag`), wasm address before the page u32, info u32. */
+/**
+ * Bytes of a TLB entry: tag u64 (linear page address, or `invalidTag`), addend u32 (what added to the low half of a linear
+ * address of the page gives the wasm address), info u32.
+ */
 export const TLB_ENTRY_SIZE = 16;
 /** Low half of the tag of entry `n` (counted from any array's start) when it holds nothing: bit 0 says so. */
 export function invalidTag(n: number): number {

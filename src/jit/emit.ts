@@ -1,6 +1,6 @@
 /** Emits a region as one WebAssembly function `(env, record) → status`, called like a tier 0 handler. */
 import {
-  atomicLoad32,
+  atomicLoad8,
   type Expr,
   type FuncBuilder,
   type FuncRef,
@@ -19,7 +19,7 @@ import { operandKinds, operandSize, semanticName, type SemanticsIndex } from '..
 import { STATUS } from '../cpu/tier0/context.ts';
 import { RECORD } from '../cpu/tier0/record.ts';
 import { entryBlocks, flagLiveness, stepInfo, type StepInfo, wayBetween } from './analysis.ts';
-import { EXIT_JUMP, EXIT_MISS, JitIns, type RegionFrame } from './jit-ins.ts';
+import { EXIT_CODE, EXIT_JUMP, EXIT_MISS, EXIT_TARGET, JitIns, type RegionFrame } from './jit-ins.ts';
 import { type FlagLocals, JitFlags } from './jit-flags.ts';
 import { EXIT_COUNT, EXIT_SAMPLE, MAX_ENTRIES, REGION, RETURN_CACHE, RETURN_ENTRIES } from './layout.ts';
 import type { Block, Region, Step } from './region.ts';
@@ -138,8 +138,7 @@ export class RegionEmitter {
       narrow,
       base: f.local(word),
       regs: Array.from({ length: narrow ? 8 : 16 }, () => f.local(word)),
-      exitLinear: f.local('i64'),
-      exitReason: f.local('i32'),
+      exitCode: f.local('i32'),
       get exitLabel() {
         return emitter.exitLabel;
       },
@@ -287,66 +286,63 @@ export class RegionEmitter {
   /** The one place where the region is left: registers are in the env already. */
   private exit(): void {
     const { f, frame } = this;
-    const { env, exitLinear, exitReason } = frame;
+    const { env, exitCode } = frame;
     f.store(4, env, FLAG_WORDS.kind, this.flagLocals.kind);
     f.store(8, env, FLAG_WORDS.a, this.flagLocals.a);
     f.store(8, env, FLAG_WORDS.b, this.flagLocals.b);
-    this.count(env.add(exitReason.shl(3)), EXIT_COUNT.REASON);
+    const reason = f.copy(exitCode.and((1 << EXIT_CODE.REASON_BITS) - 1).sub(EXIT_CODE.REASON_BIAS));
+    const distance = exitCode.shrS(EXIT_CODE.REASON_BITS);
+    const linear = f.copy(frame.base.add(frame.narrow ? distance : distance.i64s()).i64u());
+    f.if(reason.eq(EXIT_TARGET), () => {
+      f.set(linear, load('i64', env, OFF.jumpTarget));
+      f.set(reason, i32(EXIT_JUMP));
+    });
+    this.count(env.add(reason.shl(3)), EXIT_COUNT.REASON);
     const jump = (): void => {
-      f.store(8, env, OFF.jumpTarget, exitLinear);
+      f.store(8, env, OFF.jumpTarget, linear);
       f.ret(i32(STATUS.JUMP));
     };
-    f.if(exitReason.eq(EXIT_JUMP), () => {
-      this.enterNext();
+    f.if(reason.eq(EXIT_JUMP), () => {
+      this.enterNext(linear);
       const word = i32(this.place.description);
       const exits = f.copy(load('i32', word, REGION.EXITS).add(1));
       f.store(4, word, REGION.EXITS, exits);
       // what is often gone on with may be worth a region too
-      f.set(exitReason, i32(REASON.HOT));
+      f.set(reason, i32(REASON.HOT));
       f.if(exits.and(EXIT_SAMPLE - 1), jump, undefined, true);
     });
-    f.if(exitReason.eq(EXIT_MISS), jump);
-    f.store(8, env, OFF.ip, exitLinear);
-    f.ret(exitReason.add(STATUS.EXIT));
+    f.if(reason.eq(EXIT_MISS), jump);
+    f.store(8, env, OFF.ip, linear);
+    f.ret(reason.add(STATUS.EXIT));
   }
   private count(env: Expr, index: number): void {
     const at = OFF.exits + index * 8;
     const counter = this.f.copy(env);
     this.f.store(8, counter, at, load('i64', counter, at).add(i64(1)));
   }
-  /** Goes on in another region, when the target is the entry of one and nobody wants the vCPU to stop. */
-  private enterNext(): void {
+  /** Goes on in another region, when the linear address is the entry of one and nobody wants the vCPU to stop. */
+  private enterNext(linear: Local): void {
     const { f, frame, place } = this;
-    const { env, exitLinear } = frame;
-    const slot = f.copy(this.codeEntry(exitLinear));
-    const page = f.copy(exitLinear.and(i64(-PAGE)));
-    const known = load('i64', slot, TLB_SET.CODE).eq(page).and(atomicLoad32(env, OFF.exitRequest).eqz());
-    f.if(known, () => {
+    const { env } = frame;
+    const slot = f.copy(this.codeEntry(linear));
+    const page = f.copy(linear.and(i64(-PAGE)));
+    f.block((none) => {
+      f.brIf(none, load('i64', slot, TLB_SET.CODE).ne(page), false);
+      f.brIf(none, atomicLoad8(env, OFF.exitRequest), false);
       const desc = f.copy(load('i32', slot, TLB_SET.CODE + 8));
-      const record = f.copy(i32(0));
-      f.if(desc, () =>
-        f.set(
-          record,
-          load(
-            'i32',
-            desc.add(
-              exitLinear
-                .i32()
-                .and(PAGE - 1)
-                .shl(2),
-            ),
-          ),
-        ),
-      );
-      f.if(record, () => {
-        const handler = f.copy(load('i32_16u', record));
-        f.if(handler.geU(place.firstHandler), () => {
-          f.store(8, env, OFF.codePage, page);
-          f.store(4, env, OFF.codeDesc, desc);
-          this.count(env, EXIT_COUNT.NEXT);
-          f.returnCallIndirect(this.runtime.handlerType, handler, env, record);
-        });
-      });
+      f.brIf(none, desc.eqz(), false);
+      const entry = linear
+        .i32()
+        .and(PAGE - 1)
+        .shl(2);
+      const record = f.copy(load('i32', desc.add(entry)));
+      f.brIf(none, record.eqz(), false);
+      const handler = f.copy(load('i32_16u', record));
+      f.brIf(none, handler.ltU(place.firstHandler));
+      f.store(8, env, OFF.codePage, page);
+      f.store(4, env, OFF.codeDesc, desc);
+      this.count(env, EXIT_COUNT.NEXT);
+      f.returnCallIndirect(this.runtime.handlerType, handler, env, record);
     });
   }
 
@@ -400,7 +396,7 @@ export class RegionEmitter {
       );
       ins.flush();
       if (block.end === 'branch' || block.end === 'fall') this.branchTo(block.next);
-      else if (block.end === 'leave') ins.exit(EXIT_JUMP, this.linear(block.next));
+      else if (block.end === 'leave') ins.exit(EXIT_JUMP, block.next);
     });
   }
 
@@ -429,18 +425,13 @@ export class RegionEmitter {
     if (block.end === 'call' && at === block.target) this.rememberReturn(block);
     const to = this.indexOf.get(at);
     if (to === undefined) {
-      ins.exit(EXIT_JUMP, this.linear(at));
+      ins.exit(EXIT_JUMP, at);
       return;
     }
     const { node, child, dispatches } = wayBetween(this.tree, current, to);
     const { loop, children } = this.labels.get(node) as { loop: Label; children: Label[] };
     if (child < 0) {
-      f.if(
-        atomicLoad32(this.frame.env, OFF.exitRequest),
-        () => ins.exit(REASON.KICK, this.linear(at)),
-        undefined,
-        false,
-      );
+      f.if(atomicLoad8(this.frame.env, OFF.exitRequest), () => ins.exit(REASON.KICK, at), undefined, false);
     }
     ins.settle(this.flagsLiveIn[to] && !this.continues.has(to));
     if (dispatches) f.set(this.next, i32(to));
@@ -480,21 +471,15 @@ export class RegionEmitter {
     if (isCall) this.rememberReturn(block);
     else {
       const entry = this.returnEntry(to);
-      const known = load('i64', entry, RETURN_CACHE)
-        .eq(to)
-        .and(load('i64', entry, RETURN_CACHE + 8).eq(this.returnKey()))
-        .and(atomicLoad32(frame.env, OFF.exitRequest).eqz());
-      f.if(
-        known,
-        () => {
-          ins.settle(true);
-          f.set(this.next, load('i32', entry, RETURN_CACHE + 16));
-          f.br((this.labels.get(this.tree) as { loop: Label }).loop);
-        },
-        undefined,
-        true,
-      );
+      f.block((unknown) => {
+        f.brIf(unknown, load('i64', entry, RETURN_CACHE).ne(to), false);
+        f.brIf(unknown, load('i64', entry, RETURN_CACHE + 8).ne(this.returnKey()), false);
+        f.brIf(unknown, atomicLoad8(frame.env, OFF.exitRequest), false);
+        ins.settle(true);
+        f.set(this.next, load('i32', entry, RETURN_CACHE + 16));
+        f.br((this.labels.get(this.tree) as { loop: Label }).loop);
+      });
     }
-    ins.exit(EXIT_JUMP, to);
+    ins.exitTo(to);
   }
 }

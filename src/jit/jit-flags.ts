@@ -3,7 +3,7 @@
  * a comparison of its operands. From block to block, and where the region is left, they travel as deferred flags
  * (sem/deferred-flags.ts) in three locals: nothing is computed that nothing reads.
  */
-import { type Expr, type FuncBuilder, type FuncRef, i32, load, type Local } from '../wasm/index.ts';
+import { Expr, type FuncBuilder, type FuncRef, i32, load, type Local, LOCAL_GET } from '../wasm/index.ts';
 import { DEFERRED, DEFERRED_CARRY_SHIFT, deferredKind, FLAG_WORDS } from '../cpu/sem/deferred-flags.ts';
 import { EnvFlagStorage, FlagEmitter } from '../cpu/sem/flag-emitter.ts';
 import { productOverflows } from '../cpu/sem/product.ts';
@@ -44,7 +44,8 @@ export class JitFlags extends FlagEmitter {
   private state: State = 'deferred';
   /** The instruction sets flags in more than one place, or some only: in the words. */
   private inWords = false;
-  private readonly ring: { i32: Local[]; i64: Local[] }[];
+  /** Locals for the operands of a setter, as many as were needed. */
+  private readonly ring: Record<'i32' | 'i64', Local[]>[];
   private turn = 0;
 
   constructor(f: FuncBuilder, env: Expr, locals: FlagLocals, flagWords: FuncRef) {
@@ -52,9 +53,7 @@ export class JitFlags extends FlagEmitter {
     this.env = env;
     this.locals = locals;
     this.flagWords = flagWords;
-    const locals_ = (type: 'i32' | 'i64', count: number): Local[] =>
-      Array.from({ length: count }, () => f.local(type));
-    this.ring = Array.from({ length: RING }, () => ({ i32: locals_('i32', 6), i64: locals_('i64', 3) }));
+    this.ring = Array.from({ length: RING }, () => ({ i32: [], i64: [] }));
   }
 
   // --- the emitter's side ---
@@ -126,33 +125,55 @@ export class JitFlags extends FlagEmitter {
 
   // --- setters ---
 
-  private keep(slot: number, e: Expr): Expr {
-    if (e.isConst) return e;
-    const local = this.ring[this.turn][e.type as 'i32' | 'i64'][slot];
-    this.f.set(local, e);
-    return local;
-  }
   private known(s: Omit<Setter, 'a' | 'b' | 'r'> & { a?: Expr; b?: Expr; r?: Expr }): void {
     this.turn = (this.turn + 1) % RING;
-    const kept = (slot: number, e: Expr | undefined): Expr | undefined => e && this.keep(slot, e);
+    const keep = this.keeper(this.ring[this.turn]);
+    const kept = (e: Expr | undefined): Expr | undefined => e && keep(e);
     const zero = i32(0);
+    const { image } = s;
     this.state = {
       kind: s.kind,
       size: s.size,
-      a: kept(0, s.a) ?? zero,
-      b: kept(1, s.b) ?? zero,
-      r: kept(2, s.r) ?? zero,
-      carry: kept(3, s.carry),
-      overflow: kept(4, s.overflow),
-      image: s.image && {
-        cf: kept(0, s.image.cf),
-        pf: kept(1, s.image.pf),
-        af: kept(2, s.image.af),
-        zf: kept(3, s.image.zf),
-        sf: kept(4, s.image.sf),
-        of: kept(5, s.image.of),
+      a: kept(s.a) ?? zero,
+      b: kept(s.b) ?? zero,
+      r: kept(s.r) ?? zero,
+      carry: kept(s.carry),
+      overflow: kept(s.overflow),
+      image: image && {
+        cf: kept(image.cf),
+        pf: kept(image.pf),
+        af: kept(image.af),
+        zf: kept(image.zf),
+        sf: kept(image.sf),
+        of: kept(image.of),
       },
     };
+  }
+  /**
+   * Gives an expression in locals of the ring with the same value. What only computes is done where it is wanted, which is
+   * mostly nowhere: it is what it computes from that is kept.
+   */
+  private keeper(ring: Record<'i32' | 'i64', Local[]>): (e: Expr) => Expr {
+    const { f } = this;
+    const used = { i32: 0, i64: 0 };
+    const copies = new Map<number, Local>();
+    const copy = (e: Expr): Local => {
+      const list = ring[e.type as 'i32' | 'i64'];
+      const local = (list[used[e.type as 'i32' | 'i64']++] ??= f.lasting(e.type));
+      f.set(local, e);
+      return local;
+    };
+    const keep = (e: Expr): Expr => {
+      if (e.isConst) return e;
+      if (e.code === LOCAL_GET) {
+        const known = copies.get(e.imms[0]) ?? copy(e);
+        copies.set(e.imms[0], known);
+        return known;
+      }
+      if (!e.isPure) return copy(e);
+      return new Expr(e.type, e.code, e.args.map(keep), e.imms);
+    };
+    return keep;
   }
 
   override add(size: number, a: Expr, b: Expr, r: Expr, carryIn?: Expr): void {

@@ -3,7 +3,7 @@
  * points it at an instruction.
  */
 import {
-  atomicLoad32,
+  atomicLoad8,
   Expr,
   type FuncBuilder,
   i32,
@@ -16,14 +16,15 @@ import { BASE_RIP, type Insn, OPERAND } from '../cpu/decode/insn.ts';
 import { CpuEnv, REASON, SEG, Segment, TLB_SET, XMM_STRIDE } from '../cpu/env.ts';
 import type { Ins, OperandKind, Semantics } from '../cpu/sem/ins.ts';
 import { ORDINARY } from '../cpu/sys/words.ts';
-import { isWithinPage, loadOfSize, MemoryAccess, type Runtime } from '../cpu/sem/memory-access.ts';
+import { loadOfSize, MemoryAccess, type Runtime } from '../cpu/sem/memory-access.ts';
 import { JitFlags } from './jit-flags.ts';
-import { KnownPages } from './known-pages.ts';
+import { isInKnownPage, KnownPages } from './known-pages.ts';
 
 const OFF = {
   exitRequest: CpuEnv.offsetOf('exitRequest'),
   tlbSet: CpuEnv.offsetOf('tlbSet'),
   excVector: CpuEnv.offsetOf('excVector'),
+  jumpTarget: CpuEnv.offsetOf('jumpTarget'),
   excError: CpuEnv.offsetOf('excError'),
   segs: CpuEnv.offsetOf('segs'),
   xmm: CpuEnv.offsetOf('xmm'),
@@ -44,10 +45,8 @@ export interface RegionFrame {
   /** Linear address of the head's page. */
   readonly base: Local;
   readonly regs: readonly Local[];
-  /** i64: where to go on, for the exit. */
-  readonly exitLinear: Local;
-  /** i32: REASON, or -1 for a jump that tier 0 looks up. */
-  readonly exitReason: Local;
+  /** i32: `exitCode`, for the exit. */
+  readonly exitCode: Local;
   readonly exitLabel: Label;
   /** i32: nonzero once the region's code was found changed by a store of its own. */
   readonly stale: Local;
@@ -59,9 +58,21 @@ export interface RegionFrame {
   branchIndirect(target: Expr): void;
 }
 
-/** Exit reasons that are no REASON: a jump; back to tier 0 with the same instruction, since the TLB lacks what it needs. */
+/**
+ * Exit reasons that are no REASON: a jump; back to tier 0 with the same instruction, since the TLB lacks what it needs; a
+ * jump to the linear address in the env's `jumpTarget`.
+ */
 export const EXIT_JUMP = -1;
 export const EXIT_MISS = -2;
+export const EXIT_TARGET = -3;
+
+/** Where to go on and why in one number, since each exit has code for what it sets: 28 bits of region offset, 4 of reason. */
+export const EXIT_CODE = { REASON_BITS: 4, REASON_BIAS: 3 } as const;
+/** Undefined: it is too far, as only a jump can go. */
+function exitCode(reason: number, at: number): number | undefined {
+  const shifted = at << EXIT_CODE.REASON_BITS;
+  return shifted >> EXIT_CODE.REASON_BITS === at ? shifted | (reason + EXIT_CODE.REASON_BIAS) : undefined;
+}
 
 export class JitIns extends MemoryAccess implements Ins {
   readonly f: FuncBuilder;
@@ -146,24 +157,31 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   /** After the instruction's code: leaves when it changed the region's own code. */
   end(): void {
-    this.leaveIfStale(this.linearAt(this.at + this.insn.length));
+    this.leaveIfStale(this.at + this.insn.length);
   }
-  private leaveIfStale(to: Expr): void {
+  private leaveIfStale(to: number | Expr): void {
     if (!this.stores) return;
-    this.f.if(this.frame.stale, () => this.exit(EXIT_JUMP, to), undefined, false);
+    const leave = (): void => (typeof to === 'number' ? this.exit(EXIT_JUMP, to) : this.exitTo(to));
+    this.f.if(this.frame.stale, leave, undefined, false);
   }
 
   /** i64: linear address of a region offset. */
   private linearAt(at: number): Expr {
     return this.frame.base.add(at).i64u();
   }
-  /** Leaves the region; the ip is the linear address, since CS begins at 0. */
-  exit(reason: number, linear: Expr): void {
+  /** Leaves the region for a region offset. */
+  exit(reason: number, at: number): void {
     const { f, frame } = this;
+    const code = exitCode(reason, at);
+    if (code === undefined) return this.exitTo(this.linearAt(at));
     this.settle(true);
-    f.set(frame.exitLinear, linear);
-    f.set(frame.exitReason, i32(reason));
+    f.set(frame.exitCode, i32(code));
     f.br(frame.exitLabel);
+  }
+  /** Leaves it by a jump to a linear address, which is the ip, since CS begins at 0. */
+  exitTo(linear: Expr): void {
+    this.f.store(8, this.env, OFF.jumpTarget, linear);
+    this.exit(EXIT_TARGET, 0);
   }
 
   // --- operands ---
@@ -282,12 +300,7 @@ export class JitIns extends MemoryAccess implements Ins {
       .eq(ORDINARY.VALUE);
     const last = offset.add(size - 1);
     const inside = last.leU(this.envLoad('i32', at + LIMIT).i64u());
-    this.f.if(
-      ordinary.and(inside).eqz(),
-      () => this.exit(REASON.ALONE, this.linearAt(this.at)),
-      undefined,
-      false,
-    );
+    this.f.if(ordinary.and(inside).eqz(), () => this.exit(REASON.ALONE, this.at), undefined, false);
   }
   movedAddress(n: number, delta: Expr): Expr {
     const { insn, f } = this;
@@ -315,7 +328,7 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   protected override beforeLoad(): void {
     // keeps V8 from merging this load with an earlier one of the same address (DESIGN.md, memory order)
-    if (!this.storedSinceLoad || this.repeats) this.f.drop(atomicLoad32(this.env, OFF.exitRequest));
+    if (!this.storedSinceLoad || this.repeats) this.f.drop(atomicLoad8(this.env, OFF.exitRequest));
   }
   protected override loaded(value: Expr): Expr {
     this.storedSinceLoad = false;
@@ -324,27 +337,25 @@ export class JitIns extends MemoryAccess implements Ins {
   protected override stored(): void {
     if (this.pages.unconditional) this.storedSinceLoad = true;
   }
-  protected override hitOrMiss(address: Expr, size: number, array: number): Expr {
+  protected override hitOrMiss(
+    address: Expr,
+    size: number,
+    array: number,
+    use: (base: Expr, offset: number) => void,
+  ): void {
     const { f, pages } = this;
     const write = array === TLB_SET.WRITE;
-    const near = pages.near(address, write);
+    const near = pages.near(address, size, write);
     if (near === undefined) {
       const probe = this.probe(address, size, array);
       f.if(probe.hit.eqz(), () => this.miss(), undefined, false);
-      const known = pages.learn(address, size, write, probe.distance.i32(), this.beforePage(probe));
-      return known.beforePage.sub(known.distance);
+      return use(pages.learn(address, size, write, probe.distance.i32(), this.host(probe, address)), 0);
     }
     const { known, delta } = near;
-    const distance = f.copy(known.distance.sub(delta));
-    const host = f.copy(known.beforePage.sub(distance));
-    if (delta >= 0 && delta + size <= known.size) return host;
-    f.if(
-      isWithinPage(distance, size).eqz(),
-      () => f.set(host, super.hitOrMiss(address, size, array)),
-      undefined,
-      false,
-    );
-    return host;
+    const inPage = (): void => use(delta < 0 ? known.host.add(delta) : known.host, Math.max(delta, 0));
+    const condition = isInKnownPage(near, size);
+    if (condition === undefined) return inPage();
+    f.if(condition, inPage, () => super.hitOrMiss(address, size, array, use), true);
   }
   protected override afterSlowStore(): void {
     this.stores = true;
@@ -352,13 +363,13 @@ export class JitIns extends MemoryAccess implements Ins {
     f.set(frame.stale, load('i32', i32(0), frame.validWord).eqz());
   }
   protected fault(): void {
-    this.exit(REASON.EXCEPTION, this.linearAt(this.at));
+    this.exit(REASON.EXCEPTION, this.at);
   }
   protected faultIf(condition: Expr): void {
     this.f.if(condition, () => this.fault(), undefined, false);
   }
   protected override miss(): void {
-    this.exit(EXIT_MISS, this.linearAt(this.at));
+    this.exit(EXIT_MISS, this.at);
   }
   sourceBase(): Expr {
     const { seg } = this.insn;
@@ -431,18 +442,18 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   /** TypeScript does the instruction: in tier 0, alone. */
   helper(_name: string): void {
-    this.exit(REASON.ALONE, this.linearAt(this.at));
+    this.exit(REASON.ALONE, this.at);
   }
   jump(target: Expr): void {
     const to = this.f.let(target);
     this.leaveIfStale(to);
     // in another mode this region's pages have not been checked
-    if (this.changesMode) this.exit(EXIT_JUMP, to);
+    if (this.changesMode) this.exitTo(to);
     else this.frame.branchIndirect(to);
   }
   jumpRelative(): void {
     const to = this.at + this.insn.length + this.insn.rel;
-    this.leaveIfStale(this.linearAt(to));
+    this.leaveIfStale(to);
     this.frame.branchTo(to);
   }
   instructionIp(): Expr {
@@ -453,8 +464,8 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   interruptible(): void {
     this.f.if(
-      atomicLoad32(this.env, OFF.exitRequest),
-      () => this.exit(REASON.KICK, this.linearAt(this.at)),
+      atomicLoad8(this.env, OFF.exitRequest),
+      () => this.exit(REASON.KICK, this.at),
       undefined,
       false,
     );
@@ -463,6 +474,6 @@ export class JitIns extends MemoryAccess implements Ins {
     this.frame.branchTo(this.at + this.insn.length);
   }
   endBlock(): void {
-    this.exit(REASON.LOOKUP, this.linearAt(this.at + this.insn.length));
+    this.exit(REASON.LOOKUP, this.at + this.insn.length);
   }
 }

@@ -6,7 +6,8 @@
  * The TLB's answer holds as long as nothing of the region calls out of it: until then nobody removes an entry of this
  * vCPU's, but for those who wait until it has left generated code (cpu/sys/mmu.ts).
  */
-import { type Expr, type FuncBuilder, Local } from '../wasm/index.ts';
+import { type Expr, type FuncBuilder, Local, LOCAL_GET } from '../wasm/index.ts';
+import { isWithinPage } from '../cpu/sem/memory-access.ts';
 
 /** The value of something: that of a root, plus `offset`. */
 interface Origin {
@@ -18,8 +19,8 @@ export interface KnownPage {
   /** i32: of the root's value plus `offset`; as in `Probe`. */
   readonly distance: Local;
   readonly offset: number;
-  /** i32: the wasm address before the page. */
-  readonly beforePage: Local;
+  /** i32: its wasm address. */
+  readonly host: Local;
   /** So many bytes from there on are in the page for certain. */
   readonly size: number;
 }
@@ -29,11 +30,20 @@ export interface Neighbour {
   readonly delta: number;
 }
 
+/** i32: do `size` bytes at a neighbour lie in the known page? Undefined: certainly. */
+export function isInKnownPage({ known, delta }: Neighbour, size: number): Expr | undefined {
+  const { distance } = known;
+  const after = delta + size <= known.size;
+  // `distance` is -1 less the offset in the page; beyond one end of it there may be nothing to look for
+  if (delta >= 0) return after ? undefined : isWithinPage(distance, delta + size);
+  if (after) return distance.leU(delta - 1);
+  return isWithinPage(distance.sub(delta), size);
+}
+
 const PAGE = 4096;
 const ADD = [0x6a, 0x7c];
 const SUB = [0x6b, 0x7d];
 const EXTEND = 0xad;
-const LOCAL_GET = 0x20;
 
 export class KnownPages {
   private readonly f: FuncBuilder;
@@ -73,7 +83,7 @@ export class KnownPages {
   /** The TLB may have changed. */
   forget(): void {
     for (const map of [this.reads, this.writes]) {
-      for (const { distance, beforePage } of map.values()) this.free.push(distance, beforePage);
+      for (const { distance, host } of map.values()) this.free.push(distance, host);
       map.clear();
     }
   }
@@ -99,39 +109,33 @@ export class KnownPages {
   }
 
   /** A page that an address may be in, by what is known. */
-  near(address: Expr, write: boolean): Neighbour | undefined {
+  near(address: Expr, size: number, write: boolean): Neighbour | undefined {
     const origin = this.originOf(address);
     if (origin === undefined) return undefined;
     for (const map of write ? [this.writes] : [this.reads, this.writes]) {
       const known = map.get(origin.root);
       if (known === undefined) continue;
       const delta = origin.offset - known.offset;
-      if (Math.abs(delta) < PAGE) return { known, delta };
+      if (delta > -PAGE && delta <= PAGE - size) return { known, delta };
     }
     return undefined;
   }
-  /** The TLB has the page of `size` bytes at an address. Gives what is kept. */
-  learn(
-    address: Expr,
-    size: number,
-    write: boolean,
-    distance: Expr,
-    beforePage: Expr,
-  ): { distance: Expr; beforePage: Expr } {
+  /** The TLB has the page of `size` bytes at an address, and their wasm address, which is given back. */
+  learn(address: Expr, size: number, write: boolean, distance: Expr, host: Expr): Expr {
     const origin = this.unconditional ? this.originOf(address) : undefined;
-    if (origin === undefined) return { distance, beforePage };
+    if (origin === undefined) return host;
     const map = write ? this.writes : this.reads;
     const old = map.get(origin.root);
     const local = (): Local => this.free.pop() ?? this.f.lasting('i32');
     const known = {
       distance: old?.distance ?? local(),
       offset: origin.offset,
-      beforePage: old?.beforePage ?? local(),
+      host: old?.host ?? local(),
       size,
     };
     this.f.set(known.distance, distance);
-    this.f.set(known.beforePage, beforePage);
+    this.f.set(known.host, host);
     map.set(origin.root, known);
-    return known;
+    return known.host;
   }
 }

@@ -1,12 +1,5 @@
 /** Small WebAssembly modules that show what V8 does with generated code (`v8.test.ts`, `v8-worker.ts`). */
-import {
-  atomicLoad32,
-  type FuncBuilder,
-  i32,
-  load,
-  type Local,
-  ModuleBuilder,
-} from '../../src/wasm/index.ts';
+import { atomicLoad8, type FuncBuilder, i32, load, type Local, ModuleBuilder } from '../../src/wasm/index.ts';
 
 /** Words of the shared memory, as byte addresses. */
 export const WORD = { X: 0, Y: 64, STOP: 128, GO: 192, ZERO: 256 } as const;
@@ -37,7 +30,7 @@ export function twoLoads(barrier: Barrier): WebAssembly.Module {
     const env = f.copy(load('i32', i32(0), WORD.ZERO));
     const host = f.copy(env.add(WORD.X));
     const loadX = () => {
-      if (barrier === 'load') f.drop(atomicLoad32(env, WORD.Y));
+      if (barrier === 'load') f.drop(atomicLoad8(env, WORD.Y));
       if (barrier === 'store') f.store(4, env, WORD.Y, rounds);
       return f.copy(load('i32', host));
     };

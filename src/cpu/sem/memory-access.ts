@@ -39,8 +39,8 @@ export interface Runtime {
 }
 
 const PAGE = 4096;
-/** Offset in a TLB entry of the wasm address before the page's. */
-export const TLB_BEFORE_PAGE = 8;
+/** Offset in a TLB entry of the addend. */
+export const TLB_ADDEND = 8;
 
 /** Do `size` bytes lie in a page? `distance`: see `Probe`; i32 or i64. */
 export function isWithinPage(distance: Expr, size: number): Expr {
@@ -71,6 +71,7 @@ export function tlbIndex(address: Expr): Expr {
 
 export const INT_LOAD = { 1: 'i32_8u', 2: 'i32_16u', 4: 'i32', 8: 'i64', 16: 'v128' } as const;
 export type MemorySize = keyof typeof INT_LOAD;
+const LOAD_TYPE = { 1: 'i32', 2: 'i32', 4: 'i32', 8: 'i64', 16: 'v128' } as const;
 export function loadOfSize(size: number, address: Expr, offset = 0): Expr {
   return load(INT_LOAD[size as MemorySize], address, offset);
 }
@@ -103,11 +104,16 @@ export abstract class MemoryAccess {
   protected miss(): void {
     throw new Error('a slow path is emitted in place');
   }
-  /** The probe, and the wasm address when it hits. */
-  protected hitOrMiss(address: Expr, size: number, array: number): Expr {
+  /** `use` gets where the TLB has `size` bytes: at a wasm address plus a constant. It may be called more than once. */
+  protected hitOrMiss(
+    address: Expr,
+    size: number,
+    array: number,
+    use: (base: Expr, offset: number) => void,
+  ): void {
     const probe = this.probe(address, size, array);
     this.f.if(probe.hit.eqz(), () => this.miss(), undefined, false);
-    return this.host(probe);
+    use(this.host(probe, address), 0);
   }
 
   modifyAt(address: Expr, size: number, change: (old: Expr) => Expr): void {
@@ -180,13 +186,13 @@ export abstract class MemoryAccess {
     const distance = f.copy(load('i64', entry, array).sub(address.add(1)));
     return { entry, array, distance, hit: isWithinPage(distance, size) };
   }
-  /** i32: the wasm address before the entry's page. */
-  protected beforePage({ entry, array }: Probe): Expr {
-    return load('i32', entry, array + TLB_BEFORE_PAGE);
+  /** i32: what the low half of an address in the entry's page lacks to be the wasm address. */
+  protected addend({ entry, array }: Probe): Expr {
+    return load('i32', entry, array + TLB_ADDEND);
   }
   /** i32: the wasm address, after a hit. */
-  protected host(probe: Probe): Expr {
-    return this.beforePage(probe).sub(probe.distance.i32());
+  protected host(probe: Probe, address: Expr): Expr {
+    return this.addend(probe).add(address.i32());
   }
 
   load(address: Expr, size: number): Expr {
@@ -198,12 +204,16 @@ export abstract class MemoryAccess {
       this.faultIf(host.eq(-1));
       return this.loaded(f.copy(loadOfSize(size, host)));
     }
-    if (this.missLeaves) return this.loaded(f.copy(loadOfSize(size, this.hitOrMiss(a, size, TLB_SET.READ))));
+    if (this.missLeaves) {
+      const value = f.local(LOAD_TYPE[size as MemorySize]);
+      this.hitOrMiss(a, size, TLB_SET.READ, (base, offset) => f.set(value, loadOfSize(size, base, offset)));
+      return this.loaded(value);
+    }
     const probe = this.probe(a, size, TLB_SET.READ);
     const host = f.local('i32');
     f.if(
       probe.hit,
-      () => f.set(host, this.host(probe)),
+      () => f.set(host, this.host(probe, a)),
       () => {
         f.set(host, f.call(runtime.slowRead, this.env, a, i32(size)));
         this.faultIf(host.eq(-1));
@@ -218,7 +228,7 @@ export abstract class MemoryAccess {
     const a = f.let(address);
     const v = f.let(value);
     if (this.missLeaves) {
-      f.store(size, this.hitOrMiss(a, size, TLB_SET.WRITE), 0, v);
+      this.hitOrMiss(a, size, TLB_SET.WRITE, (base, offset) => f.store(size, base, offset, v));
       return this.stored();
     }
     if (size === 16) return this.store16(a, v);
@@ -230,7 +240,7 @@ export abstract class MemoryAccess {
     const probe = this.probe(a, size, TLB_SET.WRITE);
     f.if(
       probe.hit,
-      () => f.store(size, this.host(probe), 0, v),
+      () => f.store(size, this.host(probe, a), 0, v),
       () => {
         this.faultIf(f.call(runtime.slowStore, this.env, a, wide, i32(size)));
         this.afterSlowStore();
@@ -254,13 +264,13 @@ export abstract class MemoryAccess {
       return host;
     }
     if (this.missLeaves) {
-      f.set(host, this.hitOrMiss(a, size, TLB_SET.WRITE));
+      this.hitOrMiss(a, size, TLB_SET.WRITE, (base, offset) => f.set(host, base.add(offset)));
       return host;
     }
     const probe = this.probe(a, size, TLB_SET.WRITE);
     f.if(
       probe.hit,
-      () => f.set(host, this.host(probe)),
+      () => f.set(host, this.host(probe, a)),
       () => {
         f.set(host, f.call(runtime.slowWriteProbe, this.env, a, i32(size)));
         this.faultIf(host.eq(-1));
@@ -289,7 +299,7 @@ export abstract class MemoryAccess {
     const array = write ? TLB_SET.WRITE : TLB_SET.READ;
     const probe = this.probe(a, size, array);
     const host = f.copy(i32(0));
-    f.if(probe.hit, () => f.set(host, this.host(probe)));
+    f.if(probe.hit, () => f.set(host, this.host(probe, a)));
     return host;
   }
 }

@@ -7,8 +7,7 @@ const DIVIDE_ERROR = 0;
 
 /** CF = OF = `overflow`; SF, ZF, PF follow the low half (they are undefined). */
 function productFlags(ins: Ins, low: Expr, overflow: Expr): void {
-  const o = ins.f.let(overflow);
-  ins.flags.explicit(ins.size, low, o, o);
+  ins.flags.explicit(ins.size, low, overflow, overflow);
 }
 
 /** One-operand multiplication: rDX:rAX (AX for bytes) = rAX * operand. */

@@ -238,7 +238,7 @@ export class Mmu {
     }
     u32[t] = pageLo;
     u32[t + 1] = hi;
-    u32[t + 2] = hostPage - 1;
+    u32[t + 2] = hostPage - pageLo;
     u32[t + 3] = (hostPage | info) >>> 0;
   }
 

@@ -1,6 +1,6 @@
 /** Builds tier 0: one WebAssembly module with the main loop, the out-of-line handlers and their runtime. */
 import {
-  atomicLoad32,
+  atomicLoad8,
   type Expr,
   type FuncBuilder,
   type FuncRef,
@@ -13,7 +13,7 @@ import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../env.
 import { emitFlagWords, FLAG_WORDS } from '../sem/deferred-flags.ts';
 import { emitFpuCheck } from '../sem/fpu-check.ts';
 import type { Semantics } from '../sem/ins.ts';
-import { TLB_BEFORE_PAGE } from '../sem/memory-access.ts';
+import { TLB_ADDEND } from '../sem/memory-access.ts';
 import { ORDINARY } from '../sys/words.ts';
 import { ALIVE, ALIVE_OFFSET } from './code-cache.ts';
 import {
@@ -114,14 +114,7 @@ function probeFunction(m: ModuleBuilder, name: string, array: number, slow: Func
   const last = address.add(size.sub(1).i64u());
   f.if(
     load('i64', entry, array).eq(last.and(PAGE_MASK)),
-    () =>
-      f.ret(
-        address
-          .i32()
-          .and(0xfff)
-          .add(load('i32', entry, array + TLB_BEFORE_PAGE))
-          .add(1),
-      ),
+    () => f.ret(address.i32().add(load('i32', entry, array + TLB_ADDEND))),
     undefined,
     true,
   );
@@ -151,13 +144,7 @@ function storeFunctions(m: ModuleBuilder, imports: Imports): { store: FuncRef; s
   const entry = f.copy(env.add(load('i32', env, OFF.tlbSet)).add(tlbIndex(address)));
   const last = address.add(size.sub(1).i64u());
   f.if(load('i64', entry, TLB_SET.WRITE).eq(last.and(PAGE_MASK)), () => {
-    const host = f.let(
-      address
-        .i32()
-        .and(0xfff)
-        .add(load('i32', entry, TLB_SET.WRITE + TLB_BEFORE_PAGE))
-        .add(1),
-    );
+    const host = f.let(address.i32().add(load('i32', entry, TLB_SET.WRITE + TLB_ADDEND)));
     const stores = [1, 2, 4, 8].map((n) => () => {
       f.store(n, host, 0, value);
       f.ret(i32(0));
@@ -326,7 +313,7 @@ function emitMain(
           f.block((chainLabel) => {
             f.block((startLabel) => {
               f.brIf(startLabel, record.ne(0));
-              f.if(atomicLoad32(env, OFF.exitRequest), () => leaveAt(REASON.KICK, target), undefined, false);
+              f.if(atomicLoad8(env, OFF.exitRequest), () => leaveAt(REASON.KICK, target), undefined, false);
               const page = f.copy(target.and(PAGE_MASK));
               const entry = f.copy(tlb.add(codeTlbIndex(target)));
               f.if(

@@ -1,6 +1,6 @@
 /** Tier 0's emission context: operands are found in the record at run time. */
 import {
-  atomicLoad32,
+  atomicLoad8,
   type Expr,
   type FuncBuilder,
   i32,
@@ -395,7 +395,7 @@ export class Tier0Ins extends MemoryAccess implements Ins {
     if (main !== undefined) {
       const chain = f.copy(load('i32', this.rec, RECORD.CHAIN));
       f.if(
-        chain.ne(0).and(atomicLoad32(this.env, OFF.exitRequest).eqz()),
+        chain.ne(0).and(atomicLoad8(this.env, OFF.exitRequest).eqz()),
         () => {
           f.set(main.record, chain);
           f.br(main.dispatchLabel);
@@ -425,7 +425,7 @@ export class Tier0Ins extends MemoryAccess implements Ins {
         undefined,
         false,
       );
-    leaveIf(atomicLoad32(this.env, OFF.exitRequest), REASON.KICK);
+    leaveIf(atomicLoad8(this.env, OFF.exitRequest), REASON.KICK);
     if (this.steps === undefined) return;
     const budget = f.copy(this.envLoad('i32', OFF.budget).sub(1));
     leaveIf(budget.ltS(0), REASON.BUDGET);
