@@ -203,10 +203,7 @@ export class Board {
       this.clocks = ClockSystem.attach(buffer, layout.clocks, {});
       this.mainLoop = MainLoop.attach(this.clocks, layout.mainLoop, this.bql);
     }
-    const { notifier } = this.clocks.mainGroup;
-    // what the main loop itself adds it finds before it sleeps
-    if (role === 'main-loop') notifier.holdsBack = () => this.bql.held;
-    else this.bql.holdBack(notifier);
+    this.bql.carry(this.clocks.mainGroup.notifier, role === 'main-loop');
     const states = DeviceStates.at(buffer, layout.devices);
     const virtual = this.clocks.clock(CLOCK.VIRTUAL);
     const words = new Int32Array(buffer);

@@ -3,14 +3,16 @@
  * that code which runs both with and without it can ask.
  */
 import { Mutex } from '@smp86/atomics-sync';
-import type { Notifier } from '../timer/notifier.ts';
+import type { Courier, Notifier } from '../timer/notifier.ts';
 
 /** *Thread:* one instance in each worker. The host thread never takes the BQL. */
-export class Bql {
+export class Bql implements Courier {
   private readonly mutex: Mutex;
   held = false;
   /** To be notified when this thread lets go. */
   private waiting: Notifier | undefined;
+  /** This thread is the main loop. */
+  private own = false;
 
   constructor(buffer: SharedArrayBuffer, at: number) {
     this.mutex = new Mutex(buffer, at);
@@ -30,15 +32,17 @@ export class Bql {
     waiting.notify();
   }
   /**
-   * Notifications by this thread while it holds the lock are sent, as one, when it lets go: their receiver needs the lock
-   * for whatever it does, so until then it would wake up only to sleep again.
+   * Notifications of the main loop by this thread while it holds the lock are sent, as one, when it lets go: the main loop
+   * needs the lock for whatever it does, so until then it would wake up only to sleep again. The main loop's own
+   * (`own`) are left out, since it looks at all its work before it sleeps.
    */
-  holdBack(notifier: Notifier): void {
-    notifier.holdsBack = () => {
-      if (!this.held) return false;
-      this.waiting = notifier;
-      return true;
-    };
+  carry(notifier: Notifier, own: boolean): void {
+    this.own = own;
+    notifier.courier = this;
+  }
+  holdsBack(notifier: Notifier): boolean {
+    if (this.held && !this.own) this.waiting = notifier;
+    return this.held;
   }
   /** Runs `body` with the lock held, taking it when this thread does not have it. */
   with<T>(body: () => T): T {

@@ -15,14 +15,17 @@ export const NotifierState = struct({
 });
 export type NotifierStateView = ViewOf<typeof NotifierState>;
 
+/** What may send a notification later. */
+export interface Courier {
+  /** True: the notification is left out, and made up for. */
+  holdsBack(notifier: Notifier): boolean;
+}
+
 /** A view of one notifier in shared memory. */
 export class Notifier {
   readonly #state: NotifierStateView;
-  /**
-   * Asked at each notification of this view; true: it is left out, since whoever answers makes up for it. *Thread:* the
-   * notifying one.
-   */
-  holdsBack: (() => boolean) | undefined;
+  /** Asked at each notification of this view. *Thread:* the notifying one. */
+  courier: Courier | undefined;
 
   constructor(state: NotifierStateView) {
     this.#state = state;
@@ -38,7 +41,7 @@ export class Notifier {
    * *Thread:* any. *Lock:* none. *May block:* no.
    */
   notify(): void {
-    if (this.holdsBack?.() === true) return;
+    if (this.courier !== undefined && this.courier.holdsBack(this)) return;
     this.#state.notified.store(1);
     if (this.#state.notifyMe.load() !== 0) this.#state.notified.notify();
   }

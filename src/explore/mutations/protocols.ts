@@ -12,6 +12,7 @@ const signals = plant('src/machine/signals.ts');
 const mainThread = plant('src/machine/main-loop-thread.ts');
 const vcpuThread = plant('src/machine/vcpu-thread.ts');
 const board = plant('src/machine/board.ts');
+const bql = plant('src/machine/bql.ts');
 
 export const CLOCKS: readonly Mutation[] = [
   list(
@@ -163,6 +164,13 @@ export const LOOPS: readonly Mutation[] = [
     'the owner does not announce its sleep',
     'notifyMe.add(1);',
     'notifyMe.add(0);',
+  ),
+  bql(
+    'bql-notify-lost',
+    'mainloop-post',
+    'a notification held back with the BQL is not sent',
+    'waiting.notify();',
+    '',
   ),
   context(
     'poll-accept-late',

@@ -202,6 +202,7 @@ function attachLoop(model: Model, index: number): LoopParts {
   setOwnerId(index + 1);
   const clocks = ClockSystem.attach(model.buffer, placeClocks(model, 1), { source: STILL });
   const bql = placeBql(model);
+  bql.carry(clocks.mainGroup.notifier, index === 0);
   return { bql, clocks, loop: MainLoop.attach(clocks, placeLoop(model), bql) };
 }
 
@@ -259,14 +260,15 @@ const bigLock: Scenario = {
 /** Requests of one kind merge, and none is lost. */
 const requests: Scenario = {
   name: 'mainloop-post',
-  title: 'two threads post requests of two kinds to the main loop, which runs until it has handled them',
+  title:
+    'two threads post requests of two kinds, one of them with the BQL, to the main loop, which runs until it has handled them',
   threads: ['main loop', 'poster 1', 'poster 2'],
   bytes: 2 * SMALL,
   patches: [ONE_PAUSE],
   setup: setupLoop,
   thread(model: Model, index: number) {
     const { ghost } = model;
-    const { loop } = attachLoop(model, index);
+    const { bql, loop } = attachLoop(model, index);
     if (index === 0) {
       for (let kind = 0; kind < 2; kind++) {
         loop.onRequest(KIND + kind, (arg) => {
@@ -281,7 +283,9 @@ const requests: Scenario = {
       for (let kind = 2 - index; kind < 2; kind++) {
         model.step();
         ghost[REQUESTS + kind]++;
-        loop.post(KIND + kind, index);
+        const post = (): void => loop.post(KIND + kind, index);
+        if (index === 1) post();
+        else bql.with(post);
       }
     };
   },
