@@ -143,6 +143,8 @@ export const CpuEnv = struct({
   record: u32,
   /** Page descriptor (wasm address) of the code being executed, 0 for one-shot code; see tier0/code-cache.ts. */
   codeDesc: u32,
+  /** How often a code entry of the TLB was lost or replaced: what a region found there holds until then; see jit/layout.ts. */
+  codeLosses: u64,
   /** Linear address at which a handler outside the main loop wants to go on. */
   jumpTarget: u64,
   /** Exception being raised by a helper: vector, error code (-1: none). */
@@ -252,10 +254,10 @@ export function tlbSetOffset(mmuIndex: number): number {
 /** Scratch area for device accesses, page-crossing accesses and one-instruction code, after the TLB sets. */
 export const SCRATCH_OFFSET = ENV_SIZE + MMU.COUNT * TLB_SET.SIZE;
 export const SCRATCH_SIZE = 4096;
-/** Room for tier 1's return cache, after the scratch area; see jit/layout.ts. */
-export const RETURN_CACHE_ROOM = 8192;
+/** Room for what regions note of a vCPU, after the scratch area; see jit/layout.ts. */
+export const REGION_NOTES_SIZE = 24576;
 /** Bytes of one vCPU's block. */
-export const VCPU_BLOCK_SIZE = Math.ceil((SCRATCH_OFFSET + SCRATCH_SIZE + RETURN_CACHE_ROOM) / 65536) * 65536;
+export const VCPU_BLOCK_SIZE = Math.ceil((SCRATCH_OFFSET + SCRATCH_SIZE + REGION_NOTES_SIZE) / 65536) * 65536;
 
 // `invalidTag` takes any entry's number from the first set's start
 if (TLB_SET.SIZE % (TLB_ENTRIES * TLB_ENTRY_SIZE) !== 0) throw new Error('TLB arrays do not line up');

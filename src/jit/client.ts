@@ -46,7 +46,7 @@ export class RegionClient {
   /** What `cache.mails` was when all had been taken. */
   private taken = 0;
 
-  /** `slotsReused`: return caches may name blocks of a region whose slot another has got. */
+  /** `slotsReused`: what regions noted of a vCPU may be of a region whose slot another has got. */
   constructor(
     port: MessagePort,
     first: number,

@@ -21,13 +21,23 @@ import { RECORD } from '../cpu/tier0/record.ts';
 import { entryBlocks, flagLiveness, stepInfo, type StepInfo, wayBetween } from './analysis.ts';
 import { EXIT_CODE, EXIT_JUMP, EXIT_MISS, EXIT_TARGET, JitIns, type RegionFrame } from './jit-ins.ts';
 import { type FlagLocals, JitFlags } from './jit-flags.ts';
-import { EXIT_COUNT, EXIT_SAMPLE, MAX_ENTRIES, REGION, RETURN_CACHE, RETURN_ENTRIES } from './layout.ts';
+import {
+  EXIT_COUNT,
+  EXIT_SAMPLE,
+  MAX_ENTRIES,
+  PAGE_CHECK_SIZE,
+  PAGE_CHECKS,
+  REGION,
+  RETURN_CACHE,
+  RETURN_ENTRIES,
+} from './layout.ts';
 import type { Block, Region, Step } from './region.ts';
 import { childOf, type LoopNode, loopTree } from './structure.ts';
 
 const OFF = {
   codePage: CpuEnv.offsetOf('codePage'),
   codeDesc: CpuEnv.offsetOf('codeDesc'),
+  codeLosses: CpuEnv.offsetOf('codeLosses'),
   tlbSet: CpuEnv.offsetOf('tlbSet'),
   ip: CpuEnv.offsetOf('ip'),
   jumpTarget: CpuEnv.offsetOf('jumpTarget'),
@@ -247,15 +257,7 @@ export class RegionEmitter {
     f.if(load('i32', i32(0), description + REGION.USED).eqz(), () =>
       f.store(4, i32(description), REGION.USED, i32(1)),
     );
-    region.pages.forEach((d, i) => {
-      if (region.pages.length === 1) return;
-      const at = f.copy(frame.base.add(d * PAGE).i64u());
-      const slot = f.copy(this.codeEntry(at));
-      const same = load('i64', slot, TLB_SET.CODE)
-        .eq(at)
-        .and(load('i32', slot, TLB_SET.CODE + 8).eq(i32(place.descriptors[i])));
-      f.if(same.eqz(), () => refuse(REASON.REGION), undefined, false);
-    });
+    if (region.pages.length > 1) this.checkPages(() => refuse(REASON.REGION));
     if (this.usesFpu) {
       // these bits change only by instructions that leave the region
       const off = load('i32', env, OFF.cr0).and(FPU_OFF);
@@ -272,6 +274,36 @@ export class RegionEmitter {
     f.set(this.flagLocals.b, load('i64', env, FLAG_WORDS.b));
     f.set(frame.stale, i32(0));
     f.set(this.next, entry.and(0xffff));
+  }
+
+  /** Sees to it that the code TLB has the region's pages, where it may have lost one since that was found last. */
+  private checkPages(refuse: () => void): void {
+    const { f, frame, place, region } = this;
+    const { env } = frame;
+    const note = PAGE_CHECKS + place.slot * PAGE_CHECK_SIZE;
+    // the low 12 bits of the base are 0, and the number is not
+    const set = load('i32', env, OFF.tlbSet).shrU(12).i64u();
+    const key = f.copy(frame.base.i64u().or(set));
+    const losses = load('i64', env, OFF.codeLosses);
+    const changed = load('i64', env, note)
+      .xor(key)
+      .or(load('i64', env, note + 8).xor(losses));
+    f.if(
+      changed,
+      () => {
+        region.pages.forEach((d, i) => {
+          const at = f.copy(frame.base.add(d * PAGE).i64u());
+          const slot = f.copy(this.codeEntry(at));
+          f.if(load('i64', slot, TLB_SET.CODE).ne(at), refuse, undefined, false);
+          const desc = load('i32', slot, TLB_SET.CODE + 8);
+          f.if(desc.ne(i32(place.descriptors[i])), refuse, undefined, false);
+        });
+        f.store(8, env, note, key);
+        f.store(8, env, note + 8, losses);
+      },
+      undefined,
+      false,
+    );
   }
 
   /** i32: wasm address of the code TLB's entry, less TLB_SET.CODE, for a linear address. */

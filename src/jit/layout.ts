@@ -14,6 +14,12 @@ export const RETURN_CACHE = SCRATCH_OFFSET + SCRATCH_SIZE;
 export const RETURN_ENTRIES = 256;
 export const RETURN_ENTRY_SIZE = 32;
 export const RETURN_CACHE_SIZE = RETURN_ENTRIES * RETURN_ENTRY_SIZE;
+/**
+ * After it, by slot: where a region was found to have all its pages in the code TLB, as base | number of the TLB set u64, and
+ * `CpuEnv.codeLosses` of then. As long as that has not changed they are all there.
+ */
+export const PAGE_CHECKS = RETURN_CACHE + RETURN_CACHE_SIZE;
+export const PAGE_CHECK_SIZE = 16;
 
 export const MAX_REFUSALS = 64;
 /** One in so many jumps out of a region asks for a region at its target (a power of two). */

@@ -96,7 +96,7 @@ export class VcpuThread {
         instance,
         regionImports(data.memory, instance, imports),
         worker.codeCache,
-        () => this.vcpus.forEach((vcpu) => vcpu.forgetReturns()),
+        () => this.vcpus.forEach((vcpu) => vcpu.forgetNotes()),
       );
     }
     worker.run = instance.exports.run as (env: number, record: number) => number;

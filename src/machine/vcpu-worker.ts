@@ -6,6 +6,7 @@ import {
   invalidTag,
   MMU,
   REASON,
+  CpuEnv,
   TLB_SET,
   tlbSetOffset,
   VCPU_BLOCK_SIZE,
@@ -122,6 +123,8 @@ export class VcpuWorker {
 /** Makes a vCPU look all its code up again. The vCPU stands still. */
 function dropCodeEntriesOf(buffer: SharedArrayBuffer, base: number): void {
   const { u32 } = viewsOf(buffer);
+  const losses = (base + CpuEnv.offsetOf('codeLosses')) >>> 2;
+  if (++u32[losses] === 0) u32[losses + 1]++;
   for (let set = 0; set < MMU.COUNT; set++) {
     const first = (base + tlbSetOffset(set) + TLB_SET.CODE) >>> 2;
     for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) u32[t] = invalidTag((t - first) >>> 2);

@@ -395,11 +395,12 @@ export class Vcpu {
   /** All decoded code was dropped, and regions with it. */
   private forgetRegions(): void {
     this.worker.regions?.flush();
-    this.forgetReturns();
+    this.forgetNotes();
   }
-  /** The return cache names blocks of regions that are no more. */
-  forgetReturns(): void {
-    const { u8, base } = this.cpu;
+  /** What regions noted, by slot, is of regions that are no more. */
+  forgetNotes(): void {
+    const { u8, base, mmu } = this.cpu;
+    mmu.codeLost();
     u8.fill(0, base + RETURN_CACHE, base + RETURN_CACHE + RETURN_CACHE_SIZE);
   }
 

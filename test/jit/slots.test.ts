@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest';
+import { REGION_NOTES_SIZE } from '../../src/cpu/env.ts';
+import { PAGE_CHECK_SIZE, PAGE_CHECKS, REGION_SLOTS, RETURN_CACHE } from '../../src/jit/layout.ts';
 import { RegionSlots } from '../../src/jit/slots.ts';
 
 interface Content {
@@ -91,4 +93,8 @@ test('clear forgets all', () => {
   fill(slots, 'ab');
   slots.clear();
   expect([slots.count, slots.bytes, names(slots), slots.next()]).toEqual([0, 0, '', 0]);
+});
+
+test("a vCPU's block has room for what regions note in it", () => {
+  expect(PAGE_CHECKS + REGION_SLOTS * PAGE_CHECK_SIZE).toBeLessThanOrEqual(RETURN_CACHE + REGION_NOTES_SIZE);
 });

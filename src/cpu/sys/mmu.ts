@@ -32,6 +32,7 @@ const WRITE_WORDS = TLB_SET.WRITE >>> 2;
 const CODE_WORDS = TLB_SET.CODE >>> 2;
 const SET_WORDS = TLB_SET.SIZE >>> 2;
 const FIRST_SET = tlbSetOffset(0) >>> 2;
+const W_CODE_LOSSES = CpuEnv.offsetOf('codeLosses') >>> 2;
 const EXIT_REQUEST = CpuEnv.offsetOf('exitRequest') >>> 2;
 const JOURNAL = 2048;
 
@@ -113,6 +114,13 @@ export class Mmu {
     return (this.#u32[this.#w + W_TLB_SET] - FIRST_SET * 4) / TLB_SET.SIZE;
   }
 
+  /** Code of some page has to be translated again. */
+  codeLost(): void {
+    const u32 = this.#u32;
+    const at = this.#w + W_CODE_LOSSES;
+    if (++u32[at] === 0) u32[at + 1]++;
+  }
+
   /** Empties the entry at word `t`. */
   #invalidate(t: number): void {
     this.#u32[t] = invalidTag((t - this.#tlb) >>> 2);
@@ -120,6 +128,7 @@ export class Mmu {
 
   #clearAll(): void {
     const u32 = this.#u32;
+    this.codeLost();
     const end = this.#tlb + MMU.COUNT * SET_WORDS;
     for (let t = this.#tlb; t < end; t += 4) {
       this.#invalidate(t);
@@ -139,6 +148,7 @@ export class Mmu {
       return;
     }
     const u32 = this.#u32;
+    this.codeLost();
     for (let i = 0; i < this.#localCount; i++) {
       const t = this.#local[i];
       this.#invalidate(t);
@@ -161,6 +171,7 @@ export class Mmu {
   /** Drops every translation that is not global (a write to CR3). */
   flushNonGlobal(): void {
     const u32 = this.#u32;
+    this.codeLost();
     if (this.#localCount > JOURNAL) {
       const end = this.#tlb + MMU.COUNT * SET_WORDS;
       for (let t = this.#tlb; t < end; t += 4) {
@@ -182,6 +193,7 @@ export class Mmu {
   /** Drops the code entries of one set: code is to be looked up afresh. */
   dropCode(index: number): void {
     const first = this.#tlb + index * SET_WORDS + CODE_WORDS;
+    this.codeLost();
     for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) this.#invalidate(t);
   }
 
@@ -204,7 +216,10 @@ export class Mmu {
       const code = t + CODE_WORDS + codeEntry;
       if (u32[read] === page) this.#invalidate(read);
       if (u32[write] === page) this.#invalidate(write);
-      if (u32[code] === page) this.#invalidate(code);
+      if (u32[code] === page) {
+        this.codeLost();
+        this.#invalidate(code);
+      }
     }
   }
 
@@ -278,6 +293,7 @@ export class Mmu {
     const set = this.#tlb + index * SET_WORDS;
     if (access === ACCESS.FETCH) {
       const t = set + CODE_WORDS + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
+      if ((this.#u32[t] & 1) === 0) this.codeLost();
       this.#install(t, pageLo, hi, hostPage, walk.global);
       // in place of that address: the page's code descriptor, none yet (tier0/code-cache.ts)
       this.#u32[t + 2] = 0;
