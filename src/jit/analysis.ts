@@ -34,7 +34,8 @@ const STAYS = new Set(
     'bsf bsr tzcnt lzcnt popcnt clc stc cmc cld std lahf sahf andn blsr blsi blsmsk bextr bzhi mulx rorx sarx shlx shrx'
   ).split(' '),
 );
-const SHIFTS = new Set(['shl', 'shr', 'sar']);
+/** They set all flags when their count is not 0. */
+const SHIFTS = new Set(['shl', 'shr', 'sar', 'shld', 'shrd']);
 /** They set all flags, like the arithmetic instructions that say so by themselves. */
 const SET_ALL = new Set([
   'adc',
