@@ -162,8 +162,8 @@ export function wayBetween(tree: LoopNode, from: number, to: number): Way {
 }
 
 /**
- * The blocks at which a region can be entered: its head, where its calls return to, what it calls, where its loops
- * begin.
+ * The blocks at which a region can be entered: its head, what its indirect jumps lead to, where its calls return to, what
+ * it calls, where its loops begin.
  */
 export function entryBlocks(region: Region, indexOf: ReadonlyMap<number, number>): Set<number> {
   const entries = new Set<number>();
@@ -172,6 +172,7 @@ export function entryBlocks(region: Region, indexOf: ReadonlyMap<number, number>
     if (index !== undefined) entries.add(index);
   };
   add(region.head);
+  region.targets.forEach(add);
   region.blocks.forEach((b, i) => {
     if (b.end === 'call') add(b.target);
     // an indirect call too has a block after it only if it returns there

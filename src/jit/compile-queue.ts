@@ -60,7 +60,10 @@ interface Waiting {
 
 /** *Thread:* JIT worker. */
 export class CompileQueue {
-  private readonly compile: (request: RegionRequest) => RegionRequest | undefined;
+  private readonly compile: (
+    request: RegionRequest,
+    others: readonly RegionRequest[],
+  ) => RegionRequest | undefined;
   private readonly now: () => number;
   private readonly later: (ms: number, body: () => void) => void;
   private readonly budget: CompileBudget;
@@ -69,13 +72,13 @@ export class CompileQueue {
   private scheduled = false;
   private readonly counts = { requests: 0, merged: 0, overflowed: 0, throttled: 0, milliseconds: 0 };
 
-  /** `compile` may ask for more. `later` calls `body` after that time, or after other messages where it is 0. */
+  /** `compile` gets with a request those for what was led to from the same region, and may ask for more. `later` calls `body` after that time, or after other messages where it is 0. */
   constructor(options: {
-    compile(request: RegionRequest): RegionRequest | undefined;
+    compile(request: RegionRequest, others: readonly RegionRequest[]): RegionRequest | undefined;
     now(): number;
     later(ms: number, body: () => void): void;
   }) {
-    this.compile = (request) => options.compile(request);
+    this.compile = (request, others) => options.compile(request, others);
     this.now = () => options.now();
     this.later = (ms, body) => options.later(ms, body);
     this.budget = new CompileBudget(this.now);
@@ -120,8 +123,12 @@ export class CompileQueue {
     for (const one of this.waiting.values()) if (best === undefined || one.times > best.times) best = one;
     if (best === undefined) return;
     this.waiting.delete(headOf(best.request));
+    const { from } = best.request;
+    const others = [...this.waiting.values()]
+      .map(({ request }) => request)
+      .filter((r) => from !== 0 && r.from === from);
     const begin = this.now();
-    const more = this.compile(best.request);
+    const more = this.compile(best.request, others);
     const spent = this.now() - begin;
     this.counts.milliseconds += spent;
     this.budget.spend(spent);

@@ -18,7 +18,7 @@ import { NAMES } from '../cpu/decode/table.ts';
 import { RECORD } from '../cpu/tier0/record.ts';
 import { isOptimised } from '../machine/tier-up.ts';
 import { entriesOf, type RegionPlace } from './emit.ts';
-import { MAX_REGION_PAGES, REGION, REGION_BYTES, REGION_SLOTS } from './layout.ts';
+import { MAX_REGION_PAGES, MAX_TARGETS, REGION, REGION_BYTES, REGION_SLOTS } from './layout.ts';
 import { type CodeSize, findRegion, isCodeSize, type Region } from './region.ts';
 import { buildRegionModule, isCompilable } from './region-module.ts';
 import { RegionSlots } from './slots.ts';
@@ -34,6 +34,10 @@ export interface RegionRequest {
   readonly pageLo: number;
   readonly pageHi: number;
   readonly tlbSet: number;
+  /** Description of the region that an indirect jump or call left for it, 0: none; linear address of that one's head's page. */
+  readonly from: number;
+  readonly fromLo: number;
+  readonly fromHi: number;
 }
 /** What there is of a region: for tests and statistics. */
 export interface RegionInfo {
@@ -61,6 +65,16 @@ export interface RegionMail {
 
 const PAGE = 4096;
 
+/** Regions of more instructions do not become wider: what they would gain pushes out something else. */
+const MAX_WIDENED = 200;
+/** Bytes from a region's head's page to what its indirect jumps lead to: an entry's distance in pages has 16 bits. */
+const MAX_DISTANCE = 2 ** 27;
+
+/** Linear address of the page of what is asked for. */
+function pageOf({ pageLo, pageHi }: RegionRequest): bigint {
+  return (BigInt(pageHi) << 32n) + BigInt(pageLo);
+}
+
 /** A region, and what it was made from. */
 interface Found {
   readonly region: Region;
@@ -81,9 +95,10 @@ function elsewhere(
   const distance = Math.floor(offset / PAGE);
   const desc = descriptors.get(distance);
   if (desc === undefined) return undefined;
-  const page = (BigInt(request.pageHi) << 32n) + BigInt(request.pageLo) + BigInt(distance * PAGE);
+  const page = pageOf(request) + BigInt(distance * PAGE);
   return {
     ...request,
+    from: 0,
     desc,
     offset: offset - distance * PAGE,
     pageLo: Number(page & 0xffffffffn),
@@ -99,6 +114,17 @@ interface Compiled {
   readonly run: unknown;
   readonly instructions: number;
   readonly bytes: number;
+  /** What its indirect jumps lead to, as far as it contains that. */
+  readonly targets: readonly number[];
+}
+
+/** A region that is to be made again, with more of what its indirect jumps lead to. */
+interface Wider {
+  readonly request: RegionRequest;
+  readonly targets: readonly number[];
+  /** Those of them that it does not contain yet. */
+  readonly added: readonly number[];
+  readonly old: Compiled;
 }
 
 /** Since the machine's start. */
@@ -174,15 +200,20 @@ export class RegionCompiler {
    * Compiles what is asked for, or nothing when it cannot be (any more). Where the region goes on in one place that it had
    * no room for, as in a long loop, the request for that is returned: it runs as often, and would be found hot much later.
    */
-  handle(request: RegionRequest): RegionRequest | undefined {
+  handle(request: RegionRequest, others: readonly RegionRequest[] = []): RegionRequest | undefined {
     const { cache, counts } = this;
     if (cache.generation !== this.generation) {
       this.generation = cache.generation;
       this.standInEnv = 0;
       this.slots.clear();
     }
-    const found = this.find(request);
-    const page = (BigInt(request.pageHi) << 32n) + BigInt(request.pageLo);
+    const wider = this.wider([request, ...others]);
+    let found = wider && this.find(wider.request, wider);
+    const old = found === undefined ? undefined : wider?.old;
+    found ??= this.find(request);
+    const page = pageOf(
+      found === undefined || wider === undefined || old === undefined ? request : wider.request,
+    );
     const place = found === undefined ? undefined : cache.locked(() => this.claim(found, page));
     if (found === undefined || place === undefined) {
       counts.refused++;
@@ -199,20 +230,33 @@ export class RegionCompiler {
     // not valid yet, so it refuses; but now V8's baseline compiler has been at it, here and not in a vCPU
     const published =
       cache.unflushed(this.generation, () => run(this.standInEnv, 0)) &&
-      this.publish(place, found, module, {
-        description,
-        head: region.head,
-        run,
-        instructions: region.instructions,
-        bytes: code.length,
-      });
+      this.publish(
+        place,
+        found,
+        module,
+        {
+          description,
+          head: region.head,
+          run,
+          instructions: region.instructions,
+          bytes: code.length,
+          targets: region.targets,
+        },
+        old,
+      );
     if (!published) counts.outdated++;
     this.onPublished();
     return published ? found.next : undefined;
   }
 
   /** False when code has changed meanwhile. */
-  private publish(place: RegionPlace, found: Found, module: WebAssembly.Module, compiled: Compiled): boolean {
+  private publish(
+    place: RegionPlace,
+    found: Found,
+    module: WebAssembly.Module,
+    compiled: Compiled,
+    old: Compiled | undefined,
+  ): boolean {
     const { cache, slots } = this;
     const { description, slot, descriptors } = place;
     const current = (): boolean => cache.generation === this.generation;
@@ -223,7 +267,8 @@ export class RegionCompiler {
     return cache.locked(() => {
       if (!current() || !descriptors.every((d) => cache.isAlive(d))) return false;
       this.describe(description, slot, found.region, descriptors);
-      cache.publishRegion(description, this.firstHandler + slot, this.firstHandler, descriptors);
+      const handler = this.firstHandler + slot;
+      cache.publishRegion(description, handler, this.firstHandler, descriptors, old?.description);
       return true;
     });
   }
@@ -301,7 +346,7 @@ export class RegionCompiler {
    * The region that is asked for, made from copies of its pages and without the lock, for vCPUs want it often: `claim`
    * sees to it that nothing of it has changed.
    */
-  private find(request: RegionRequest): Found | undefined {
+  private find(request: RegionRequest, wider?: Wider): Found | undefined {
     const { cache } = this;
     const { desc, offset } = request;
     const codeSize = cache.locked((): CodeSize | undefined => {
@@ -310,7 +355,8 @@ export class RegionCompiler {
       const kind = cache.codeSizeOf(desc);
       if (!isCodeSize(kind)) return undefined;
       const head = cache.recordAt(desc, offset);
-      return head !== 0 && !this.isRegion(head) ? kind : undefined;
+      const free = wider === undefined ? !this.isRegion(head) : this.isValid(wider.old);
+      return head !== 0 && free ? kind : undefined;
     });
     if (codeSize === undefined) return undefined;
     const known = new Map<number, number>();
@@ -348,10 +394,38 @@ export class RegionCompiler {
           isCompilable(insn, codeSize) && !(this.pauseYields && NAMES[insn.name] === 'pause'),
       },
       offset,
+      wider?.targets,
     );
     if (region === undefined) return undefined;
+    if (wider !== undefined && !wider.added.some((at) => region.targets.includes(at))) return undefined;
     const next = region.cut === undefined ? undefined : elsewhere(request, region.cut, known);
     return { region, descriptors: region.pages.map((d) => known.get(d) as number), positions, next };
+  }
+
+  /**
+   * Requests for where indirect jumps of a region led, the first one's and of the others those of the same region, as one
+   * for that region with all of it. Undefined: it is no more, or big enough.
+   */
+  private wider(requests: readonly RegionRequest[]): Wider | undefined {
+    const [request] = requests;
+    const slots = [...this.slots].map(([, compiled]) => compiled);
+    const left = slots.find(({ description }) => description === request.from);
+    const home = left && this.homeOf(left);
+    // it may have been made again since
+    const old = slots.find((c) => c.head === left?.head && this.homeOf(c) === home && this.isValid(c));
+    if (home === undefined || old === undefined || old.instructions > MAX_WIDENED) return undefined;
+    const base = { ...request, desc: home, offset: old.head, pageLo: request.fromLo, pageHi: request.fromHi };
+    const added = requests
+      .filter(({ from }) => from === request.from)
+      .map((r) => Number(pageOf(r) - ((BigInt(r.fromHi) << 32n) + BigInt(r.fromLo))) + r.offset)
+      .filter((at) => Math.abs(at) < MAX_DISTANCE && !old.targets.includes(at));
+    const targets = [...old.targets, ...new Set(added)];
+    if (added.length === 0 || targets.length > MAX_TARGETS) return undefined;
+    return { request: base, targets, added, old };
+  }
+  /** Descriptor of the head's page. */
+  private homeOf({ description }: Compiled): number {
+    return this.u32[(description + REGION.PAGE_LIST + 4) >>> 2];
   }
 
   /**
@@ -386,7 +460,7 @@ export class RegionCompiler {
   /** Descriptor of the page at a distance from the head's, as the asking vCPU's code TLB has it; 0 if it has none. */
   private knownDescriptor(request: RegionRequest, codeSize: CodeSize, distance: number): number {
     const { u32, cache } = this;
-    const linear = (BigInt(request.pageHi) << 32n) + BigInt(request.pageLo) + BigInt(distance * PAGE);
+    const linear = pageOf(request) + BigInt(distance * PAGE);
     const lo = Number(linear & 0xffffffffn);
     const hi = codeSize === 2 ? Number(BigInt.asUintN(32, linear >> 32n)) : 0;
     const entry =

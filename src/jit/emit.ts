@@ -19,7 +19,16 @@ import { operandKinds, operandSize, semanticName, type SemanticsIndex } from '..
 import { STATUS } from '../cpu/tier0/context.ts';
 import { RECORD } from '../cpu/tier0/record.ts';
 import { entryBlocks, flagLiveness, stepInfo, type StepInfo, wayBetween } from './analysis.ts';
-import { EXIT_CODE, EXIT_JUMP, EXIT_MISS, EXIT_TARGET, JitIns, type RegionFrame } from './jit-ins.ts';
+import {
+  EXIT_CODE,
+  EXIT_INDIRECT,
+  EXIT_JUMP,
+  EXIT_MISS,
+  EXIT_TARGET,
+  exitCode,
+  JitIns,
+  type RegionFrame,
+} from './jit-ins.ts';
 import { type FlagLocals, JitFlags } from './jit-flags.ts';
 import {
   EXIT_COUNT,
@@ -50,7 +59,9 @@ const OFF = {
   csBase: CpuEnv.offsetOf('segs') + SEG.CS * Segment.size,
 } as const;
 const PAGE = 4096;
+/** Values of `next` besides a block: no dispatch; the target of an indirect jump, in the env's `jumpTarget`, is to be looked for. */
 const NONE = -1;
+const SEEK = -2;
 
 /** Where the region is published. */
 export interface RegionPlace {
@@ -325,7 +336,8 @@ export class RegionEmitter {
     const reason = f.copy(exitCode.and((1 << EXIT_CODE.REASON_BITS) - 1).sub(EXIT_CODE.REASON_BIAS));
     const distance = exitCode.shrS(EXIT_CODE.REASON_BITS);
     const linear = f.copy(frame.base.add(frame.narrow ? distance : distance.i64s()).i64u());
-    f.if(reason.eq(EXIT_TARGET), () => {
+    const indirect = f.copy(reason.eq(EXIT_INDIRECT));
+    f.if(reason.eq(EXIT_TARGET).or(indirect), () => {
       f.set(linear, load('i64', env, OFF.jumpTarget));
       f.set(reason, i32(EXIT_JUMP));
     });
@@ -342,6 +354,9 @@ export class RegionEmitter {
       // what is often gone on with may be worth a region too
       f.set(reason, i32(REASON.HOT));
       f.if(exits.and(EXIT_SAMPLE - 1), jump, undefined, true);
+      // and may become part of this one
+      f.store(4, env, OFF.exitDetail, indirect.select(word, i32(0)));
+      f.store(8, env, OFF.jumpTarget, frame.base.i64u());
     });
     f.if(reason.eq(EXIT_MISS), jump);
     f.store(8, env, OFF.ip, linear);
@@ -388,9 +403,11 @@ export class RegionEmitter {
       this.openChildren(node, children, node.children.length - 1, () => {
         const wanted: number[] = [];
         for (let b = node.lo; b <= node.hi; b++) if (this.dispatched.has(b)) wanted.push(b);
-        if (wanted.length === 0 || (wanted.length === 1 && wanted[0] === node.lo)) return;
+        const seeks = node === this.tree && this.region.targets.length > 0;
+        if (!seeks && (wanted.length === 0 || (wanted.length === 1 && wanted[0] === node.lo))) return;
         // entered or re-entered at some block: `next` says which, unless it is the first
         f.if(next.ne(NONE), () => {
+          if (seeks) this.seek();
           const targets: Label[] = [];
           for (let b = node.lo; b <= node.hi; b++)
             targets.push(children[this.dispatched.has(b) ? childOf(node, b) : 0]);
@@ -485,13 +502,42 @@ export class RegionEmitter {
   }
   private rememberReturn(block: Block): void {
     const index = this.indexOf.get(block.next);
-    if (index === undefined) return;
+    if (index !== undefined) this.remember(block.next, index);
+  }
+  /** Puts a block that control may come to indirectly into the cache. */
+  private remember(at: number, index: number): void {
     const { f } = this;
-    const linear = f.copy(this.linear(block.next));
+    const linear = f.copy(this.linear(at));
     const entry = this.returnEntry(linear);
     f.store(8, entry, RETURN_CACHE, linear);
     f.store(8, entry, RETURN_CACHE + 8, this.returnKey());
     f.store(4, entry, RETURN_CACHE + 16, i32(index));
+  }
+  /** In the root's dispatch: `next` becomes the block at `jumpTarget`, if an indirect jump led there before; else leaves. */
+  private seek(): void {
+    const { f, frame, next, region } = this;
+    f.if(
+      next.eq(SEEK),
+      () => {
+        f.block((found) => {
+          const target = f.copy(load('i64', frame.env, OFF.jumpTarget));
+          f.if(atomicLoad8(frame.env, OFF.exitRequest).eqz(), () => {
+            for (const at of region.targets) {
+              const index = this.indexOf.get(at) as number;
+              f.if(target.eq(this.linear(at)), () => {
+                f.scope(() => this.remember(at, index));
+                f.set(next, i32(index));
+                f.br(found);
+              });
+            }
+          });
+          f.set(frame.exitCode, i32(exitCode(EXIT_INDIRECT, 0) as number));
+          f.br(this.exitLabel);
+        });
+      },
+      undefined,
+      false,
+    );
   }
 
   private branchIndirect(target: Expr): void {
@@ -499,9 +545,11 @@ export class RegionEmitter {
     const block = this.region.blocks[this.current];
     const last = block.steps[block.steps.length - 1].insn;
     const to = f.copy(target);
-    const isCall = block.next !== 0 && operandKinds(last).length > 0 && semanticName(last) === 'call';
+    const name = semanticName(last);
+    const isCall = block.next !== 0 && operandKinds(last).length > 0 && name === 'call';
     if (isCall) this.rememberReturn(block);
-    else {
+    const seeks = name !== 'ret' && this.region.targets.length > 0;
+    if (!isCall || seeks) {
       const entry = this.returnEntry(to);
       f.block((unknown) => {
         f.brIf(unknown, load('i64', entry, RETURN_CACHE).ne(to), false);
@@ -512,6 +560,11 @@ export class RegionEmitter {
         f.br((this.labels.get(this.tree) as { loop: Label }).loop);
       });
     }
-    ins.exitTo(to);
+    if (seeks) {
+      ins.settle(true);
+      f.store(8, frame.env, OFF.jumpTarget, to);
+      f.set(this.next, i32(SEEK));
+      f.br((this.labels.get(this.tree) as { loop: Label }).loop);
+    } else ins.exitTo(to, name === 'ret' ? EXIT_TARGET : EXIT_INDIRECT);
   }
 }

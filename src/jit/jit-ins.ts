@@ -60,16 +60,17 @@ export interface RegionFrame {
 
 /**
  * Exit reasons that are no REASON: a jump; back to tier 0 with the same instruction, since the TLB lacks what it needs; a
- * jump to the linear address in the env's `jumpTarget`.
+ * jump to the linear address in the env's `jumpTarget`; the same by an indirect jump or call.
  */
 export const EXIT_JUMP = -1;
 export const EXIT_MISS = -2;
 export const EXIT_TARGET = -3;
+export const EXIT_INDIRECT = -4;
 
 /** Where to go on and why in one number, since each exit has code for what it sets: 28 bits of region offset, 4 of reason. */
-export const EXIT_CODE = { REASON_BITS: 4, REASON_BIAS: 3 } as const;
+export const EXIT_CODE = { REASON_BITS: 4, REASON_BIAS: 4 } as const;
 /** Undefined: it is too far, as only a jump can go. */
-function exitCode(reason: number, at: number): number | undefined {
+export function exitCode(reason: number, at: number): number | undefined {
   const shifted = at << EXIT_CODE.REASON_BITS;
   return shifted >> EXIT_CODE.REASON_BITS === at ? shifted | (reason + EXIT_CODE.REASON_BIAS) : undefined;
 }
@@ -179,9 +180,9 @@ export class JitIns extends MemoryAccess implements Ins {
     f.br(frame.exitLabel);
   }
   /** Leaves it by a jump to a linear address, which is the ip, since CS begins at 0. */
-  exitTo(linear: Expr): void {
+  exitTo(linear: Expr, reason = EXIT_TARGET): void {
     this.f.store(8, this.env, OFF.jumpTarget, linear);
-    this.exit(EXIT_TARGET, 0);
+    this.exit(reason, 0);
   }
 
   // --- operands ---

@@ -100,7 +100,7 @@ export function runJitThread(data: JitData): void {
     pauseYields: config.accel === 'single' && config.cpus > 1,
   });
   const queue = new CompileQueue({
-    compile: (request) => compiler.handle(request),
+    compile: (request, others) => compiler.handle(request, others),
     now: () => performance.now(),
     later: (ms, body) => void (ms === 0 ? setImmediate(body) : setTimeout(body, ms).unref()),
   });

@@ -21,6 +21,8 @@ export const RETURN_CACHE_SIZE = RETURN_ENTRIES * RETURN_ENTRY_SIZE;
 export const PAGE_CHECKS = RETURN_CACHE + RETURN_CACHE_SIZE;
 export const PAGE_CHECK_SIZE = 16;
 
+/** Most targets of indirect jumps that are made part of a region. */
+export const MAX_TARGETS = 32;
 export const MAX_REFUSALS = 64;
 /** One in so many jumps out of a region asks for a region at its target (a power of two). */
 export const EXIT_SAMPLE = 4096;

@@ -53,6 +53,8 @@ export interface Block {
 export interface Region {
   readonly head: number;
   readonly codeSize: CodeSize;
+  /** Of the targets of indirect jumps that were asked for, those that are blocks of it. */
+  readonly targets: readonly number[];
   /** Sorted by address; the head is somewhere among them. */
   readonly blocks: readonly Block[];
   /** Distances in pages from the head's page of the pages used, 0 first. */
@@ -81,13 +83,15 @@ class Discovery {
   private readonly reader: CodeReader;
   private readonly blocks = new Map<number, Block>();
   private readonly pending: number[];
+  private readonly targets: readonly number[];
   private readonly pages = new Map<number, number>();
   private instructions = 0;
   private readonly crossing = new Uint8Array(2 * MAX_LENGTH);
 
-  constructor(reader: CodeReader, head: number) {
+  constructor(reader: CodeReader, head: number, targets: readonly number[]) {
     this.reader = reader;
-    this.pending = [head];
+    this.pending = [head, ...targets];
+    this.targets = targets;
   }
 
   run(head: number): Region | undefined {
@@ -106,6 +110,7 @@ class Discovery {
     return {
       head,
       codeSize,
+      targets: this.targets.filter((at) => this.blocks.has(at)),
       blocks,
       pages: [0, ...distances],
       instructions: this.instructions,
@@ -217,7 +222,14 @@ class Discovery {
   }
 }
 
-/** The region around page offset `head`, or undefined when nothing there can be compiled. */
-export function findRegion(reader: CodeReader, head: number): Region | undefined {
-  return new Discovery(reader, head).run(head);
+/**
+ * The region around page offset `head`, or undefined when nothing there can be compiled. `targets`: where its indirect
+ * jumps and calls have led to, which becomes part of it if there is room.
+ */
+export function findRegion(
+  reader: CodeReader,
+  head: number,
+  targets: readonly number[] = [],
+): Region | undefined {
+  return new Discovery(reader, head, targets).run(head);
 }

@@ -281,6 +281,9 @@ export class Vcpu {
       pageLo: (lo & ~4095) >>> 0,
       pageHi: hi,
       tlbSet: u32[w + W_TLB_SET_WORD],
+      from: cpu.env.exitDetail,
+      fromLo: u32[w + I.jumpTarget],
+      fromHi: u32[w + I.jumpTarget + 1],
     });
   }
 

@@ -9,6 +9,9 @@ const request = (head: number): RegionRequest => ({
   pageLo: 0,
   pageHi: 0,
   tlbSet: 0,
+  from: 0,
+  fromLo: 0,
+  fromHi: 0,
 });
 
 /** A queue on a clock of its own; each compilation takes `cost` ms. */

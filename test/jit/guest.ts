@@ -9,7 +9,7 @@ import { W_CODE_KIND, W_CPL, W_INHIBIT } from '../../src/cpu/sys/words.ts';
 import { PSEUDO } from '../../src/cpu/tier0/record.ts';
 import { STATUS } from '../../src/cpu/tier0/context.ts';
 import { regionImports } from '../../src/jit/client.ts';
-import { REGION, REGION_SLOTS, RETURN_CACHE, RETURN_CACHE_SIZE } from '../../src/jit/layout.ts';
+import { MAX_TARGETS, REGION, REGION_SLOTS, RETURN_CACHE, RETURN_CACHE_SIZE } from '../../src/jit/layout.ts';
 import { type CodeSize, findRegion, isCodeSize, type Region } from '../../src/jit/region.ts';
 import { buildRegionModule, isCompilable } from '../../src/jit/region-module.ts';
 import { operandKinds, semanticName } from '../../src/cpu/sem/select.ts';
@@ -33,6 +33,10 @@ const TABLE_ADDRESS = 0xffffffffff000n;
 interface Compiled {
   readonly run: Run;
   readonly description: number;
+  /** Linear address of its head. */
+  readonly at: number;
+  /** It has blocks from which indirect jumps may lead anywhere. */
+  readonly seeks: boolean;
 }
 type Run = (env: number, record: number) => number;
 interface Internals {
@@ -105,6 +109,8 @@ export class JitGuest {
   private readonly imports: WebAssembly.Imports;
   private readonly memoryPages: number;
   private readonly regions = new Map<number, Compiled | undefined>();
+  /** Where regions with indirect jumps were left for: part of those that are made from then on. */
+  private readonly targets = new Set<number>();
   private slot = 0;
   private generation = 0;
   private tier1 = false;
@@ -134,6 +140,7 @@ export class JitGuest {
     const { cpu } = this.guest;
     this.tier1 = true;
     this.regions.clear();
+    this.targets.clear();
     cpu.u8.fill(0, cpu.base + RETURN_CACHE, cpu.base + RETURN_CACHE + RETURN_CACHE_SIZE);
     return this.guest.run(c);
   }
@@ -187,6 +194,10 @@ export class JitGuest {
         if (status === STATUS.JUMP) {
           u32[w + W.ip] = u32[w + W.jumpTarget];
           u32[w + W.ip + 1] = u32[w + W.jumpTarget + 1];
+          if (region.seeks && this.targets.size < MAX_TARGETS && !this.targets.has(u32[w + W.ip])) {
+            this.targets.add(u32[w + W.ip]);
+            this.regions.delete(region.at);
+          }
           continue;
         }
         const reason = status - STATUS.EXIT;
@@ -262,6 +273,7 @@ export class JitGuest {
         compilable: (insn) => isCompilable(insn, codeSize) && this.wanted(insn),
       },
       lo & (PAGE - 1),
+      [...this.targets].map((at) => at - head),
     );
     if (region === undefined) return undefined;
     const descriptors = region.pages.map((d) =>
@@ -276,7 +288,8 @@ export class JitGuest {
       this.memoryPages,
     );
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), this.imports);
-    return { run: instance.exports.region as Run, description };
+    const seeks = region.blocks.some(({ end }) => end === 'indirect');
+    return { run: instance.exports.region as Run, description, at: lo, seeks };
   }
   /** Makes a change of its code end the region, as the JIT worker does; the head's record stays as it is. */
   private publish(region: Region, descriptors: readonly number[]): number {

@@ -453,6 +453,7 @@ function emitMain(
         });
       });
       // hotLabel
+      f.store(4, env, OFF.exitDetail, i32(0));
       leaveAt(REASON.HOT, target);
     });
     // faultLabel: the exception is set

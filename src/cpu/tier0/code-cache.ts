@@ -418,11 +418,21 @@ export class CodeCache {
   }
   /**
    * Makes a region the handler of its entries' records, unless they have one that is a region's (`from` on); it is
-   * dropped when one of its pages is invalidated.
+   * dropped when one of its pages is invalidated. `old`: description of a region that it takes the place of, 0: none.
    */
-  publishRegion(description: number, handler: number, from: number, descriptors: readonly number[]): void {
+  publishRegion(
+    description: number,
+    handler: number,
+    from: number,
+    descriptors: readonly number[],
+    old = 0,
+  ): void {
     const { u32 } = this;
     const { u16 } = this.views;
+    // A vCPU that enters the old one looks whether it is valid after it has read which entry it is: what it reads may be
+    // the new one's number, but then it finds the old one ended.
+    const replaces = old !== 0 && Atomics.exchange(u32, (old + REGION.VALID) >>> 2, 0) !== 0;
+    const oldHandler = replaces ? from + u32[(old + REGION.SLOT) >>> 2] : 0;
     for (const desc of descriptors) {
       const node = this.allocate(32) >>> 2;
       const head = ((desc + TABLE_SIZE) >>> 2) + HEADER.REGIONS;
@@ -434,13 +444,18 @@ export class CodeCache {
     for (let i = 0; i < count; i++) {
       const at = (description + REGION.ENTRIES + i * 8) >>> 2;
       const record = u32[at];
-      if (record === 0 || u16[(record + RECORD.HANDLER) >>> 1] >= from) {
+      const before = record === 0 ? 0 : u16[(record + RECORD.HANDLER) >>> 1];
+      if (record === 0 || (before >= from && before !== oldHandler)) {
         u32[at] = 0;
         continue;
       }
       u16[(record + RECORD.SEQ) >>> 1] = i;
       Atomics.store(u16, (record + RECORD.HANDLER) >>> 1, handler);
     }
+    if (!replaces) return;
+    this.forgetEntries(old, oldHandler);
+    // a vCPU that is inside would not hear of a later change of its code
+    this.hooks.regionsDropped?.();
   }
   /** Ends the regions that have code in a descriptor's page. */
   private dropRegions(desc: number): void {
@@ -460,14 +475,20 @@ export class CodeCache {
     return ended;
   }
   private endRegion(description: number): boolean {
+    if (Atomics.exchange(this.u32, (description + REGION.VALID) >>> 2, 0) === 0) return false;
+    this.forgetEntries(description);
+    return true;
+  }
+  /** Code is decoded afresh at a region's entries, or at those alone whose records still have `handler`. */
+  private forgetEntries(description: number, handler = 0): void {
     const { u32 } = this;
     const w = description >>> 2;
-    if (Atomics.exchange(u32, w + REGION.VALID / 4, 0) === 0) return false;
     const count = u32[w + REGION.ENTRY_COUNT / 4];
     for (let i = 0; i < count; i++) {
       const at = w + REGION.ENTRIES / 4 + i * 2;
       const record = u32[at];
       if (record === 0) continue;
+      if (handler !== 0 && this.views.u16[(record + RECORD.HANDLER) >>> 1] !== handler) continue;
       const distance = u32[at + 1] >> 16;
       for (let p = 0; p < u32[w + REGION.PAGES / 4]; p++) {
         const page = w + REGION.PAGE_LIST / 4 + p * 2;
@@ -478,7 +499,6 @@ export class CodeCache {
       }
       Atomics.store(this.views.u16, (record + RECORD.HANDLER) >>> 1, PSEUDO.RELOOKUP);
     }
-    return true;
   }
 
   /** Forgets everything; all vCPUs look their code up again. */
