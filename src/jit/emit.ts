@@ -11,7 +11,6 @@ import {
   type Local,
 } from '../wasm/index.ts';
 import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../cpu/env.ts';
-import { FLAG_WORDS } from '../cpu/sem/deferred-flags.ts';
 import { checkPending, CR4_OSFXSR, FPU_OFF, isSse, reportsPending } from '../cpu/sem/fpu-check.ts';
 import type { FpuUnit, Semantics } from '../cpu/sem/ins.ts';
 import type { Runtime } from '../cpu/sem/memory-access.ts';
@@ -29,7 +28,7 @@ import {
   JitIns,
   type RegionFrame,
 } from './jit-ins.ts';
-import { type FlagLocals, JitFlags } from './jit-flags.ts';
+import { JitFlags } from './jit-flags.ts';
 import {
   EXIT_COUNT,
   EXIT_SAMPLE,
@@ -111,11 +110,11 @@ export class RegionEmitter {
   private readonly frame: RegionFrame;
   private readonly ins: JitIns;
   private readonly flags: JitFlags;
-  private readonly flagLocals: FlagLocals;
   /** Labels while a loop's body is being emitted: of the loop itself, and of the start of each child. */
   private readonly labels = new Map<LoopNode, { loop: Label; children: Label[] }>();
   private current = 0;
   private exitLabel!: Label;
+  private exitWithFlags!: Label;
   private readonly usesFpu: boolean;
   private readonly usesSse: boolean;
   /** Where the entry's code loads each register. */
@@ -147,8 +146,7 @@ export class RegionEmitter {
     this.dispatched = dispatched;
     this.continues = this.continuations(edges);
     this.next = f.local('i32');
-    this.flagLocals = { kind: f.local('i32'), a: f.local('i64'), b: f.local('i64') };
-    this.flags = new JitFlags(f, f.param(0), this.flagLocals, runtime.flagWords);
+    this.flags = new JitFlags(f, f.param(0), runtime.flagWords);
     const emitter = this;
     const narrow = region.codeSize === 1;
     const word = narrow ? 'i32' : 'i64';
@@ -162,6 +160,9 @@ export class RegionEmitter {
       exitCode: f.local('i32'),
       get exitLabel() {
         return emitter.exitLabel;
+      },
+      get exitWithFlags() {
+        return emitter.exitWithFlags;
       },
       stale: f.local('i32'),
       validWord: place.description + REGION.VALID,
@@ -220,8 +221,12 @@ export class RegionEmitter {
     this.entry();
     f.block((exit) => {
       this.exitLabel = exit;
-      this.loop(this.tree);
-      f.unreachable();
+      f.block((withFlags) => {
+        this.exitWithFlags = withFlags;
+        this.loop(this.tree);
+        f.unreachable();
+      });
+      this.flags.storeLeft();
     });
     this.exit();
     this.registerLoads.forEach(({ from, to }, i) => {
@@ -280,9 +285,6 @@ export class RegionEmitter {
       f.set(r, load(frame.narrow ? 'i32' : 'i64', env, i * 8));
       return { from, to: f.position };
     });
-    f.set(this.flagLocals.kind, load('i32', env, FLAG_WORDS.kind));
-    f.set(this.flagLocals.a, load('i64', env, FLAG_WORDS.a));
-    f.set(this.flagLocals.b, load('i64', env, FLAG_WORDS.b));
     f.set(frame.stale, i32(0));
     f.set(this.next, entry.and(0xffff));
   }
@@ -326,13 +328,10 @@ export class RegionEmitter {
     return this.frame.tlb.add(index);
   }
 
-  /** The one place where the region is left: registers are in the env already. */
+  /** The one place where the region is left: registers and flags are in the env already. */
   private exit(): void {
     const { f, frame } = this;
     const { env, exitCode } = frame;
-    f.store(4, env, FLAG_WORDS.kind, this.flagLocals.kind);
-    f.store(8, env, FLAG_WORDS.a, this.flagLocals.a);
-    f.store(8, env, FLAG_WORDS.b, this.flagLocals.b);
     const reason = f.copy(exitCode.and((1 << EXIT_CODE.REASON_BITS) - 1).sub(EXIT_CODE.REASON_BIAS));
     const distance = exitCode.shrS(EXIT_CODE.REASON_BITS);
     const linear = f.copy(frame.base.add(frame.narrow ? distance : distance.i64s()).i64u());

@@ -1,7 +1,8 @@
 /**
  * Flags in a region. Within a block it is known at compile time which instruction set them last, so a condition becomes
- * a comparison of its operands. From block to block, and where the region is left, they travel as deferred flags
- * (sem/deferred-flags.ts) in three locals: nothing is computed that nothing reads.
+ * a comparison of its operands. From block to block they travel as deferred flags in the env (sem/deferred-flags.ts):
+ * nothing is computed that nothing reads, and V8 has nothing to merge where blocks meet. Ways out of the region, which are
+ * many and hardly ever taken, put them into three locals instead, which the region's exit stores.
  */
 import { Expr, type FuncBuilder, type FuncRef, i32, load, type Local, LOCAL_GET } from '../wasm/index.ts';
 import { DEFERRED, DEFERRED_CARRY_SHIFT, deferredKind, FLAG_WORDS } from '../cpu/sem/deferred-flags.ts';
@@ -24,21 +25,21 @@ interface Setter {
 }
 type Image = Parameters<FlagEmitter['setAll']>[0];
 
-/** Where the flags are: a known setter's operands; the three locals; the lazy words in the env. */
+/** Where the flags are: a known setter's operands; deferred in the env; the lazy words there. */
 type State = Setter | 'deferred' | 'words';
 
-export interface FlagLocals {
-  /** i32, i64, i64: `DEFERRED` kind and operands. */
-  readonly kind: Local;
-  readonly a: Local;
-  readonly b: Local;
+/** `DEFERRED` kind and operands; where `b` means nothing it is left out. */
+interface Deferred {
+  readonly kind: Expr;
+  readonly a: Expr;
+  readonly b?: Expr;
 }
 
 const RING = 2;
 
 export class JitFlags extends FlagEmitter {
   private readonly env: Expr;
-  private readonly locals: FlagLocals;
+  private readonly locals: { readonly kind: Local; readonly a: Local; readonly b: Local };
   /** Function (env): deferred flags of the env become words. */
   private readonly flagWords: FuncRef;
   private state: State = 'deferred';
@@ -48,17 +49,17 @@ export class JitFlags extends FlagEmitter {
   private readonly ring: Record<'i32' | 'i64', Local[]>[];
   private turn = 0;
 
-  constructor(f: FuncBuilder, env: Expr, locals: FlagLocals, flagWords: FuncRef) {
+  constructor(f: FuncBuilder, env: Expr, flagWords: FuncRef) {
     super(f, new EnvFlagStorage(f, env, FLAG_WORDS, (kind, at, offset) => load(kind, at, offset)), true);
     this.env = env;
-    this.locals = locals;
+    this.locals = { kind: f.local('i32'), a: f.local('i64'), b: f.local('i64') };
     this.flagWords = flagWords;
     this.ring = Array.from({ length: RING }, () => ({ i32: [], i64: [] }));
   }
 
   // --- the emitter's side ---
 
-  /** At a point that control reaches from elsewhere: they are in the locals. */
+  /** At a point that control reaches from elsewhere: they are in the env. */
   arrive(): void {
     this.state = 'deferred';
   }
@@ -72,50 +73,64 @@ export class JitFlags extends FlagEmitter {
   beforeReading(): void {
     if (this.state === 'deferred') this.toWords();
   }
-  /** Puts them into the locals; what is known stays known, so this may be emitted on a way that leads away. */
+  /** Puts them into the env; what is known stays known, so this may be emitted on a way that leads away. */
   settle(): void {
+    const { state } = this;
+    if (typeof state === 'object') this.store(this.deferred(state));
+  }
+  /** On a way out of the region: true when they were put into the locals, from where `storeLeft` takes them. */
+  leave(): boolean {
     const { f, locals, state } = this;
-    if (state === 'deferred') return;
-    if (state === 'words') return f.set(locals.kind, i32(0));
-    const kind = i32(deferredKind(state.kind, state.size));
-    const put = (a: Expr, b: Expr | undefined, k: Expr = kind): void => {
-      f.set(locals.kind, k);
-      f.set(locals.a, a.i64u());
-      if (b !== undefined) f.set(locals.b, b.i64u());
-    };
-    const { carry } = state;
-    switch (state.kind) {
+    if (typeof state !== 'object') return false;
+    const { kind, a, b } = this.deferred(state);
+    f.set(locals.kind, kind);
+    f.set(locals.a, a);
+    if (b !== undefined) f.set(locals.b, b);
+    return true;
+  }
+  storeLeft(): void {
+    this.store(this.locals);
+  }
+  private store({ kind, a, b }: Deferred): void {
+    const { f, env } = this;
+    f.store(4, env, FLAG_WORDS.kind, kind);
+    f.store(8, env, FLAG_WORDS.a, a);
+    if (b !== undefined) f.store(8, env, FLAG_WORDS.b, b);
+  }
+  private deferred(s: Setter): Deferred {
+    const kind = i32(deferredKind(s.kind, s.size));
+    const { carry } = s;
+    switch (s.kind) {
       case DEFERRED.ADD:
-      case DEFERRED.SUB:
-        return put(state.a, state.b, carry === undefined ? kind : carry.shl(DEFERRED_CARRY_SHIFT).or(kind));
+      case DEFERRED.SUB: {
+        const whole = carry === undefined ? kind : carry.shl(DEFERRED_CARRY_SHIFT).or(kind);
+        return { kind: whole, a: s.a.i64u(), b: s.b.i64u() };
+      }
       case DEFERRED.PRODUCT:
-        return put(state.a, state.b);
+        return { kind, a: s.a.i64u(), b: s.b.i64u() };
       case DEFERRED.LOGIC:
-        return put(state.r, undefined);
-      case DEFERRED.EXPLICIT:
-        return put(state.r, (carry as Expr).or((state.overflow as Expr).shl(1)));
+        return { kind, a: s.r.i64u() };
+      case DEFERRED.EXPLICIT: {
+        const bits = (carry as Expr).or((s.overflow as Expr).shl(1));
+        return { kind, a: s.r.i64u(), b: bits.i64u() };
+      }
       case DEFERRED.IMAGE: {
-        const { cf, pf, af, zf, sf, of } = state.image as Image;
+        const { cf, pf, af, zf, sf, of } = s.image as Image;
         const bits: [Expr | undefined, number][] = [[cf, 0], [pf, 2], [af, 4], [zf, 6], [sf, 7], [of, 11]]; // prettier-ignore
         const image = bits.reduce<Expr>((sum, [e, n]) => (e === undefined ? sum : sum.or(e.shl(n))), i32(0));
-        return put(image, undefined);
+        return { kind, a: image.i64u() };
       }
       default:
-        return put(state.r, carry);
+        return { kind, a: s.r.i64u(), b: (carry as Expr).i64u() };
     }
   }
   /** Emitted where nothing is conditional: from here on they are in the words. */
   private toWords(): void {
-    const { f, env, locals, state } = this;
+    const { f, env, state } = this;
     if (state === 'words') return;
-    const make = (): void => {
-      f.store(4, env, FLAG_WORDS.kind, locals.kind);
-      f.store(8, env, FLAG_WORDS.a, locals.a);
-      f.store(8, env, FLAG_WORDS.b, locals.b);
-      f.run(f.call(this.flagWords, env));
-    };
+    const make = (): void => f.run(f.call(this.flagWords, env));
     if (state === 'deferred') {
-      f.if(locals.kind, make, undefined, false);
+      f.if(load('i32', env, FLAG_WORDS.kind), make, undefined, false);
     } else {
       this.settle();
       make();
@@ -199,13 +214,13 @@ export class JitFlags extends FlagEmitter {
   }
   /** CF for an instruction that keeps it, bound. */
   private keptCarry(): Expr {
-    const { f, locals } = this;
+    const { f, env } = this;
     if (this.state !== 'deferred') return f.copy(this.carry());
     const carry = f.local('i32');
     // in a loop the one that kept it is this very instruction
     f.if(
-      locals.kind.and(14).eq(DEFERRED.INC),
-      () => f.set(carry, locals.b.i32()),
+      load('i32', env, FLAG_WORDS.kind).and(14).eq(DEFERRED.INC),
+      () => f.set(carry, load('i32', env, FLAG_WORDS.b)),
       () => {
         this.toWords();
         f.set(carry, super.carry());

@@ -48,6 +48,8 @@ export interface RegionFrame {
   /** i32: `exitCode`, for the exit. */
   readonly exitCode: Local;
   readonly exitLabel: Label;
+  /** The same, with flags in their locals. */
+  readonly exitWithFlags: Label;
   /** i32: nonzero once the region's code was found changed by a store of its own. */
   readonly stale: Local;
   /** Wasm address of the region's valid word. */
@@ -151,7 +153,7 @@ export class JitIns extends MemoryAccess implements Ins {
     if (this.dirty.size > 0 && this.pages.unconditional) this.storedSinceLoad = true;
     for (const r of this.dirty) this.f.store(8, this.env, r * 8, this.frame.regs[r].i64u());
   }
-  /** Before a branch that may be conditional: env and flag locals are as they are expected elsewhere. */
+  /** Before a branch that may be conditional: the env is as it is expected elsewhere. */
   settle(flags: boolean): void {
     this.storeDirty();
     if (flags) this.flags.settle();
@@ -175,9 +177,9 @@ export class JitIns extends MemoryAccess implements Ins {
     const { f, frame } = this;
     const code = exitCode(reason, at);
     if (code === undefined) return this.exitTo(this.linearAt(at));
-    this.settle(true);
+    this.storeDirty();
     f.set(frame.exitCode, i32(code));
-    f.br(frame.exitLabel);
+    f.br(this.flags.leave() ? frame.exitWithFlags : frame.exitLabel);
   }
   /** Leaves it by a jump to a linear address, which is the ip, since CS begins at 0. */
   exitTo(linear: Expr, reason = EXIT_TARGET): void {

@@ -64,8 +64,7 @@ function emit(
   const type = size === 8 ? 'i64' : 'i32';
   const f = m.func(kind, [type, type], ['i32']);
   const words = { res: f.local('i64', i64(1)), carry: f.local('i64', i64(0)), aux: f.local('i32', i32(0)) };
-  const locals = { kind: f.local('i32', i32(0)), a: f.local('i64'), b: f.local('i64') };
-  const known = new JitFlags(f, i32(ENV), locals, flagWords);
+  const known = new JitFlags(f, i32(ENV), flagWords);
   const flags = kind === 'lazy' ? new FlagEmitter(f, new LocalFlagStorage(f, words), true) : known;
   // operands as an instruction has them: zero-extended, in locals that change afterwards
   const operands = [f.param(0), f.param(1)].map((p) => f.copy(size < 4 ? p.low(size * 8) : p));
