@@ -108,6 +108,21 @@ const sectionsInside: Scenario = {
 
 const SEEN = 0;
 
+/** A vCPU's signals, and where its words are. */
+function oneVcpu(model: Model) {
+  const base = placeVcpus(model, 1);
+  const words = viewsOf(model.buffer).i32;
+  const word = (field: 'interruptRequest' | 'kickSeq' | 'exitRequest'): number =>
+    (base + CpuEnv.offsetOf(field)) >>> 2;
+  return {
+    words,
+    signals: new VcpuSignals(words, base),
+    request: word('interruptRequest'),
+    seq: word('kickSeq'),
+    exit: word('exitRequest'),
+  };
+}
+
 /** A vCPU that sleeps by the protocol of signals.ts until it has seen two requests. */
 const kick: Scenario = {
   name: 'kick-sleep',
@@ -116,13 +131,7 @@ const kick: Scenario = {
   bytes: VCPU_BLOCK_SIZE + SMALL,
   thread(model: Model, index: number) {
     const { ghost } = model;
-    const base = placeVcpus(model, 1);
-    const words = viewsOf(model.buffer).i32;
-    const signals = new VcpuSignals(words, base);
-    const at = base >>> 2;
-    const request = at + (CpuEnv.offsetOf('interruptRequest') >>> 2);
-    const seq = at + (CpuEnv.offsetOf('kickSeq') >>> 2);
-    const exit = at + (CpuEnv.offsetOf('exitRequest') >>> 2);
+    const { words, signals, request, seq, exit } = oneVcpu(model);
     if (index > 0) return () => signals.interrupt(index === 1 ? INTERRUPT.HARD : INTERRUPT.NMI);
     return () => {
       while (ghost[SEEN] !== (INTERRUPT.HARD | INTERRUPT.NMI)) {
@@ -148,12 +157,7 @@ const exitRequest: Scenario = {
   bytes: VCPU_BLOCK_SIZE + SMALL,
   thread(model: Model, index: number) {
     const { ghost } = model;
-    const base = placeVcpus(model, 1);
-    const words = viewsOf(model.buffer).i32;
-    const signals = new VcpuSignals(words, base);
-    const at = base >>> 2;
-    const request = at + (CpuEnv.offsetOf('interruptRequest') >>> 2);
-    const exit = at + (CpuEnv.offsetOf('exitRequest') >>> 2);
+    const { words, signals, request, exit } = oneVcpu(model);
     if (index > 0) return () => signals.interrupt(index === 1 ? INTERRUPT.HARD : INTERRUPT.NMI);
     return () => {
       while (ghost[SEEN] !== (INTERRUPT.HARD | INTERRUPT.NMI)) {
