@@ -4,7 +4,7 @@
  * next to such an address needs no look into the TLB, only a look whether it is still in that page.
  *
  * The TLB's answer holds as long as nothing of the region calls out of it: until then nobody removes an entry of this
- * vCPU's, but for those who wait until it has left generated code (cpu/sys/mmu.ts).
+ * vCPU's, but for those who wait until it has left generated code (cpu/sys/tlb.ts).
  */
 import { type Expr, type FuncBuilder, Local, LOCAL_GET } from '../wasm/index.ts';
 import { isWithinPage } from '../cpu/sem/memory-access.ts';

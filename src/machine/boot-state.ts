@@ -44,7 +44,7 @@ export function applyBootState(cpu: Cpu, state: BootState): void {
   order.forEach((s, i) => setSegment(env.segs[i], s));
   setSegment(env.tr, state.tr);
   setSegment(env.ldtr, state.ldtr);
-  cpu.mmu.flushAll();
+  cpu.mmu.tlb.flushAll();
   cpu.updateMode();
 }
 

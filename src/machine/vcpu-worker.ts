@@ -12,7 +12,7 @@ import {
   VCPU_BLOCK_SIZE,
 } from '../cpu/env.ts';
 import type { Cpu } from '../cpu/sys/cpu.ts';
-import { dropWriteEntriesOf, hasWriteEntryFor } from '../cpu/sys/mmu.ts';
+import { dropWriteEntriesOf, hasWriteEntryFor } from '../cpu/sys/tlb.ts';
 import type { Tier0Imports } from '../cpu/tier0/build.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { callHelper, type Helper } from '../cpu/tier0/helper-call.ts';

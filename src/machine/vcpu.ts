@@ -403,7 +403,7 @@ export class Vcpu {
   /** What regions noted, by slot, is of regions that are no more. */
   forgetNotes(): void {
     const { u8, base, mmu } = this.cpu;
-    mmu.codeLost();
+    mmu.tlb.codeLost();
     u8.fill(0, base + RETURN_CACHE, base + RETURN_CACHE + RETURN_CACHE_SIZE);
   }
 
@@ -415,7 +415,7 @@ export class Vcpu {
     const signals = this.board.signals[this.index];
     if (request & INTERRUPT.TLB_FLUSH) {
       signals.clearInterrupt(INTERRUPT.TLB_FLUSH);
-      cpu.mmu.flushAll();
+      cpu.mmu.tlb.flushAll();
     }
     if (request & INTERRUPT.CODE_FLUSH) {
       signals.clearInterrupt(INTERRUPT.CODE_FLUSH);

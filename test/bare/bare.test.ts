@@ -9,7 +9,7 @@ import { assemble, binaryPath, hasNasm, sourceNames } from './build.ts';
 import { type Expectation, programNames, readExpectation } from './expectations.ts';
 import { type BareResult, hasQemu, runQemu, runSmp86 } from './run.ts';
 
-const TIMEOUT_MS = 30_000;
+const TIMEOUT_MS = 240_000;
 
 function textOf(result: BareResult): string {
   return `${result.output.replaceAll('\r', '')}exit ${result.status}\n`;

@@ -161,7 +161,7 @@ export class JitGuest {
         table = Number(u64[at] & TABLE_ADDRESS);
       }
     }
-    cpu.mmu.flushAll();
+    cpu.mmu.tlb.flushAll();
   }
 
   /** In place of tier 0's `run`: user code as regions. */

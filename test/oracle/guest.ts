@@ -278,7 +278,7 @@ export class Guest {
     setSegmentRaw(cpu, cpu.w + W_TR, TR, 0, 0x67, 0x8b00);
     env.tr.base = KERNEL_BASE + BigInt(TSS);
     setSegmentRaw(cpu, cpu.w + W_LDTR, 0, 0, 0, 0);
-    cpu.mmu.flushAll();
+    cpu.mmu.tlb.flushAll();
   }
 
   /** Runs a case from the base image; the image is as before afterwards, and the outcome has its changes. */
@@ -293,7 +293,7 @@ export class Guest {
     Atomics.store(words, w + HALTED, 0);
     Atomics.store(words, w + STOP_REQUESTED, 0);
     // some cases find an empty TLB
-    if (++this.cases % 8 === 0) cpu.mmu.flushAll();
+    if (++this.cases % 8 === 0) cpu.mmu.tlb.flushAll();
     Atomics.store(this.current, 0, this.cases | 0 || 1);
     const pause = this.vcpu.execute();
     Atomics.store(this.current, 0, 0);

@@ -296,6 +296,6 @@ export function longMode(b: Bench, cpl: 0 | 3, sp = 0x9000): void {
   env.tr.selector = SEL.TSS;
   env.ip = 0x5000n;
   env.nextIp = 0x5002n;
-  b.cpu.mmu.flushAll();
+  b.cpu.mmu.tlb.flushAll();
   b.cpu.updateMode();
 }

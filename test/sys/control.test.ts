@@ -127,7 +127,7 @@ describe('control registers', () => {
     const b = makeBench();
     longMode(b, 0);
     poke64(b, PD, 0x187n, 0x200087n);
-    b.cpu.mmu.flushAll();
+    b.cpu.mmu.tlb.flushAll();
     b.cpu.mmu.resolve(0x1000, 0, ACCESS.READ, MMU.KERNEL);
     b.cpu.mmu.resolve(0x201000, 0, ACCESS.READ, MMU.KERNEL);
     const fills = (): bigint => b.cpu.env.statTlbFills;

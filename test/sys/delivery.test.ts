@@ -187,7 +187,7 @@ describe('protected mode', () => {
     // identity for the first 4 MiB but for page 7
     for (let page = 0; page < 1024; page++) poke32(b, 0x103000 + page * 4, page === 7 ? 0 : page * 4096 + 7);
     b.cpu.env.cr0 |= 0x80010000n;
-    b.cpu.mmu.flushAll();
+    b.cpu.mmu.tlb.flushAll();
     poke32(b, TSS_BASE + 4, 0x8004, SEL.DATA0);
     poke64(b, IDT_BASE + 0x20 * 8, gate(SEL.CODE0, 0x4000, 0x8e));
     expect(interrupt(b.cpu, 0x20)).toBe(false);
@@ -477,10 +477,10 @@ describe('long mode', () => {
     gate64(b, 0x20, SEL.CODE64, 0x4000n, 0x8e);
     poke64(b, PD, 0x83n, 0x200083n);
     b.cpu.env.cr4 |= 1n << 21n;
-    b.cpu.mmu.flushAll();
+    b.cpu.mmu.tlb.flushAll();
     expect(interrupt(b.cpu, 0x20)).toBe(true);
     poke64(b, PD, 0x87n, 0x200087n);
-    b.cpu.mmu.flushAll();
+    b.cpu.mmu.tlb.flushAll();
     // tables in user pages: every access faults
     expect(interrupt(b.cpu, 0x20)).toBe(false);
   });

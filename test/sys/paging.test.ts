@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { invalidTag, MMU, tlbSetOffset, TLB_ENTRIES, TLB_SET } from '../../src/cpu/env.ts';
 import { FLAG } from '../../src/cpu/flags.ts';
-import { dropWriteEntriesOf } from '../../src/cpu/sys/mmu.ts';
+import { dropWriteEntriesOf } from '../../src/cpu/sys/tlb.ts';
 import { ACCESS, PF } from '../../src/cpu/sys/page-walk.ts';
 import { CR0, CR4, EFER, VEC } from '../../src/cpu/sys/words.ts';
 import {
@@ -398,11 +398,11 @@ describe('TLB and slow paths', () => {
       slow(b, linear);
       b.cpu.mmu.slowStore(4);
     }
-    b.cpu.mmu.flushNonGlobal();
+    b.cpu.mmu.tlb.flushNonGlobal();
     expect(tag(b, MMU.KERNEL, TLB_SET.WRITE, 0)).toBe(0x40000000);
     expect(tag(b, MMU.KERNEL, TLB_SET.WRITE, 1)).toBe(invalidTag(1));
-    b.cpu.mmu.flushNonGlobal();
-    b.cpu.mmu.flushAll();
+    b.cpu.mmu.tlb.flushNonGlobal();
+    b.cpu.mmu.tlb.flushAll();
     expect(tag(b, MMU.KERNEL, TLB_SET.WRITE, 0)).toBe(invalidTag(0));
     expect(tag(b, MMU.KERNEL, TLB_SET.READ, 0)).toBe(invalidTag(0));
   });
@@ -418,7 +418,7 @@ describe('TLB and slow paths', () => {
           b.cpu.mmu.resolve(0x40000000 + page * 4096, 0, ACCESS.FETCH, index);
         }
       }
-      b.cpu.mmu.flushNonGlobal();
+      b.cpu.mmu.tlb.flushNonGlobal();
       let global = 0;
       const first = (b.cpu.base + tlbSetOffset(0)) >>> 2;
       const end = (b.cpu.base + tlbSetOffset(MMU.COUNT)) >>> 2;
@@ -428,7 +428,7 @@ describe('TLB and slow paths', () => {
         expect((b.cpu.u32[t] >>> 12) & 1).toBe(1);
       }
       expect(global).toBe(3 * (256 + 256 + 256));
-      b.cpu.mmu.flushAll();
+      b.cpu.mmu.tlb.flushAll();
       for (let t = first; t < end; t += 4) expect(b.cpu.u32[t]).toBe(invalidTag((t - first) / 4));
     }
   });
@@ -440,10 +440,10 @@ describe('TLB and slow paths', () => {
     for (const linear of [0x40000000, 0x40001000, 0x40200000, 0x40205000]) {
       b.cpu.mmu.resolve(linear, 0, ACCESS.READ, MMU.KERNEL);
     }
-    b.cpu.mmu.flushPage(0x40000000, 0);
+    b.cpu.mmu.tlb.flushPage(0x40000000, 0);
     expect(tag(b, MMU.KERNEL, TLB_SET.READ, 0)).toBe(invalidTag(0));
     expect(tag(b, MMU.KERNEL, TLB_SET.READ, 1)).toBe(0x40001000);
-    b.cpu.mmu.flushPage(0x40200000, 0);
+    b.cpu.mmu.tlb.flushPage(0x40200000, 0);
     expect(tag(b, MMU.KERNEL, TLB_SET.READ, 0x205)).toBe(invalidTag(0x205));
   });
 

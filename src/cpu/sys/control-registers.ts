@@ -112,7 +112,7 @@ export function writeCr0(cpu: Cpu, lo: number, hi: number): number {
   }
   cpu.set64(W_CR0, value, 0);
   cpu.onControl?.(0, cpu.env.cr0);
-  if ((changed & CR0_MMU) !== 0) cpu.mmu.flushAll();
+  if ((changed & CR0_MMU) !== 0) cpu.mmu.tlb.flushAll();
   if (changed === 0) return STATUS.NEXT;
   cpu.updateMode();
   return leave(cpu);
@@ -156,7 +156,7 @@ function writeCr3(cpu: Cpu, lo: number, hi: number): number {
   const same = lo === cpu.get(W_CR3) && hi === cpu.get(W_CR3 + 1);
   cpu.set64(W_CR3, lo, hi);
   cpu.onControl?.(3, cpu.env.cr3);
-  if (!(keep && same)) cpu.mmu.flushNonGlobal();
+  if (!(keep && same)) cpu.mmu.tlb.flushNonGlobal();
   return leave(cpu);
 }
 
@@ -166,7 +166,7 @@ export function loadCr3InTaskSwitch(cpu: Cpu, value: number): boolean {
   if ((cpu.get(W_CR4) & CR4.PAE) !== 0 && !loadPdptes(cpu, value)) return false;
   cpu.set64(W_CR3, value, 0);
   cpu.onControl?.(3, cpu.env.cr3);
-  cpu.mmu.flushNonGlobal();
+  cpu.mmu.tlb.flushNonGlobal();
   return true;
 }
 
@@ -223,7 +223,7 @@ function writeCr4(cpu: Cpu, lo: number, hi: number): number {
   }
   cpu.set64(W_CR4, lo, 0);
   cpu.onControl?.(4, cpu.env.cr4);
-  if ((changed & CR4_MMU) !== 0) cpu.mmu.flushAll();
+  if ((changed & CR4_MMU) !== 0) cpu.mmu.tlb.flushAll();
   if (changed === 0) return STATUS.NEXT;
   cpu.updateMode();
   return leave(cpu);
@@ -233,7 +233,7 @@ function writeCr4(cpu: Cpu, lo: number, hi: number): number {
 export function invlpg(cpu: Cpu): number {
   if (cpu.cpl !== 0) return cpu.raiseGp(0);
   // code at the page may be executing from a cached translation
-  cpu.mmu.flushPage(cpu.addrLo, cpu.addrHi);
+  cpu.mmu.tlb.flushPage(cpu.addrLo, cpu.addrHi);
   cpu.onModeChange();
   return leave(cpu);
 }
@@ -255,9 +255,9 @@ export function invpcid(cpu: Cpu): number {
   if (type < 2 && !pcide && pcid !== 0) return cpu.raiseGp(0);
   if (type === 0) {
     if (!mmu.canonical(hi, VEC.GP)) return STATUS.EXCEPTION;
-    mmu.flushPage(lo, hi);
-  } else if (type === 2) mmu.flushAll();
-  else mmu.flushNonGlobal();
+    mmu.tlb.flushPage(lo, hi);
+  } else if (type === 2) mmu.tlb.flushAll();
+  else mmu.tlb.flushNonGlobal();
   cpu.onModeChange();
   return leave(cpu);
 }

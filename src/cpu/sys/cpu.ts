@@ -294,7 +294,7 @@ export class Cpu {
     const kind = u32[w + W_CODE_KIND];
     if (u32[w + W_SET_CODE_KINDS + index] === kind) return;
     u32[w + W_SET_CODE_KINDS + index] = kind;
-    this.mmu.dropCode(index);
+    this.mmu.tlb.dropCode(index);
   }
 
   /**

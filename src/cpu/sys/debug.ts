@@ -105,7 +105,7 @@ export function updateBreakpoints(cpu: Cpu): void {
   mmu.dataBreakpoints = data;
   mmu.isWatchedPage = (lo, hi) => watched(cpu, lo, hi);
   mmu.onDataAccess = (lo, hi, size, write) => noteAccess(cpu, lo, hi, size, write);
-  mmu.flushAll();
+  mmu.tlb.flushAll();
 }
 
 function watched(cpu: Cpu, lo: number, hi: number): boolean {

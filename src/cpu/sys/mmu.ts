@@ -1,16 +1,13 @@
 /**
- * The software TLB and the slow memory paths behind it (docs/plan-boot.md, "Memory accesses of generated
- * code"). Entries are for 4 KiB each, whatever the guest's page size. A write entry exists only for a page
- * whose dirty bit is set, that is RAM, and that no decoded code came from.
+ * The slow memory paths behind the software TLB (docs/plan-boot.md, "Memory accesses of generated code").
  *
  * Which segment an address came from is not known here, so a non-canonical address is #GP(0) also for the
  * stack segment; stack helpers check their addresses beforehand and raise #SS(0).
  */
-import { CODE_TLB_ENTRIES, EXIT, MMU, invalidTag, TLB_ENTRIES, TLB_SET, tlbSetOffset } from '../env.ts';
-import { CpuEnv } from '../env.ts';
-import { viewsOf } from '@smp86/atomics-sync';
+import { CpuEnv, EXIT, TLB_SET, tlbSetOffset } from '../env.ts';
 import type { Cpu } from './cpu.ts';
 import { ACCESS, PAGE, PageWalk } from './page-walk.ts';
+import { Tlb } from './tlb.ts';
 import {
   VEC,
   W_CODE_SIZE,
@@ -22,19 +19,7 @@ import {
   W_TLB_SET,
 } from './words.ts';
 
-/** Bits of an entry's info word, below the host page. */
-const INFO_GLOBAL = 1;
-const INFO_IN_LOCAL = 4;
-const INFO_IN_GLOBAL = 8;
-
-const READ_WORDS = TLB_SET.READ >>> 2;
-const WRITE_WORDS = TLB_SET.WRITE >>> 2;
-const CODE_WORDS = TLB_SET.CODE >>> 2;
-const SET_WORDS = TLB_SET.SIZE >>> 2;
-const FIRST_SET = tlbSetOffset(0) >>> 2;
-const W_CODE_LOSSES = CpuEnv.offsetOf('codeLosses') >>> 2;
 const EXIT_REQUEST = CpuEnv.offsetOf('exitRequest') >>> 2;
-const JOURNAL = 2048;
 
 /** Bytes at the start of the vCPU's scratch area that the slow paths use. */
 export const SCRATCH_DATA_SIZE = 64;
@@ -51,8 +36,7 @@ export class Mmu {
   readonly #u32: Uint32Array<SharedArrayBuffer>;
   readonly #i32: Int32Array<SharedArrayBuffer>;
   readonly #w: number;
-  /** First word of TLB set 0. */
-  readonly #tlb: number;
+  readonly tlb: Tlb;
 
   // --- result of `resolve` ---
   /** Wasm address, or −1: device memory (or a ROM, for a write) at physical `paHi:paLo`. */
@@ -61,16 +45,6 @@ export class Mmu {
   paHi = 0;
   /** Decoded code came from the page. */
   code = false;
-
-  /** Word indices of entries filled since the last flush, local and global ones; over JOURNAL: too many. */
-  readonly #local = new Int32Array(JOURNAL);
-  #localCount = 0;
-  readonly #globals = new Int32Array(JOURNAL);
-  #globalCount = 0;
-  /** Hashed 2 MiB and 1 GiB regions of which pieces of large pages are in the TLB. */
-  readonly #largeRegions = new Uint8Array(1024);
-  readonly #hugeRegions = new Uint8Array(256);
-  #anyLarge = false;
 
   /** Private copy of a block of guest memory; see `readBlock`, `writeBlock`. */
   readonly block = new Uint8Array(4096);
@@ -102,159 +76,13 @@ export class Mmu {
     this.#u32 = cpu.u32;
     this.#i32 = cpu.i32;
     this.#w = cpu.w;
-    this.#tlb = cpu.w + FIRST_SET;
+    this.tlb = new Tlb(cpu.u32, cpu.w);
     this.pageWalk = new PageWalk(cpu);
-    this.#clearAll();
   }
-
-  // --- TLB ---
 
   /** The MMU index in force: `env.tlbSet`. */
   index(): number {
-    return (this.#u32[this.#w + W_TLB_SET] - FIRST_SET * 4) / TLB_SET.SIZE;
-  }
-
-  /** Code of some page has to be translated again. */
-  codeLost(): void {
-    const u32 = this.#u32;
-    const at = this.#w + W_CODE_LOSSES;
-    if (++u32[at] === 0) u32[at + 1]++;
-  }
-
-  /** Empties the entry at word `t`. */
-  #invalidate(t: number): void {
-    this.#u32[t] = invalidTag((t - this.#tlb) >>> 2);
-  }
-
-  #clearAll(): void {
-    const u32 = this.#u32;
-    this.codeLost();
-    const end = this.#tlb + MMU.COUNT * SET_WORDS;
-    for (let t = this.#tlb; t < end; t += 4) {
-      this.#invalidate(t);
-      u32[t + 3] = 0;
-    }
-    this.#localCount = 0;
-    this.#globalCount = 0;
-    this.#largeRegions.fill(0);
-    this.#hugeRegions.fill(0);
-    this.#anyLarge = false;
-  }
-
-  /** Drops every translation. */
-  flushAll(): void {
-    if (this.#localCount > JOURNAL || this.#globalCount > JOURNAL) {
-      this.#clearAll();
-      return;
-    }
-    const u32 = this.#u32;
-    this.codeLost();
-    for (let i = 0; i < this.#localCount; i++) {
-      const t = this.#local[i];
-      this.#invalidate(t);
-      u32[t + 3] = 0;
-    }
-    for (let i = 0; i < this.#globalCount; i++) {
-      const t = this.#globals[i];
-      this.#invalidate(t);
-      u32[t + 3] = 0;
-    }
-    this.#localCount = 0;
-    this.#globalCount = 0;
-    if (this.#anyLarge) {
-      this.#largeRegions.fill(0);
-      this.#hugeRegions.fill(0);
-      this.#anyLarge = false;
-    }
-  }
-
-  /** Drops every translation that is not global (a write to CR3). */
-  flushNonGlobal(): void {
-    const u32 = this.#u32;
-    this.codeLost();
-    if (this.#localCount > JOURNAL) {
-      const end = this.#tlb + MMU.COUNT * SET_WORDS;
-      for (let t = this.#tlb; t < end; t += 4) {
-        const info = u32[t + 3];
-        if ((info & INFO_GLOBAL) === 0) this.#invalidate(t);
-        u32[t + 3] = info & ~INFO_IN_LOCAL;
-      }
-    } else {
-      for (let i = 0; i < this.#localCount; i++) {
-        const t = this.#local[i];
-        const info = u32[t + 3];
-        if ((info & INFO_GLOBAL) === 0) this.#invalidate(t);
-        u32[t + 3] = info & ~INFO_IN_LOCAL;
-      }
-    }
-    this.#localCount = 0;
-  }
-
-  /** Drops the code entries of one set: code is to be looked up afresh. */
-  dropCode(index: number): void {
-    const first = this.#tlb + index * SET_WORDS + CODE_WORDS;
-    this.codeLost();
-    for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) this.#invalidate(t);
-  }
-
-  /** Drops the translations of the page that holds a linear address, global or not (INVLPG). */
-  flushPage(lo: number, hi: number): void {
-    if (
-      this.#anyLarge &&
-      (this.#largeRegions[this.#regionHash(lo, hi)] !== 0 || this.#hugeRegions[this.#hugeHash(lo, hi)] !== 0)
-    ) {
-      this.flushAll();
-      return;
-    }
-    const u32 = this.#u32;
-    const page = (lo & ~4095) >>> 0;
-    const entry = ((lo >>> 12) & (TLB_ENTRIES - 1)) * 4;
-    const codeEntry = ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
-    for (let set = 0, t = this.#tlb; set < MMU.COUNT; set++, t += SET_WORDS) {
-      const read = t + READ_WORDS + entry;
-      const write = t + WRITE_WORDS + entry;
-      const code = t + CODE_WORDS + codeEntry;
-      if (u32[read] === page) this.#invalidate(read);
-      if (u32[write] === page) this.#invalidate(write);
-      if (u32[code] === page) {
-        this.codeLost();
-        this.#invalidate(code);
-      }
-    }
-  }
-
-  #regionHash(lo: number, hi: number): number {
-    return ((lo >>> 21) ^ (hi << 3)) & 1023;
-  }
-  #hugeHash(lo: number, hi: number): number {
-    return ((lo >>> 30) ^ (hi << 2)) & 255;
-  }
-
-  /** Removes write entries for a wasm page that has become a code page. */
-  dropWriteEntries(hostPage: number): void {
-    dropWriteEntriesOf(this.#cpu.views.buffer, this.#cpu.base, hostPage);
-  }
-
-  #install(t: number, pageLo: number, hi: number, hostPage: number, global: boolean): void {
-    const u32 = this.#u32;
-    let info = u32[t + 3] & (INFO_IN_LOCAL | INFO_IN_GLOBAL);
-    if (global) {
-      if ((info & INFO_IN_GLOBAL) === 0) {
-        if (this.#globalCount < JOURNAL) this.#globals[this.#globalCount] = t;
-        if (this.#globalCount <= JOURNAL) this.#globalCount++;
-      }
-      info |= INFO_IN_GLOBAL | INFO_GLOBAL;
-    } else {
-      if ((info & INFO_IN_LOCAL) === 0) {
-        if (this.#localCount < JOURNAL) this.#local[this.#localCount] = t;
-        if (this.#localCount <= JOURNAL) this.#localCount++;
-      }
-      info |= INFO_IN_LOCAL;
-    }
-    u32[t] = pageLo;
-    u32[t + 1] = hi;
-    u32[t + 2] = hostPage - pageLo;
-    u32[t + 3] = (hostPage | info) >>> 0;
+    return (this.#u32[this.#w + W_TLB_SET] - tlbSetOffset(0)) / TLB_SET.SIZE;
   }
 
   /**
@@ -288,42 +116,21 @@ export class Mmu {
       this.code = true;
       return true;
     }
-    if (walk.size !== PAGE.SMALL) this.#noteLarge(lo, hi, walk.size);
-    const pageLo = (lo & ~4095) >>> 0;
-    const set = this.#tlb + index * SET_WORDS;
+    const { tlb } = this;
+    if (walk.size !== PAGE.SMALL) tlb.noteLarge(lo, hi, walk.size);
     if (access === ACCESS.FETCH) {
-      const t = set + CODE_WORDS + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
-      if ((this.#u32[t] & 1) === 0) this.codeLost();
-      this.#install(t, pageLo, hi, hostPage, walk.global);
-      // in place of that address: the page's code descriptor, none yet (tier0/code-cache.ts)
-      this.#u32[t + 2] = 0;
+      tlb.fillCode(lo, hi, hostPage, walk.global, index);
       return true;
     }
-    const entry = ((lo >>> 12) & (TLB_ENTRIES - 1)) * 4;
-    this.#install(set + READ_WORDS + entry, pageLo, hi, hostPage, walk.global);
-    if (access === ACCESS.WRITE && !code) {
-      const t = set + WRITE_WORDS + entry;
-      this.#install(t, pageLo, hi, hostPage, walk.global);
-      // Another vCPU may have made it a code page meanwhile: it sets the map first, then looks at our entries.
-      // The atomic store puts the entry in memory before the map is read.
-      Atomics.store(this.#u32, t, pageLo);
-      if (Atomics.load(mem.codeMap, hostPage >>> 12) !== 0) {
-        this.#invalidate(t);
-        this.code = true;
-      }
+    tlb.fillRead(lo, hi, hostPage, walk.global, index);
+    if (
+      access === ACCESS.WRITE &&
+      !code &&
+      !tlb.fillWrite(lo, hi, hostPage, walk.global, index, mem.codeMap)
+    ) {
+      this.code = true;
     }
     return true;
-  }
-
-  #noteLarge(lo: number, hi: number, size: number): void {
-    this.#anyLarge = true;
-    if (size === PAGE.HUGE) {
-      this.#hugeRegions[this.#hugeHash(lo, hi)] = 1;
-    } else {
-      this.#largeRegions[this.#regionHash(lo, hi)] = 1;
-      // a 4 MiB page is two regions
-      if (size === PAGE.LARGE_4M) this.#largeRegions[this.#regionHash(lo ^ 0x200000, hi)] = 1;
-    }
   }
 
   /** True when an address is canonical, or no 64-bit mode is on. Otherwise notes `vector`(0). */
@@ -343,15 +150,9 @@ export class Mmu {
    * by a walk. Results and failure as for `fillTlb`.
    */
   resolve(lo: number, hi: number, access: number, index: number): boolean {
-    const u32 = this.#u32;
-    const t =
-      this.#tlb +
-      index * SET_WORDS +
-      (access === ACCESS.FETCH
-        ? CODE_WORDS + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4
-        : (access === ACCESS.WRITE ? WRITE_WORDS : READ_WORDS) + ((lo >>> 12) & (TLB_ENTRIES - 1)) * 4);
-    if (u32[t] === (lo & ~4095) >>> 0 && u32[t + 1] === hi) {
-      this.host = ((u32[t + 3] & ~4095) | (lo & 4095)) >>> 0;
+    const host = this.tlb.find(lo, hi, access, index);
+    if (host >= 0) {
+      this.host = host;
       this.code = false;
       return true;
     }
@@ -361,10 +162,7 @@ export class Mmu {
 
   /** Wasm address of a code byte whose page is in the TLB; −1 when it is not. Nothing is changed. */
   codeHost(lo: number, hi: number): number {
-    const u32 = this.#u32;
-    const t = this.#tlb + this.index() * SET_WORDS + CODE_WORDS + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
-    if (u32[t] !== (lo & ~4095) >>> 0 || u32[t + 1] !== hi) return -1;
-    return ((u32[t + 3] & ~4095) | (lo & 4095)) >>> 0;
+    return this.tlb.find(lo, hi, ACCESS.FETCH, this.index());
   }
 
   /** Physical address without side effects on the guest but A bits: for debuggers. Null: not mapped. */
@@ -653,37 +451,5 @@ export class Mmu {
   /** Makes generated code return at its next check. */
   kickSelf(): void {
     Atomics.or(this.#i32, this.#w + EXIT_REQUEST, EXIT.KICK);
-  }
-}
-
-/**
- * Has a vCPU a write entry for a wasm page? *Thread:* any; the page's code map was set before, atomically. False: no
- * store of that vCPU to the page is under way that its slow path will not see, since only the vCPU itself and
- * exclusive sections remove entries, and it removes none between a probe and its store.
- */
-export function hasWriteEntryFor(buffer: SharedArrayBuffer, base: number, hostPage: number): boolean {
-  const u32 = viewsOf(buffer).u32;
-  const first = (base >>> 2) + FIRST_SET;
-  for (let set = 0; set < MMU.COUNT; set++) {
-    const start = first + set * SET_WORDS + WRITE_WORDS;
-    for (let t = start; t < start + TLB_ENTRIES * 4; t += 4) {
-      if ((u32[t + 3] & ~4095) >>> 0 === hostPage && (u32[t] & 1) === 0) return true;
-    }
-  }
-  return false;
-}
-
-/**
- * Removes, from any thread, a vCPU's write entries for a wasm page. A store whose probe was already done may
- * still follow: the caller sets the code map first and then waits until that vCPU has left generated code.
- */
-export function dropWriteEntriesOf(buffer: SharedArrayBuffer, base: number, hostPage: number): void {
-  const u32 = viewsOf(buffer).u32;
-  const first = (base >>> 2) + FIRST_SET;
-  for (let set = 0; set < MMU.COUNT; set++) {
-    const start = first + set * SET_WORDS + WRITE_WORDS;
-    for (let t = start; t < start + TLB_ENTRIES * 4; t += 4) {
-      if ((u32[t + 3] & ~4095) >>> 0 === hostPage) Atomics.store(u32, t, invalidTag((t - first) >>> 2));
-    }
   }
 }

@@ -330,7 +330,7 @@ function writeEfer(cpu: Cpu, lo: number, hi: number): boolean {
   if (((old ^ lo) & EFER.LME) !== 0 && (cpu.get(W_CR0) & CR0.PG) !== 0) return false;
   const value = (lo & ~EFER.LMA) | (old & EFER.LMA);
   cpu.set64(W_EFER, value, 0);
-  if (((old ^ value) & EFER.NXE) !== 0) cpu.mmu.flushAll();
+  if (((old ^ value) & EFER.NXE) !== 0) cpu.mmu.tlb.flushAll();
   return true;
 }
 

@@ -93,7 +93,7 @@ export function init(cpu: Cpu): void {
   env.nmiMasked = 0;
   cpu.pendingDebug = 0;
   cpu.mmu.dataBreakpoints = false;
-  cpu.mmu.flushAll();
+  cpu.mmu.tlb.flushAll();
   cpu.updateMode();
 }
 

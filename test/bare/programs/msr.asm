@@ -87,10 +87,12 @@ start:  READ "EFER", MSR_EFER
         setnc al
         movzx eax, al
         SHOW "TSC rises", rax
-        WRMSR_ 0x10, 0, 0x100
+        WRMSR_ 0x10, 0, 0x100           ; the low half may wrap around before it is read
         rdtsc
-        SHOW "TSC set, high half", rdx
+        shr edx, 8
+        SHOW "TSC set, high half, over 256", rdx
         RDMSR_ 0x10
+        shr edx, 8
         SHOW "by RDMSR", rdx
         ; CPUID
         mov eax, 0

@@ -1,0 +1,277 @@
+/**
+ * The software TLB, which generated code probes (docs/plan-boot.md, "Memory accesses of generated code"). Entries are for
+ * 4 KiB each, whatever the guest's page size. A write entry exists only for a page whose dirty bit is set, that is RAM,
+ * and that no decoded code came from.
+ */
+import { viewsOf } from '@smp86/atomics-sync';
+import { CODE_TLB_ENTRIES, CpuEnv, invalidTag, MMU, TLB_ENTRIES, TLB_SET, tlbSetOffset } from '../env.ts';
+import { ACCESS, PAGE } from './page-walk.ts';
+
+/** Bits of an entry's info word, below the host page. */
+const INFO_GLOBAL = 1;
+const INFO_IN_LOCAL = 4;
+const INFO_IN_GLOBAL = 8;
+
+const READ_WORDS = TLB_SET.READ >>> 2;
+const WRITE_WORDS = TLB_SET.WRITE >>> 2;
+const CODE_WORDS = TLB_SET.CODE >>> 2;
+const SET_WORDS = TLB_SET.SIZE >>> 2;
+const FIRST_SET = tlbSetOffset(0) >>> 2;
+const W_CODE_LOSSES = CpuEnv.offsetOf('codeLosses') >>> 2;
+const JOURNAL = 2048;
+
+/** A vCPU's. *Thread:* vCPU. */
+export class Tlb {
+  readonly #u32: Uint32Array<SharedArrayBuffer>;
+  readonly #w: number;
+  /** First word of set 0. */
+  readonly #first: number;
+  /** Word indices of entries filled since the last flush, local and global ones; over JOURNAL: too many. */
+  readonly #local = new Int32Array(JOURNAL);
+  #localCount = 0;
+  readonly #globals = new Int32Array(JOURNAL);
+  #globalCount = 0;
+  /** Hashed 2 MiB and 1 GiB regions of which pieces of large pages are in the TLB. */
+  readonly #largeRegions = new Uint8Array(1024);
+  readonly #hugeRegions = new Uint8Array(256);
+  #anyLarge = false;
+
+  /** `w`: first word of the vCPU's block. */
+  constructor(u32: Uint32Array<SharedArrayBuffer>, w: number) {
+    this.#u32 = u32;
+    this.#w = w;
+    this.#first = w + FIRST_SET;
+    this.#clearAll();
+  }
+
+  /** Wasm address of a byte whose page has an entry for such an access; −1: none. Nothing is changed. */
+  find(lo: number, hi: number, access: number, index: number): number {
+    const u32 = this.#u32;
+    const t =
+      this.#first +
+      index * SET_WORDS +
+      (access === ACCESS.FETCH
+        ? CODE_WORDS + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4
+        : (access === ACCESS.WRITE ? WRITE_WORDS : READ_WORDS) + ((lo >>> 12) & (TLB_ENTRIES - 1)) * 4);
+    if (u32[t] !== (lo & ~4095) >>> 0 || u32[t + 1] !== hi) return -1;
+    return ((u32[t + 3] & ~4095) | (lo & 4095)) >>> 0;
+  }
+
+  // --- entries come ---
+
+  /** Code at wasm page `hostPage` (its address). */
+  fillCode(lo: number, hi: number, hostPage: number, global: boolean, index: number): void {
+    const t = this.#first + index * SET_WORDS + CODE_WORDS + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
+    if ((this.#u32[t] & 1) === 0) this.codeLost();
+    this.#install(t, (lo & ~4095) >>> 0, hi, hostPage, global);
+    // in place of that address: the page's code descriptor, none yet (tier0/code-cache.ts)
+    this.#u32[t + 2] = 0;
+  }
+  fillRead(lo: number, hi: number, hostPage: number, global: boolean, index: number): void {
+    const t = this.#first + index * SET_WORDS + READ_WORDS + ((lo >>> 12) & (TLB_ENTRIES - 1)) * 4;
+    this.#install(t, (lo & ~4095) >>> 0, hi, hostPage, global);
+  }
+  /** False: it is a code page, and has no entry. */
+  fillWrite(
+    lo: number,
+    hi: number,
+    hostPage: number,
+    global: boolean,
+    index: number,
+    codeMap: Uint8Array<SharedArrayBuffer>,
+  ): boolean {
+    const t = this.#first + index * SET_WORDS + WRITE_WORDS + ((lo >>> 12) & (TLB_ENTRIES - 1)) * 4;
+    const pageLo = (lo & ~4095) >>> 0;
+    this.#install(t, pageLo, hi, hostPage, global);
+    // Another vCPU may have made it a code page meanwhile: it sets the map first, then looks at our entries.
+    // The atomic store puts the entry in memory before the map is read.
+    Atomics.store(this.#u32, t, pageLo);
+    if (Atomics.load(codeMap, hostPage >>> 12) === 0) return true;
+    this.#invalidate(t);
+    return false;
+  }
+
+  #install(t: number, pageLo: number, hi: number, hostPage: number, global: boolean): void {
+    const u32 = this.#u32;
+    let info = u32[t + 3] & (INFO_IN_LOCAL | INFO_IN_GLOBAL);
+    if (global) {
+      if ((info & INFO_IN_GLOBAL) === 0) {
+        if (this.#globalCount < JOURNAL) this.#globals[this.#globalCount] = t;
+        if (this.#globalCount <= JOURNAL) this.#globalCount++;
+      }
+      info |= INFO_IN_GLOBAL | INFO_GLOBAL;
+    } else {
+      if ((info & INFO_IN_LOCAL) === 0) {
+        if (this.#localCount < JOURNAL) this.#local[this.#localCount] = t;
+        if (this.#localCount <= JOURNAL) this.#localCount++;
+      }
+      info |= INFO_IN_LOCAL;
+    }
+    u32[t] = pageLo;
+    u32[t + 1] = hi;
+    u32[t + 2] = hostPage - pageLo;
+    u32[t + 3] = (hostPage | info) >>> 0;
+  }
+
+  /** A piece of a large page, of this size (PAGE), is in the TLB. */
+  noteLarge(lo: number, hi: number, size: number): void {
+    this.#anyLarge = true;
+    if (size === PAGE.HUGE) {
+      this.#hugeRegions[this.#hugeHash(lo, hi)] = 1;
+    } else {
+      this.#largeRegions[this.#regionHash(lo, hi)] = 1;
+      // a 4 MiB page is two regions
+      if (size === PAGE.LARGE_4M) this.#largeRegions[this.#regionHash(lo ^ 0x200000, hi)] = 1;
+    }
+  }
+
+  // --- entries go ---
+
+  /** Code of some page has to be translated again. */
+  codeLost(): void {
+    const u32 = this.#u32;
+    const at = this.#w + W_CODE_LOSSES;
+    if (++u32[at] === 0) u32[at + 1]++;
+  }
+
+  /** Empties the entry at word `t`. */
+  #invalidate(t: number): void {
+    this.#u32[t] = invalidTag((t - this.#first) >>> 2);
+  }
+
+  #clearAll(): void {
+    const u32 = this.#u32;
+    this.codeLost();
+    const end = this.#first + MMU.COUNT * SET_WORDS;
+    for (let t = this.#first; t < end; t += 4) {
+      this.#invalidate(t);
+      u32[t + 3] = 0;
+    }
+    this.#localCount = 0;
+    this.#globalCount = 0;
+    this.#largeRegions.fill(0);
+    this.#hugeRegions.fill(0);
+    this.#anyLarge = false;
+  }
+
+  /** Drops every translation. */
+  flushAll(): void {
+    if (this.#localCount > JOURNAL || this.#globalCount > JOURNAL) {
+      this.#clearAll();
+      return;
+    }
+    const u32 = this.#u32;
+    this.codeLost();
+    for (let i = 0; i < this.#localCount; i++) {
+      const t = this.#local[i];
+      this.#invalidate(t);
+      u32[t + 3] = 0;
+    }
+    for (let i = 0; i < this.#globalCount; i++) {
+      const t = this.#globals[i];
+      this.#invalidate(t);
+      u32[t + 3] = 0;
+    }
+    this.#localCount = 0;
+    this.#globalCount = 0;
+    if (this.#anyLarge) {
+      this.#largeRegions.fill(0);
+      this.#hugeRegions.fill(0);
+      this.#anyLarge = false;
+    }
+  }
+
+  /** Drops every translation that is not global (a write to CR3). */
+  flushNonGlobal(): void {
+    const u32 = this.#u32;
+    this.codeLost();
+    if (this.#localCount > JOURNAL) {
+      const end = this.#first + MMU.COUNT * SET_WORDS;
+      for (let t = this.#first; t < end; t += 4) {
+        const info = u32[t + 3];
+        if ((info & INFO_GLOBAL) === 0) this.#invalidate(t);
+        u32[t + 3] = info & ~INFO_IN_LOCAL;
+      }
+    } else {
+      for (let i = 0; i < this.#localCount; i++) {
+        const t = this.#local[i];
+        const info = u32[t + 3];
+        if ((info & INFO_GLOBAL) === 0) this.#invalidate(t);
+        u32[t + 3] = info & ~INFO_IN_LOCAL;
+      }
+    }
+    this.#localCount = 0;
+  }
+
+  /** Drops the code entries of one set: code is to be looked up afresh. */
+  dropCode(index: number): void {
+    const first = this.#first + index * SET_WORDS + CODE_WORDS;
+    this.codeLost();
+    for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) this.#invalidate(t);
+  }
+
+  /** Drops the translations of the page that holds a linear address, global or not (INVLPG). */
+  flushPage(lo: number, hi: number): void {
+    if (
+      this.#anyLarge &&
+      (this.#largeRegions[this.#regionHash(lo, hi)] !== 0 || this.#hugeRegions[this.#hugeHash(lo, hi)] !== 0)
+    ) {
+      this.flushAll();
+      return;
+    }
+    const u32 = this.#u32;
+    const page = (lo & ~4095) >>> 0;
+    const entry = ((lo >>> 12) & (TLB_ENTRIES - 1)) * 4;
+    const codeEntry = ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
+    for (let set = 0, t = this.#first; set < MMU.COUNT; set++, t += SET_WORDS) {
+      const read = t + READ_WORDS + entry;
+      const write = t + WRITE_WORDS + entry;
+      const code = t + CODE_WORDS + codeEntry;
+      if (u32[read] === page) this.#invalidate(read);
+      if (u32[write] === page) this.#invalidate(write);
+      if (u32[code] === page) {
+        this.codeLost();
+        this.#invalidate(code);
+      }
+    }
+  }
+
+  #regionHash(lo: number, hi: number): number {
+    return ((lo >>> 21) ^ (hi << 3)) & 1023;
+  }
+  #hugeHash(lo: number, hi: number): number {
+    return ((lo >>> 30) ^ (hi << 2)) & 255;
+  }
+}
+
+/**
+ * Has a vCPU a write entry for a wasm page? *Thread:* any; the page's code map was set before, atomically. False: no
+ * store of that vCPU to the page is under way that its slow path will not see, since only the vCPU itself and
+ * exclusive sections remove entries, and it removes none between a probe and its store.
+ */
+export function hasWriteEntryFor(buffer: SharedArrayBuffer, base: number, hostPage: number): boolean {
+  const u32 = viewsOf(buffer).u32;
+  const first = (base >>> 2) + FIRST_SET;
+  for (let set = 0; set < MMU.COUNT; set++) {
+    const start = first + set * SET_WORDS + WRITE_WORDS;
+    for (let t = start; t < start + TLB_ENTRIES * 4; t += 4) {
+      if ((u32[t + 3] & ~4095) >>> 0 === hostPage && (u32[t] & 1) === 0) return true;
+    }
+  }
+  return false;
+}
+
+/**
+ * Removes, from any thread, a vCPU's write entries for a wasm page. A store whose probe was already done may
+ * still follow: the caller sets the code map first and then waits until that vCPU has left generated code.
+ */
+export function dropWriteEntriesOf(buffer: SharedArrayBuffer, base: number, hostPage: number): void {
+  const u32 = viewsOf(buffer).u32;
+  const first = (base >>> 2) + FIRST_SET;
+  for (let set = 0; set < MMU.COUNT; set++) {
+    const start = first + set * SET_WORDS + WRITE_WORDS;
+    for (let t = start; t < start + TLB_ENTRIES * 4; t += 4) {
+      if ((u32[t + 3] & ~4095) >>> 0 === hostPage) Atomics.store(u32, t, invalidTag((t - first) >>> 2));
+    }
+  }
+}
