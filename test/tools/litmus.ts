@@ -14,6 +14,9 @@ import { LITMUS_TESTS, type LitmusTest, outcomeOf } from './litmus-tests.ts';
 
 /** Runs in one call of a routine. */
 const STRETCH = 512;
+/** What the program prints now and then, and the runs between. */
+const TOLD = 'so far';
+const TOLD_RUNS = 8 * 4096;
 const POLL_MS = 20;
 
 export interface LitmusOutcome {
@@ -87,8 +90,8 @@ export async function runLitmus(
 }
 
 /**
- * Runs one test with tier 1 until, from when V8 has optimised the regions of each vCPU's routine, they were left `runs /
- * STRETCH` times: so many runs were theirs. Throws when that does not happen in time.
+ * Runs one test with tier 1 until, from when V8 has optimised the regions of each vCPU's routine, it was run so often, and
+ * as often regions were left for other code, which the end of a routine does. Throws when that does not happen in time.
  */
 export async function runLitmusTier1(run: LitmusRun): Promise<LitmusResult & { regionRuns: number }> {
   const { test, runs, timeoutMs } = run;
@@ -99,33 +102,41 @@ export async function runLitmusTier1(run: LitmusRun): Promise<LitmusResult & { r
   const end = performance.now() + timeoutMs;
   /** By head: how often a region had been left when it was first seen optimised; a call goes on in the code it began in. */
   const before = new Map<number, number>();
-  let stretches = 0;
-  while (stretches * STRETCH < runs) {
+  /** How often the program had told when all routines were optimised. */
+  let toldBefore: number | undefined;
+  let regionRuns = 0;
+  while (regionRuns < runs) {
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    const told = started.output.split(TOLD).length - 1;
     const threads = [...started.output.matchAll(/^thread ([0-9a-f]+) ([0-9a-f]+)\r?$/gm)];
     const regions = await machine.regions();
     for (const r of regions) if (r.optimised && !before.has(r.head)) before.set(r.head, r.exits + 1);
-    const exits = threads.map(([, from, to]) =>
-      regions
-        .filter((r) => r.head >= parseInt(from, 16) && r.head < parseInt(to, 16) && r.optimised)
-        .reduce((sum, r) => sum + Math.max(0, r.exits - (before.get(r.head) ?? r.exits)), 0),
+    const optimised = threads.map(([, from, to]) =>
+      regions.filter((r) => r.head >= parseInt(from, 16) && r.head < parseInt(to, 16) && r.optimised),
     );
-    if (exits.length === cpus) stretches = Math.min(...exits);
+    const exits = optimised.map((list) =>
+      list.reduce((sum, r) => sum + Math.max(0, r.exits - (before.get(r.head) ?? r.exits)), 0),
+    );
+    // a region may be left more than once in a call, for code that had never been executed when it was made
+    if (threads.length === cpus && optimised.every((list) => list.length > 0)) {
+      toldBefore ??= told + 1;
+      regionRuns = Math.min(...exits.map((n) => n * STRETCH), Math.max(0, told - toldBefore) * TOLD_RUNS);
+    }
     if (machine.state === 'ended') throw unexpected(test, null, started.output);
     if (performance.now() > end) {
       const seen = regions.map(
         (r) => `${r.head.toString(16)}: ${r.exits} exits${r.optimised ? ', optimised' : ''}`,
       );
       throw new Error(
-        `${test.name}: after ${timeoutMs} ms the routines have run ${exits.join('/') || 0} of ` +
-          `${Math.ceil(runs / STRETCH)} stretches as optimised regions\n${seen.join('\n')}\n${started.output}`,
+        `${test.name}: after ${timeoutMs} ms the routines have made ${regionRuns} runs as optimised regions, ` +
+          `left ${exits.join('/') || 0} times\n${seen.join('\n')}\n${started.output}`,
       );
     }
   }
   machine.serial[0]?.write('.');
   const result = await started.end(Math.max(10_000, timeoutMs));
   if (result.status !== 33) throw unexpected(test, result.status, result.output);
-  return { ...resultOf(test, result.output), regionRuns: stretches * STRETCH };
+  return { ...resultOf(test, result.output), regionRuns };
 }
 
 async function main(): Promise<void> {

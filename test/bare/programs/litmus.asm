@@ -1,9 +1,10 @@
 ; Memory-order litmus tests between two to four CPUs. Command line: test=NUMBER n=RUNS near=1 meet=RUNS spin=TURNS
 ; patience=TURNS nap=1 (decimal). Without n it goes on until something comes in on COM1.
 ;
-; Prints "thread START END" for each thread's routine, then a histogram: "KEY COUNT" in hexadecimal, where KEY has three
-; bits of results for each thread, thread 0's lowest, then X and Y as they are left, two bits each; then "met COUNT OF"
-; for each thread. test/tools/litmus.ts knows what each test's key means and what x86-TSO forbids (SDM 3A 8.2).
+; Prints "thread START END" for each thread's routine, "so far" each 32768 runs, then a histogram: "KEY COUNT" in
+; hexadecimal, where KEY has three bits of results for each thread, thread 0's lowest, then X and Y as they are left, two
+; bits each; then "met COUNT OF" for each thread. test/tools/litmus.ts knows what each test's key means and what x86-TSO
+; forbids (SDM 3A 8.2).
 ;
 ; Each run has locations X and Y of its own, in lines of their own: of one page with near=1, else of different pages.
 ; A batch of runs ends when all CPUs are through; which CPU has which thread changes from batch to batch.
@@ -18,6 +19,7 @@
 
 BATCH           equ 4096
 STRETCH         equ 512                 ; runs in one call of a routine
+TOLD            equ 8                   ; batches, after which it says so
 LINES           equ 0x1000000           ; two for each run
 KEYS            equ 0x1200000           ; a byte each, BATCH for each thread
 SYNC            equ 0x1220000           ; a line each
@@ -592,6 +594,10 @@ start:  OPTION opt_test, test_number
         inc ebx
         cmp ebx, BATCH
         jb .tally
+        test dword [batch], TOLD - 1
+        jnz .untold
+        SAY "so far", 10
+.untold:
         dec r15d
         jz .print
         jns .batch
