@@ -67,6 +67,10 @@ export interface Poller {
   poll(): boolean;
   /** Whether there is something: asked before the owner sleeps. Whoever adds something calls `notify` after it. */
   ready(): boolean;
+  /** Ns after which the owner is to look, whoever notifies; default: never. */
+  timeout?(): number;
+  /** The owner is about to sleep: whoever adds something has to notify from now on. True: there is something. */
+  sleep?(): boolean;
 }
 
 /** A bottom half as the threads see it. */
@@ -209,15 +213,24 @@ export class AioContext {
   /** Ns that the owner may sleep; 0 when there is something to do. *Thread:* owner. */
   timeout(): number {
     for (const poller of this.#pollers) if (poller.ready()) return 0;
-    const timeout = this.#bottomHalves.timeout();
+    let timeout = this.#bottomHalves.timeout();
+    for (const poller of this.#pollers) {
+      if (poller.timeout !== undefined) timeout = Math.min(timeout, poller.timeout());
+    }
     return timeout === 0 ? 0 : Math.min(timeout, this.group.deadline());
   }
 
   /** Sleeps until there may be something to do. *Thread:* owner. *Lock:* not the BQL. *May block:* yes. */
   wait(): void {
     // a notification after the timeout was computed is still there and ends the wait at once
-    if (this.#polling === undefined || this.#pollers.length === 0) this.group.notifier.wait(this.timeout());
+    if (this.#polling === undefined || this.#pollers.length === 0) this.#sleep(this.timeout());
     else this.#pollAndWait(this.#polling);
+  }
+
+  #sleep(timeout: number): void {
+    let left = timeout;
+    if (timeout > 0) for (const poller of this.#pollers) if (poller.sleep?.() === true) left = 0;
+    this.group.notifier.wait(left);
   }
 
   #pollAndWait(polling: BusyPolling): void {
@@ -227,7 +240,7 @@ export class AioContext {
       () => this.group.notifier.notified || this.#pollers.some((poller) => poller.ready()),
       () => this.clocks.hostNow(),
     );
-    this.group.notifier.wait(left);
+    this.#sleep(left);
     polling.adapt(this.clocks.hostNow() - start);
   }
 

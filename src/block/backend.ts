@@ -5,7 +5,7 @@
 import { BlockError } from './errors.ts';
 import { iovGather, iovIsZero, iovLength, iovWrite } from './iov.ts';
 import type { Throttle } from './throttle.ts';
-import type { BlockNode, BlockStatus, IoVector, WriteFlags, ZeroFlags } from './node.ts';
+import type { BlockNode, BlockStatus, Done, IoVector, WriteFlags, ZeroFlags } from './node.ts';
 
 /** `detect-zeroes=`. */
 export type DetectZeroes = 'off' | 'on' | 'unmap';
@@ -37,7 +37,16 @@ interface Tracked {
   waiters: (() => void)[] | undefined;
 }
 
-/** *Thread:* the context's. Requests reject with BlockError. */
+/** A write as it was asked for, and its range in whole units of the root's alignment. */
+interface Write {
+  readonly offset: number;
+  readonly from: IoVector;
+  readonly start: number;
+  readonly end: number;
+  readonly flags: WriteFlags | undefined;
+}
+
+/** *Thread:* the context's. Requests fail by rejecting with BlockError; none throws. */
 export class BlockBackend {
   #root: BlockNode | undefined;
   readonly #options: BackendOptions;
@@ -99,57 +108,117 @@ export class BlockBackend {
   }
 
   /** Fills `to` from `offset`, bytes. */
-  async read(offset: number, to: IoVector): Promise<void> {
+  read(offset: number, to: IoVector): Done {
     const length = iovLength(to);
-    await this.#begin(false, length);
+    const wait = this.#begin(false, length);
+    return wait === undefined ? this.#readNow(offset, to, length) : this.#readLater(wait, offset, to, length);
+  }
+
+  async #readLater(wait: Promise<void>, offset: number, to: IoVector, length: number): Promise<void> {
+    await wait;
+    await this.#readNow(offset, to, length);
+  }
+
+  #readNow(offset: number, to: IoVector, length: number): Done {
+    let under: Done;
     try {
       const root = this.#check(offset, length);
       const align = root.limits.requestAlignment;
-      if ((offset % align === 0 && length % align === 0) || length === 0) await root.read(offset, to);
-      else await readUnaligned(root, offset, to, length, align);
-    } finally {
-      this.#end();
+      if ((offset % align === 0 && length % align === 0) || length === 0) under = root.read(offset, to);
+      else under = readUnaligned(root, offset, to, length, align);
+    } catch (error) {
+      under = Promise.reject(error as BlockError);
     }
+    return this.#ended(under, undefined);
   }
 
-  async write(offset: number, from: IoVector, flags?: WriteFlags): Promise<void> {
+  write(offset: number, from: IoVector, flags?: WriteFlags): Done {
     const length = iovLength(from);
-    await this.#begin(true, length);
-    let tracked: Tracked | undefined;
-    try {
-      const root = this.#checkWrite(offset, length);
-      if (length === 0) return;
-      const align = root.limits.requestAlignment;
-      const start = offset - (offset % align);
-      const end = Math.ceil((offset + length) / align) * align;
-      const order = this.#track(start, end);
-      tracked = order instanceof Promise ? await order : order;
-      const aligned = start === offset && end === offset + length;
-      if (aligned) await this.#writeAligned(root, offset, from, length, flags);
-      else await writeUnaligned(root, offset, from, start, end);
-      const fua = flags?.fua === true;
-      // the pieces of an unaligned write do not carry the flag
-      if ((fua || !this.#writeCache) && !(fua && aligned)) await root.flush();
-    } finally {
-      if (tracked) this.#untrack(tracked);
-      this.#end();
-    }
+    const wait = this.#begin(true, length);
+    return wait === undefined
+      ? this.#writeNow(offset, from, length, flags)
+      : this.#writeLater(wait, offset, from, length, flags);
   }
 
-  async #writeAligned(
-    root: BlockNode,
+  async #writeLater(
+    wait: Promise<void>,
     offset: number,
     from: IoVector,
     length: number,
     flags: WriteFlags | undefined,
   ): Promise<void> {
+    await wait;
+    await this.#writeNow(offset, from, length, flags);
+  }
+
+  #writeNow(offset: number, from: IoVector, length: number, flags: WriteFlags | undefined): Done {
+    let tracked: Tracked | undefined;
+    let under: Done;
+    try {
+      const root = this.#checkWrite(offset, length);
+      if (length > 0) {
+        const align = root.limits.requestAlignment;
+        const start = offset - (offset % align);
+        const end = Math.ceil((offset + length) / align) * align;
+        const order = this.#track(start, end);
+        const write = { offset, from, start, end, flags };
+        if (order instanceof Promise) return this.#writeInOrder(order, root, write);
+        tracked = order;
+        under = this.#writeTracked(root, write);
+      }
+    } catch (error) {
+      under = Promise.reject(error as BlockError);
+    }
+    return this.#ended(under, tracked);
+  }
+
+  async #writeInOrder(order: Promise<Tracked>, root: BlockNode, write: Write): Promise<void> {
+    const tracked = await order;
+    let under: Done;
+    try {
+      under = this.#writeTracked(root, write);
+    } catch (error) {
+      under = Promise.reject(error as BlockError);
+    }
+    await this.#ended(under, tracked);
+  }
+
+  /** A write whose turn it is. */
+  #writeTracked(root: BlockNode, { offset, from, start, end, flags }: Write): Done {
+    const aligned = start === offset && end === offset + iovLength(from);
+    const under = aligned
+      ? this.#writeAligned(root, offset, from, flags)
+      : writeUnaligned(root, offset, from, start, end);
+    const fua = flags?.fua === true;
+    // the pieces of an unaligned write do not carry the flag
+    const flush = (fua || !this.#writeCache) && !(fua && aligned);
+    return flush ? flushAfter(root, under) : under;
+  }
+
+  #writeAligned(root: BlockNode, offset: number, from: IoVector, flags: WriteFlags | undefined): Done {
     const { detectZeroes } = this.#options;
     if (detectZeroes !== undefined && detectZeroes !== 'off' && iovIsZero(from)) {
       // a copy, if the guest changed it meanwhile, is what it asked for too: zeroes were there
       const mayUnmap = detectZeroes === 'unmap' && this.unmap;
-      await root.writeZeroes(offset, length, { ...flags, mayUnmap });
-    } else {
-      await root.write(offset, from, flags);
+      return root.writeZeroes(offset, iovLength(from), { ...flags, mayUnmap });
+    }
+    return root.write(offset, from, flags);
+  }
+
+  /** A request ends when what was asked of the nodes has. */
+  #ended(under: Done, tracked: Tracked | undefined): Done {
+    if (under !== undefined) return this.#endedLater(under, tracked);
+    if (tracked !== undefined) this.#untrack(tracked);
+    this.#end();
+    return undefined;
+  }
+
+  async #endedLater(under: Promise<void>, tracked: Tracked | undefined): Promise<void> {
+    try {
+      await under;
+    } finally {
+      if (tracked !== undefined) this.#untrack(tracked);
+      this.#end();
     }
   }
 
@@ -179,9 +248,11 @@ export class BlockBackend {
     await this.#changing(offset, iovLength(from), (root) => root.writeCompressed(offset, from));
   }
 
-  /** A request that changes a range, after those under way that overlap it. `write` comes too often for a closure. */
+  /** A request that changes a range, after those under way that overlap it. `write` comes too often for this. */
   async #changing(offset: number, length: number, body: (root: BlockNode) => Promise<void>): Promise<void> {
-    await this.#begin(true, length);
+    // without a pause, where there is none to be: requests are put in order as they come
+    const wait = this.#begin(true, length);
+    if (wait) await wait;
     let tracked: Tracked | undefined;
     try {
       const root = this.#checkWrite(offset, length);
@@ -324,6 +395,11 @@ export class BlockBackend {
     if (last && last !== tracked) this.#writes[index] = last;
     if (tracked.waiters) for (const resume of tracked.waiters) resume();
   }
+}
+
+async function flushAfter(root: BlockNode, under: Done): Promise<void> {
+  await under;
+  await root.flush();
 }
 
 async function readUnaligned(

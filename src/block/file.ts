@@ -25,6 +25,7 @@ import type {
   BlockLimits,
   BlockNode,
   BlockStatus,
+  Done,
   IoVector,
   Preallocation,
   SlowCalls,
@@ -46,6 +47,8 @@ const FAST_US = 100;
 const FAST_BYTES_PER_US = 1000;
 /** Fast reads in other threads after which this one reads again. */
 const FAST_STREAK = 4;
+/** A slow read may be one whose thread had to wait for a processor. A second one within so many more is not cached. */
+const SUSPICION = 32;
 
 /** How to open a host file. */
 export interface FileOptions {
@@ -87,6 +90,8 @@ export class FileNode implements BlockNode {
   readonly #slowCalls: SlowCalls | undefined;
   /** Reads were slow, or nothing is known: so many fast ones until this thread makes them itself. */
   #cold = FAST_STREAK;
+  /** Reads during which a slow one is the second. */
+  #suspicion = 0;
   readonly #noFlush: boolean;
   readonly #isDevice: boolean;
   #bytes: number;
@@ -163,31 +168,42 @@ export class FileNode implements BlockNode {
     return Math.ceil(this.#bytes / SECTOR) * SECTOR;
   }
 
-  async read(offset: number, to: IoVector): Promise<void> {
+  read(offset: number, to: IoVector): Done {
     const slowCalls = this.#slowCalls;
     if (slowCalls === undefined) {
       this.#readHere(offset, to);
-      return;
+      return undefined;
     }
     if (this.#cold > 0 && slowCalls.active && this.#direct?.isAligned(offset, to) !== false) {
       const there = slowCalls.read(this.#fd, offset, to);
-      if (there !== undefined) {
-        const length = iovLength(to);
-        const { bytes, took } = await there;
-        this.#learn(took, length);
-        if (bytes < length) this.#readRest(offset + bytes, iovSlice(to, bytes, length - bytes));
-        return;
-      }
+      if (there !== undefined) return this.#readThere(there, offset, to);
     }
     const start = performance.now();
     this.#readHere(offset, to);
     this.#learn((performance.now() - start) * 1000, iovLength(to));
+    return undefined;
+  }
+
+  async #readThere(
+    there: Promise<{ bytes: number; took: number }>,
+    offset: number,
+    to: IoVector,
+  ): Promise<void> {
+    const length = iovLength(to);
+    const { bytes, took } = await there;
+    this.#learn(took, length);
+    if (bytes < length) this.#readRest(offset + bytes, iovSlice(to, bytes, length - bytes));
   }
 
   /** From how long a read took, µs: where the next ones are made. */
   #learn(took: number, length: number): void {
-    if (took > FAST_US + length / FAST_BYTES_PER_US) this.#cold = FAST_STREAK;
-    else if (this.#cold > 0) this.#cold--;
+    if (took > FAST_US + length / FAST_BYTES_PER_US) {
+      if (this.#suspicion > 0) this.#cold = FAST_STREAK;
+      this.#suspicion = SUSPICION;
+    } else {
+      if (this.#suspicion > 0) this.#suspicion--;
+      if (this.#cold > 0) this.#cold--;
+    }
   }
 
   #readHere(offset: number, to: IoVector): void {
@@ -230,7 +246,7 @@ export class FileNode implements BlockNode {
     }
   }
 
-  async write(offset: number, from: IoVector, flags?: WriteFlags): Promise<void> {
+  write(offset: number, from: IoVector, flags?: WriteFlags): Done {
     this.#checkWritable();
     let at = offset;
     let rest = from;
@@ -252,7 +268,7 @@ export class FileNode implements BlockNode {
       if (at > this.#bytes) this.#bytes = at;
       if (left > 0) rest = iovSlice(rest, done, left);
     }
-    if (flags?.fua) await this.flush();
+    return flags?.fua ? this.flush() : undefined;
   }
 
   async writeZeroes(offset: number, length: number, flags?: ZeroFlags): Promise<void> {

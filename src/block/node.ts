@@ -1,7 +1,8 @@
 /**
  * What every node of a block graph offers: a format (raw, qcow2), a filter (throttle), or a protocol (file). A node
  * belongs to one AioContext, and all of it runs in that context's thread; requests are coroutines (`async`
- * functions), any number of which may be under way. Offsets and lengths are bytes, below 2^53.
+ * functions), any number of which may be under way; reads and writes that need not wait are done by the call itself.
+ * Offsets and lengths are bytes, below 2^53.
  */
 import type { Timer } from '../hw/device.ts';
 import type { HostFile } from './host-file.ts';
@@ -21,6 +22,12 @@ export interface ZeroFlags extends WriteFlags {
   /** Fail with ENOTSUP instead of writing zeroes as data. */
   readonly noFallback?: boolean;
 }
+
+/**
+ * What a read or a write returns: undefined when it was done at once, as most are; else a promise. It fails with a
+ * BlockError, thrown at once or as the rejection.
+ */
+export type Done = Promise<void> | undefined;
 
 /** What requests a node takes without help, and likes. Bytes. */
 export interface BlockLimits {
@@ -53,7 +60,7 @@ export interface BlockStatus {
 /** How `truncate` fills what is new. */
 export type Preallocation = 'off' | 'metadata' | 'falloc' | 'full';
 
-/** One node. *Thread:* the context's. *Lock:* none. Requests reject with BlockError. */
+/** One node. *Thread:* the context's. *Lock:* none. Requests fail with BlockError. */
 export interface BlockNode {
   /** `raw`, `qcow2`, `file` … */
   readonly driver: string;
@@ -72,8 +79,8 @@ export interface BlockNode {
   };
 
   /** Fills `to` from `offset`; within `size`, aligned to `limits.requestAlignment`. */
-  read(offset: number, to: IoVector): Promise<void>;
-  write(offset: number, from: IoVector, flags?: WriteFlags): Promise<void>;
+  read(offset: number, to: IoVector): Done;
+  write(offset: number, from: IoVector, flags?: WriteFlags): Done;
   writeZeroes(offset: number, length: number, flags?: ZeroFlags): Promise<void>;
   /** A hint; done for whole clusters only. */
   discard(offset: number, length: number): Promise<void>;

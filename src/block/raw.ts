@@ -1,15 +1,8 @@
 /** The raw format: a window on its file. */
 import { BlockError } from './errors.ts';
+import { FilterNode } from './filter.ts';
 import { iovGather, iovLength } from './iov.ts';
-import type {
-  BlockLimits,
-  BlockNode,
-  BlockStatus,
-  IoVector,
-  Preallocation,
-  WriteFlags,
-  ZeroFlags,
-} from './node.ts';
+import type { BlockNode, BlockStatus, Done, IoVector, Preallocation, WriteFlags, ZeroFlags } from './node.ts';
 import { PROBE_SIZE, probeFormat } from './probe.ts';
 
 const SECTOR = 512;
@@ -24,17 +17,15 @@ export interface RawOptions {
 }
 
 /** *Thread:* the context's. */
-export class RawNode implements BlockNode {
+export class RawNode extends FilterNode {
   readonly driver = 'raw';
-  nodeName = '';
-  readonly children: { readonly file: BlockNode };
-  readonly #file: BlockNode;
   readonly #offset: number;
   readonly #size: number | undefined;
   readonly #probed: boolean;
 
   /** Throws EINVAL, with QEMU's texts, for a window that is not in the file. */
   constructor(file: BlockNode, options: RawOptions = {}) {
+    super(file);
     const { offset = 0, size } = options;
     if (offset > file.size) {
       throw new BlockError(
@@ -51,74 +42,52 @@ export class RawNode implements BlockNode {
       }
       if (size % SECTOR !== 0) throw new BlockError('EINVAL', 'Specified size is not multiple of 512');
     }
-    this.children = { file };
-    this.#file = file;
     this.#offset = offset;
     this.#size = size;
     this.#probed = options.probed ?? false;
   }
 
-  get filename(): string {
-    return this.#file.filename;
-  }
-  get readOnly(): boolean {
-    return this.#file.readOnly;
-  }
-  get limits(): BlockLimits {
-    return this.#file.limits;
-  }
-  get size(): number {
-    return this.#size ?? Math.floor((this.#file.size - this.#offset) / SECTOR) * SECTOR;
+  override get size(): number {
+    return this.#size ?? Math.floor((this.file.size - this.#offset) / SECTOR) * SECTOR;
   }
 
-  read(offset: number, to: IoVector): Promise<void> {
-    return this.#file.read(this.#offset + offset, to);
+  override read(offset: number, to: IoVector): Done {
+    return this.file.read(this.#offset + offset, to);
   }
 
-  async write(offset: number, from: IoVector, flags?: WriteFlags): Promise<void> {
-    if (this.#probed && offset < PROBE_SIZE) {
-      // a copy: the guest could change its memory between the look and the write
-      const head = iovGather(from);
-      await this.#checkHead(offset, head);
-      return this.#file.write(this.#offset + offset, [head], flags);
-    }
-    return this.#file.write(this.#offset + offset, from, flags);
+  override write(offset: number, from: IoVector, flags?: WriteFlags): Done {
+    if (this.#probed && offset < PROBE_SIZE) return this.#writeHead(offset, from, flags);
+    return this.file.write(this.#offset + offset, from, flags);
   }
 
-  async #checkHead(offset: number, data: Uint8Array): Promise<void> {
+  async #writeHead(offset: number, from: IoVector, flags: WriteFlags | undefined): Promise<void> {
+    // a copy: the guest could change its memory between the look and the write
+    const data = iovGather(from);
     const head = new Uint8Array(PROBE_SIZE);
-    await this.#file.read(this.#offset, [head]);
+    await this.file.read(this.#offset, [head]);
     head.set(data.subarray(0, PROBE_SIZE - offset), offset);
     if (probeFormat(head) !== 'raw') throw new BlockError('EPERM', 'Operation not permitted');
+    await this.file.write(this.#offset + offset, [data], flags);
   }
 
-  writeZeroes(offset: number, length: number, flags?: ZeroFlags): Promise<void> {
-    return this.#file.writeZeroes(this.#offset + offset, length, flags);
+  override writeZeroes(offset: number, length: number, flags?: ZeroFlags): Promise<void> {
+    return super.writeZeroes(this.#offset + offset, length, flags);
   }
-  discard(offset: number, length: number): Promise<void> {
-    return this.#file.discard(this.#offset + offset, length);
+  override discard(offset: number, length: number): Promise<void> {
+    return super.discard(this.#offset + offset, length);
   }
-  async writeCompressed(_offset: number, from: IoVector): Promise<void> {
+  override async writeCompressed(_offset: number, from: IoVector): Promise<void> {
     throw new BlockError('ENOTSUP', `Cannot compress ${iovLength(from)} bytes in a raw image`);
   }
-  flush(): Promise<void> {
-    return this.#file.flush();
-  }
 
-  async blockStatus(offset: number, length: number): Promise<BlockStatus> {
+  override async blockStatus(offset: number, length: number): Promise<BlockStatus> {
     const at = this.#offset + offset;
-    const status = await this.#file.blockStatus(at, length);
-    return { ...status, file: this.#file, fileOffset: at };
+    const status = await super.blockStatus(at, length);
+    return { ...status, file: this.file, fileOffset: at };
   }
 
-  async truncate(size: number, preallocation?: Preallocation): Promise<void> {
+  override async truncate(size: number, preallocation?: Preallocation): Promise<void> {
     if (this.#size !== undefined) throw new BlockError('ENOTSUP', 'Cannot resize fixed-size raw disks');
-    await this.#file.truncate(this.#offset + size, preallocation);
-  }
-  allocatedSize(): Promise<number> {
-    return this.#file.allocatedSize();
-  }
-  close(): Promise<void> {
-    return this.#file.close();
+    await super.truncate(this.#offset + size, preallocation);
   }
 }

@@ -36,12 +36,12 @@ export class GuestRam {
     return new Uint8Array(this.views.buffer, this.base + address, length);
   }
 
-  /** To be called after bytes that came from `bytes` were stored. */
-  written(stored: Uint8Array): void {
-    this.#written(stored.byteOffset, stored.length);
+  /** To be called after `length` bytes at `host`, an offset in the machine's memory, were stored. */
+  writtenAt(host: number, length: number): void {
+    this.#written(host, length);
   }
 
-  /** As `written`, for each. */
+  /** The same for bytes that came from `bytes`. */
   allWritten(stored: readonly Uint8Array[]): void {
     for (const piece of stored) this.#written(piece.byteOffset, piece.length);
   }

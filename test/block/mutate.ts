@@ -7,7 +7,7 @@ import { createQcow2, QCOW2_DEFAULTS, type Qcow2CreateOptions } from '../../src/
 import type { Qcow2Node } from '../../src/block/qcow2/node.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../../src/block/qcow2/snapshot.ts';
 import { inlineCodec } from '../../src/block/codec.ts';
-import type { BlockNode } from '../../src/block/node.ts';
+import type { BlockNode, Done } from '../../src/block/node.ts';
 import { MemoryNode } from './memory-node.ts';
 
 type Random = (below: number) => number;
@@ -205,7 +205,7 @@ async function repair(file: MemoryNode): Promise<void> {
   });
 }
 
-async function attempt(work: () => Promise<void>): Promise<void> {
+async function attempt(work: () => Done): Promise<void> {
   try {
     await work();
   } catch (error) {

@@ -223,7 +223,7 @@ export class RandomImage {
     return this.#random(4) === 0 ? this.#zero(offset, length) : this.#write(offset, length);
   }
 
-  #write(offset: number, length: number): Promise<void> {
+  async #write(offset: number, length: number): Promise<void> {
     const zeroes = this.#random(12) === 0;
     for (let at = offset; at < offset + length; at += SECTOR) {
       this.#model.fill(zeroes ? 0 : this.#random(255) + 1, at, at + SECTOR);
@@ -231,7 +231,7 @@ export class RandomImage {
     const data = Buffer.from(this.#model.subarray(offset, offset + length));
     // in pieces, as a guest's memory is
     const cut = this.#random(length);
-    return this.#blk.write(offset, cut === 0 ? [data] : [data.subarray(0, cut), data.subarray(cut)]);
+    await this.#blk.write(offset, cut === 0 ? [data] : [data.subarray(0, cut), data.subarray(cut)]);
   }
 
   #zero(offset: number, length: number): Promise<void> {

@@ -51,10 +51,10 @@ function setup(limits: Record<string, number>, members = 1, homes = 1) {
     return new BlockBackend(node, { throttle: groups[i % homes].join() });
   });
   const ended: { who: number; at: number }[] = [];
-  const request = (who: number, isWrite: boolean, bytes: number) => {
+  const request = async (who: number, isWrite: boolean, bytes: number) => {
     const data = [new Uint8Array(bytes)];
-    const work = isWrite ? backends[who].write(0, data) : backends[who].read(0, data);
-    void work.then(() => ended.push({ who, at: clock.time }));
+    await (isWrite ? backends[who].write(0, data) : backends[who].read(0, data));
+    ended.push({ who, at: clock.time });
   };
   return { clock, backends, ended, request, node };
 }
@@ -150,7 +150,7 @@ describe('I/O limits', () => {
     await node.write(0, [new Uint8Array(4096)]);
     await backend.write(0, sector);
     let done = 0;
-    for (let i = 0; i < 3; i++) void backend.write(i * 512, sector).then(() => done++);
+    for (let i = 0; i < 3; i++) void backend.write(i * 512, sector)?.then(() => done++);
     await backend.read(0, sector);
     await clock.to(0);
     expect(done).toBe(0);

@@ -283,6 +283,101 @@ describe('interrupts', () => {
     expect(rig.usedCount()).toBe(4);
   });
 
+  /** Offers a read of a sector, by descriptors from `first` on. */
+  const offerRead = (rig: VirtioRig, first: number): void => {
+    const at = 0x8000 + first * 32;
+    rig.header(at, 0, first);
+    rig.chain(first, [
+      { address: at, length: 16 },
+      { address: 0x10000 + first * 512, length: 512, flags: F.WRITE },
+      { address: 0x9000 + first, length: 1, flags: F.WRITE },
+    ]);
+    rig.offer(first);
+  };
+  const SIZE = 64;
+  /** The driver has seen so many requests done. */
+  const seen = (rig: VirtioRig, index: number): void => {
+    rig.view.setUint16(AVAIL + 4 + SIZE * 2, index, true);
+  };
+  /** The index from which the driver is to notify. */
+  const availEvent = (rig: VirtioRig): number => rig.view.getUint16(USED + 4 + SIZE * 8, true);
+
+  test('notifications are asked for before a sleep only', () => {
+    const rig = new VirtioRig();
+    rig.drive.atOnce = true;
+    rig.start([9, 28, 29], SIZE);
+    offerRead(rig, 0);
+    rig.kick();
+    rig.server.poll();
+    expect(rig.usedCount()).toBe(1);
+    expect(availEvent(rig)).toBe(0);
+    seen(rig, 1);
+    offerRead(rig, 3);
+    expect(rig.server.ready()).toBe(true);
+    rig.server.poll();
+    expect(rig.usedCount()).toBe(2);
+    seen(rig, 2);
+    // one that comes just before the sleep
+    expect(rig.server.ready()).toBe(false);
+    offerRead(rig, 6);
+    expect(rig.server.sleep()).toBe(true);
+    rig.server.poll();
+    expect(rig.usedCount()).toBe(3);
+    expect(rig.server.sleep()).toBe(false);
+    expect(availEvent(rig)).toBe(3);
+    // asleep: only a notification tells
+    offerRead(rig, 9);
+    expect(rig.server.ready()).toBe(false);
+    rig.kick();
+    expect(rig.server.ready()).toBe(true);
+  });
+
+  test('a driver with several requests under way is told of several', async () => {
+    const rig = new VirtioRig();
+    rig.drive.atOnce = true;
+    rig.start([9, 28, 29], SIZE);
+    offerRead(rig, 0);
+    rig.server.poll();
+    expect(rig.intxPosted).toBe(1);
+    seen(rig, 1);
+    // one after the other: at once
+    offerRead(rig, 3);
+    rig.server.poll();
+    expect(rig.intxPosted).toBe(2);
+    seen(rig, 2);
+    for (let i = 0; i < 8; i++) offerRead(rig, 6 + i * 3);
+    rig.server.poll();
+    expect(rig.usedCount()).toBe(10);
+    expect(rig.intxPosted).toBe(3);
+    seen(rig, 10);
+    // it had 8 under way: it may have more to come
+    offerRead(rig, 0);
+    rig.server.poll();
+    expect(rig.usedCount()).toBe(11);
+    expect(rig.intxPosted).toBe(3);
+    expect(rig.server.timeout()).toBeLessThan(1e6);
+    expect(rig.server.sleep()).toBe(false);
+    expect(availEvent(rig)).toBe(0);
+    // but it has not
+    while (!rig.server.ready());
+    rig.server.poll();
+    expect(rig.intxPosted).toBe(4);
+    expect(rig.server.timeout()).toBe(Infinity);
+    seen(rig, 11);
+    // after some that come alone it is told at once again
+    for (let i = 0; i < 8; i++) {
+      offerRead(rig, 0);
+      while (!rig.server.ready());
+      rig.server.poll();
+      while (rig.server.timeout() !== Infinity) rig.server.poll();
+      seen(rig, 12 + i);
+    }
+    const before = rig.intxPosted;
+    offerRead(rig, 0);
+    rig.server.poll();
+    expect(rig.intxPosted).toBe(before + 1);
+  });
+
   test('event index: the driver is told when its index is passed', async () => {
     const rig = new VirtioRig();
     withMsix(rig);

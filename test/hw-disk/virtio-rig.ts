@@ -1,6 +1,6 @@
 /** A virtio block device with a driver written out: rings in a small RAM, registers through the BARs. */
 import { BlockError } from '../../src/block/errors.ts';
-import type { IoVector } from '../../src/block/node.ts';
+import type { Done, IoVector } from '../../src/block/node.ts';
 import { DriveState, type DriveRequests } from '../../src/hw/block/drive.ts';
 import type { IoHandler } from '../../src/hw/device.ts';
 import { GuestRam } from '../../src/hw/guest-ram.ts';
@@ -21,6 +21,8 @@ export class MemoryDrive implements DriveRequests {
   readonly log: string[] = [];
   fail: BlockError | undefined;
   hold = false;
+  /** Reads and writes are done by the call. */
+  atOnce = false;
   private waiting: (() => void)[] = [];
 
   constructor(size: number) {
@@ -38,8 +40,12 @@ export class MemoryDrive implements DriveRequests {
     if (this.hold) await new Promise<void>((resolve) => this.waiting.push(resolve));
     if (this.fail !== undefined) throw this.fail;
   }
-  async read(offset: number, to: IoVector): Promise<void> {
-    await this.begin(`read ${offset}`);
+  read(offset: number, to: IoVector): Done {
+    if (!this.atOnce) return this.begin(`read ${offset}`).then(() => this.#fill(offset, to));
+    this.#fill(offset, to);
+    return undefined;
+  }
+  #fill(offset: number, to: IoVector): void {
     for (const piece of to) {
       piece.set(this.data.subarray(offset, offset + piece.length));
       offset += piece.length;
@@ -206,7 +212,7 @@ export class VirtioRig {
     do {
       this.server.poll();
       await new Promise(process.nextTick);
-    } while (this.server.ready());
+    } while (this.server.ready() || this.server.sleep());
   }
   /** One request from header at 0x8000, data at 0x9000, status at 0x8100; returns the status. */
   async request(type: number, sector: number, data: readonly Descriptor[] = []): Promise<number> {

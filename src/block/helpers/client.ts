@@ -9,7 +9,6 @@ import {
   BlockJobs,
   COMPRESSION,
   JOB,
-  JOB_STATE,
   type JobView,
   MAX_BYTES,
   MAX_PIECES,
@@ -43,18 +42,18 @@ export class BlockHelpers implements Poller, SlowCalls, Codec {
 
   ready(): boolean {
     if (this.#underWay === 0) return false;
-    return this.#slots.some(({ job }) => job.state.load() === JOB_STATE.DONE);
+    return this.#slots.some((slot) => this.#jobs.isDone(slot));
   }
 
   poll(): boolean {
     if (this.#underWay === 0) return false;
     let progress = false;
     this.#slots.forEach((slot, index) => {
-      if (slot.job.state.load() !== JOB_STATE.DONE) return;
+      if (!this.#jobs.isDone(slot)) return;
       progress = true;
       this.#waiting[index]?.();
       this.#waiting[index] = undefined;
-      slot.job.state.store(JOB_STATE.FREE);
+      this.#jobs.free(slot);
       this.#underWay--;
       const next = this.#queue.shift();
       if (next === undefined) this.#free.push(index);
@@ -88,10 +87,7 @@ export class BlockHelpers implements Poller, SlowCalls, Codec {
           );
       };
       this.#underWay++;
-      const { posted, sleeping } = this.#jobs.header;
-      job.state.store(JOB_STATE.POSTED);
-      posted.add(1);
-      if (sleeping.load() > 0) posted.notify(1);
+      this.#jobs.post(slot);
     });
   }
 

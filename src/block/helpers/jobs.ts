@@ -17,6 +17,7 @@
  * iothread's context is notified, and the iothread looks at its slots before it sleeps (`Poller.ready`).
  */
 import { atomicI32, f64, i32, padTo, struct, u32, type ViewOf } from '@smp86/atomics-sync';
+import type { Notifier } from '../../timer/notifier.ts';
 
 export const JOB_STATE = { FREE: 0, POSTED: 1, TAKEN: 2, DONE: 3 } as const;
 
@@ -82,6 +83,10 @@ export interface Slot {
   readonly output: Uint8Array<SharedArrayBuffer>;
 }
 
+function iothreadsIn(buffer: SharedArrayBuffer): number {
+  return (buffer.byteLength - HeaderState.size) / (SLOTS * (JobState.size + SLOT_BYTES));
+}
+
 /** The jobs of all iothreads of a machine. */
 export class BlockJobs {
   readonly buffer: SharedArrayBuffer;
@@ -91,26 +96,30 @@ export class BlockJobs {
 
   /** *Thread:* host. */
   static create(iothreads: number): BlockJobs {
-    const count = iothreads * SLOTS;
-    const jobs = new BlockJobs(
-      new SharedArrayBuffer(HeaderState.size + count * (JobState.size + SLOT_BYTES)),
-    );
+    const jobs = new BlockJobs(new SharedArrayBuffer(BlockJobs.size(iothreads)), iothreads);
     jobs.enter();
     return jobs;
   }
 
-  constructor(buffer: SharedArrayBuffer) {
+  /** Bytes that the jobs of so many iothreads need. */
+  static size(iothreads: number): number {
+    return HeaderState.size + iothreads * SLOTS * (JobState.size + SLOT_BYTES);
+  }
+
+  /** All of `buffer`, or the jobs of `iothreads` iothreads at `at` of it. */
+  constructor(buffer: SharedArrayBuffer, iothreads = iothreadsIn(buffer), at = 0) {
     this.buffer = buffer;
-    this.header = HeaderState.at(buffer, 0);
-    const count = Math.floor((buffer.byteLength - HeaderState.size) / (JobState.size + SLOT_BYTES));
-    const data = HeaderState.size + count * JobState.size;
+    this.header = HeaderState.at(buffer, at);
+    const count = iothreads * SLOTS;
+    const jobs = at + HeaderState.size;
+    const data = jobs + count * JobState.size;
     const all = Array.from({ length: count }, (_, i): Slot => {
-      const at = data + i * SLOT_BYTES;
+      const bytes = data + i * SLOT_BYTES;
       return {
-        job: JobState.at(buffer, HeaderState.size + i * JobState.size),
-        pieces: new Uint32Array(buffer, at, MAX_PIECES * 2),
-        input: new Uint8Array(buffer, at + PIECES_BYTES, DATA_BYTES),
-        output: new Uint8Array(buffer, at + PIECES_BYTES + DATA_BYTES, DATA_BYTES),
+        job: JobState.at(buffer, jobs + i * JobState.size),
+        pieces: new Uint32Array(buffer, bytes, MAX_PIECES * 2),
+        input: new Uint8Array(buffer, bytes + PIECES_BYTES, DATA_BYTES),
+        output: new Uint8Array(buffer, bytes + PIECES_BYTES + DATA_BYTES, DATA_BYTES),
       };
     });
     this.slots = Array.from({ length: count / SLOTS }, (_, i) => all.slice(i * SLOTS, (i + 1) * SLOTS));
@@ -120,6 +129,50 @@ export class BlockJobs {
   enter(): void {
     this.header.users.add(1);
   }
+  /** Hands over the job that a free slot holds. *Thread:* its iothread. */
+  post({ job }: Slot): void {
+    const { posted, sleeping } = this.header;
+    job.state.store(JOB_STATE.POSTED);
+    posted.add(1);
+    if (sleeping.load() > 0) posted.notify(1);
+  }
+
+  /**
+   * What a helper does: has `body` carry out jobs, until all iothreads and the machine have ended. `contexts`: by
+   * iothread. *Thread:* a helper. *May block:* yes, the thread.
+   */
+  serve(contexts: readonly Notifier[], body: (slot: Slot) => void): void {
+    const { posted, sleeping, users } = this.header;
+    for (;;) {
+      const seen = posted.load();
+      let busy = false;
+      for (let iothread = 0; iothread < contexts.length; iothread++) {
+        for (const slot of this.slots[iothread]) {
+          const { state } = slot.job;
+          if (state.load() !== JOB_STATE.POSTED) continue;
+          if (state.compareExchange(JOB_STATE.POSTED, JOB_STATE.TAKEN) !== JOB_STATE.POSTED) continue;
+          busy = true;
+          body(slot);
+          state.store(JOB_STATE.DONE);
+          contexts[iothread].notify();
+        }
+      }
+      if (busy) continue;
+      if (users.load() === 0) return;
+      sleeping.add(1);
+      posted.wait(seen);
+      sleeping.add(-1);
+    }
+  }
+
+  /** Whether a slot has a result; `free` gives it back. *Thread:* its iothread. */
+  isDone({ job }: Slot): boolean {
+    return job.state.load() === JOB_STATE.DONE;
+  }
+  free({ job }: Slot): void {
+    job.state.store(JOB_STATE.FREE);
+  }
+
   /** One less, which has no job under way: the helpers end with the last. *Thread:* that one; the host for the machine. */
   leave(): void {
     const { users, posted } = this.header;

@@ -3,7 +3,7 @@ import { fdatasyncSync, readSync, readvSync } from 'node:fs';
 import { Notifier, NotifierState } from '../../timer/notifier.ts';
 import { compressSync, decompressSync } from '../codec.ts';
 import { BlockError } from '../errors.ts';
-import { BlockJobs, COMPRESSION, JOB, JOB_STATE, type Slot } from './jobs.ts';
+import { BlockJobs, COMPRESSION, JOB, type Slot } from './jobs.ts';
 
 /** Start-up message of a helper. */
 export interface BlockHelperData {
@@ -22,27 +22,7 @@ export function runBlockHelper({ memory, jobs: buffer, notifiers }: BlockHelperD
   const guest = memory.buffer as unknown as SharedArrayBuffer;
   const jobs = new BlockJobs(buffer);
   const contexts = notifiers.map((at) => new Notifier(NotifierState.at(guest, at)));
-  const { posted, sleeping, users } = jobs.header;
-  for (;;) {
-    const seen = posted.load();
-    let busy = false;
-    jobs.slots.forEach((slots, iothread) => {
-      for (const slot of slots) {
-        const { state } = slot.job;
-        if (state.load() !== JOB_STATE.POSTED) continue;
-        if (state.compareExchange(JOB_STATE.POSTED, JOB_STATE.TAKEN) !== JOB_STATE.POSTED) continue;
-        busy = true;
-        carryOut(slot, guest);
-        state.store(JOB_STATE.DONE);
-        contexts[iothread].notify();
-      }
-    });
-    if (busy) continue;
-    if (users.load() === 0) return;
-    sleeping.add(1);
-    posted.wait(seen);
-    sleeping.add(-1);
-  }
+  jobs.serve(contexts, (slot) => carryOut(slot, guest));
 }
 
 function carryOut(slot: Slot, guest: SharedArrayBuffer): void {

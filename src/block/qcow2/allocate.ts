@@ -1,6 +1,6 @@
 /** Writes that need a place: allocation, copy on write, linking. */
 import { iovLength, iovSlice, zeroVector } from '../iov.ts';
-import type { IoVector } from '../node.ts';
+import type { Done, IoVector } from '../node.ts';
 import type { CachedTable } from './cache.ts';
 import { ENTRY, entryOffset, HIGH_COMPRESSED, HIGH_COPIED, highOf, LOW_ZERO, lowOf } from './format.ts';
 import type { Mapping } from './mapping.ts';
@@ -10,7 +10,7 @@ import type { Allocation, Qcow2State } from './state.ts';
 const MAX_RUN = 16 << 20;
 
 /** Fills `to` with what the guest sees at `offset`. */
-export type ReadGuest = (offset: number, to: IoVector) => Promise<void>;
+export type ReadGuest = (offset: number, to: IoVector) => Done;
 
 /** Waits until no allocation under way touches guest clusters [first, end). Lock held, let go meanwhile. */
 export async function waitForAllocations(state: Qcow2State, first: number, end: number): Promise<void> {

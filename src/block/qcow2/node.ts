@@ -5,6 +5,7 @@ import type {
   BlockLimits,
   BlockNode,
   BlockStatus,
+  Done,
   IoVector,
   Preallocation,
   WriteFlags,
@@ -76,10 +77,20 @@ export class Qcow2Node implements BlockNode {
     });
   }
 
-  async read(offset: number, to: IoVector): Promise<void> {
-    const { state } = this;
+  read(offset: number, to: IoVector): Done {
+    const { state, mapping } = this;
     state.checkUsable();
     const total = iovLength(to);
+    // most reads are of data that lies in one piece, and whose slice is cached
+    if (total > 0 && mapping.lookup(offset, total)) {
+      const { type, length, host } = mapping.run;
+      if (type === ENTRY.normal && length >= total) return state.dataFile.read(host, to);
+    }
+    return this.#readRuns(offset, to, total);
+  }
+
+  async #readRuns(offset: number, to: IoVector, total: number): Promise<void> {
+    const { state } = this;
     for (let done = 0; done < total;) {
       const at = offset + done;
       let run = this.#lookup(at, total - done);
@@ -147,10 +158,28 @@ export class Qcow2Node implements BlockNode {
     }
   }
 
-  async write(offset: number, from: IoVector, flags?: WriteFlags): Promise<void> {
-    const { state } = this;
+  write(offset: number, from: IoVector, flags?: WriteFlags): Done {
+    const { state, mapping } = this;
     this.#checkWritable();
     const total = iovLength(from);
+    // most writes are to clusters that are there
+    if (flags?.fua !== true && total > 0 && mapping.lookup(offset, total)) {
+      const { type, copied, length, host } = mapping.run;
+      if (type === ENTRY.normal && copied && length >= total) {
+        state.checkDataOverlap(host, total);
+        return state.dataFile.write(host, from);
+      }
+    }
+    return this.#writeRuns(offset, from, total, flags);
+  }
+
+  async #writeRuns(
+    offset: number,
+    from: IoVector,
+    total: number,
+    flags: WriteFlags | undefined,
+  ): Promise<void> {
+    const { state } = this;
     for (let done = 0; done < total;) {
       const at = offset + done;
       let run = this.#lookup(at, total - done);

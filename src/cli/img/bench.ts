@@ -140,12 +140,12 @@ class Bench {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  #request(buffer: Buffer): Promise<void> {
+  async #request(buffer: Buffer): Promise<void> {
     const { write, step } = this.#workload;
     const at = this.#at;
     this.#at = this.#image.size === 0 ? 0 : (at + step) % this.#image.size;
-    if (at + buffer.length > this.#image.size) return Promise.reject(new BlockError('EIO', errnoText('EIO')));
-    return write ? this.#image.write(at, [buffer]) : this.#image.read(at, [buffer]);
+    if (at + buffer.length > this.#image.size) throw new BlockError('EIO', errnoText('EIO'));
+    await (write ? this.#image.write(at, [buffer]) : this.#image.read(at, [buffer]));
   }
 
   #start(request: Promise<void>): void {

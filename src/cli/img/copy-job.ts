@@ -1,6 +1,6 @@
 /** The heart of `convert`: copies a source into a target, leaving out what is zero. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { BlockNode } from '../../block/node.ts';
+import type { BlockNode, Done } from '../../block/node.ts';
 import type { CopySource } from './copy-source.ts';
 import { ImgError, reasonOf } from './img-error.ts';
 import { sparseRuns } from './sparse-runs.ts';
@@ -203,7 +203,7 @@ export class CopyJob {
     return jobs;
   }
 
-  async #write(at: number, write: () => Promise<void>): Promise<void> {
+  async #write(at: number, write: () => Done): Promise<void> {
     try {
       await write();
     } catch (error) {

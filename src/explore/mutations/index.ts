@@ -1,5 +1,6 @@
 /** All planted faults, each of which the explorer has to find. */
 import type { Mutation } from './mutation.ts';
+import { BLOCK_JOBS } from './block-jobs.ts';
 import { PRIMITIVES } from './primitives.ts';
 import { IOTHREAD } from './iothread.ts';
 import { CLOCKS, LOOPS, MACHINE } from './protocols.ts';
@@ -13,4 +14,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...MACHINE,
   ...WORK,
   ...IOTHREAD,
+  ...BLOCK_JOBS,
 ];

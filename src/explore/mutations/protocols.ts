@@ -176,8 +176,8 @@ export const LOOPS: readonly Mutation[] = [
     'poll-accept-late',
     'notify-poll',
     'the notification is accepted after the owner has looked whether it may sleep',
-    'this.group.notifier.wait(this.timeout());',
-    '{\n    const timeout = this.timeout();\n    this.group.notifier.accept();\n    this.group.notifier.wait(timeout);\n    }',
+    'this.#sleep(this.timeout());',
+    '{\n    const timeout = this.timeout();\n    this.group.notifier.accept();\n    this.#sleep(timeout);\n    }',
   ),
   context(
     'stop-no-notify',

@@ -1,12 +1,15 @@
 /**
- * Serves the queues of a virtio block device, in the iothread of its drive. VIRTIO 1.1, 5.2.6. A request is a
- * coroutine; any number of them is under way, at most as many as a queue has descriptors.
+ * Serves the queues of a virtio block device, in the iothread of its drive. VIRTIO 1.1, 5.2.6. A request that cannot be
+ * done at once is a coroutine; any number of them is under way, at most as many as a queue has descriptors.
  */
 import type { Poller } from '../../aio/aio-context.ts';
 import { BlockError } from '../../block/errors.ts';
+import { iovLength, iovWrite } from '../../block/iov.ts';
+import type { Done } from '../../block/node.ts';
 import { type DriveRequests, SECTOR_SIZE } from '../block/drive.ts';
 import type { ErrorAction } from '../../block/backend.ts';
-import type { GuestRam, Pieces } from '../guest-ram.ts';
+import type { GuestRam } from '../guest-ram.ts';
+import type { Buffers } from './buffers.ts';
 import { VirtioError } from './errors.ts';
 import { BLK_S, BLK_T, MAX_ZERO_SECTORS, SERIAL_SIZE, type VirtioBlk } from './virtio-blk.ts';
 import type { VirtioPci } from './virtio-pci.ts';
@@ -16,6 +19,15 @@ import { type Chain, Virtqueue } from './virtqueue.ts';
 const HEADER_SIZE = 16;
 const SEGMENT_SIZE = 16;
 const SEGMENT_UNMAP = 1;
+const STABLE = { fua: true };
+
+/**
+ * A driver that has several requests under way is told of half as many at a time. Until then its queue is looked at now
+ * and then, ms, without that it notifies; it is told of what there is when it has made no further request between two
+ * looks, or has waited for so long, ms.
+ */
+const LOOK_MS = 0.06;
+const LATEST_MS = 0.5;
 
 export interface VirtioBlkServerDeps {
   readonly device: VirtioPci;
@@ -36,9 +48,22 @@ interface Served {
   inFlight: number;
   /** Something was pushed since the driver was last told. */
   pushed: boolean;
+  /** How many requests the driver had under way of late. */
+  depth: number;
+  /** When to look at the queue next, ms; 0: at any time. */
+  lookAt: number;
+  /** Since when the driver has not been told, ms, where `lookAt` is set. */
+  waitingSince: number;
+  /** The driver has said that there are requests. */
+  kicked: boolean;
   /** There may be requests that were not taken since too many were under way. */
   held: boolean;
 }
+
+const IDLE = {
+  ...{ inFlight: 0, pushed: false, depth: 0 },
+  ...{ lookAt: 0, waitingSince: 0, kicked: false, held: false },
+};
 
 /** A failed request that waits for the machine to go on. */
 interface Parked {
@@ -51,8 +76,6 @@ export class VirtioBlkServer implements Poller {
   readonly #deps: VirtioBlkServerDeps;
   #queues: (Served | undefined)[] = [];
   #epoch = 0;
-  /** Some queue has `pushed`. */
-  #pushed = false;
   #broken = false;
   /** No requests are taken: the machine is stopped, as it is at first. */
   #quiesced = true;
@@ -77,7 +100,7 @@ export class VirtioBlkServer implements Poller {
 
   /** Quiesced: tells the driver what it has not been told, since another thread is to serve it. */
   settle(): void {
-    this.#interrupt();
+    for (const served of this.#queues) if (served?.pushed === true) this.#tell(served);
   }
 
   /** Goes on, first with the requests that failed when the machine was stopped for it. */
@@ -96,10 +119,40 @@ export class VirtioBlkServer implements Poller {
     if (run === RUN.STOPPING) return this.#inFlight === 0;
     if (run !== RUN.RUNNING) return false;
     if (state.epoch.load() !== this.#epoch) return true;
-    if (this.#pushed) return true;
-    if (!this.#mayServe) return false;
-    for (const word of state.kicks) if (word.load() !== 0) return true;
+    const mayServe = this.#mayServe;
+    if (mayServe) for (const word of state.kicks) if (word.load() !== 0) return true;
+    for (const served of this.#queues) {
+      if (served === undefined) continue;
+      if (served.lookAt > 0) {
+        if (performance.now() >= served.lookAt) return true;
+      } else if (served.pushed || (mayServe && served.queue.more && !served.held)) return true;
+    }
     return false;
+  }
+
+  timeout(): number {
+    if (this.#quiesced) return Infinity;
+    let first = Infinity;
+    for (const served of this.#queues) {
+      if (served !== undefined && served.lookAt > 0 && served.lookAt < first) first = served.lookAt;
+    }
+    return first === Infinity ? first : Math.max(0, first - performance.now()) * 1e6;
+  }
+
+  /** Before a sleep notifications are asked for. True: there is something after all. */
+  sleep(): boolean {
+    if (this.#quiesced || this.#deps.device.state.run.load() !== RUN.RUNNING) return false;
+    if (!this.#mayServe) return false;
+    let more = false;
+    for (const served of this.#queues) {
+      if (served === undefined || served.held || served.lookAt > 0) continue;
+      this.#guarded(() => {
+        if (!served.queue.allowNotifications()) return;
+        served.queue.suppressNotifications();
+        more = true;
+      });
+    }
+    return more;
   }
 
   get #mayServe(): boolean {
@@ -111,29 +164,47 @@ export class VirtioBlkServer implements Poller {
     if (!this.#followState()) return true;
     const { device } = this.#deps;
     if (this.#mayServe) {
-      device.state.kicks.forEach((word, w) => {
-        if (word.load() === 0) return;
-        let bits = word.exchange(0);
-        while (bits !== 0) {
-          const bit = 31 - Math.clz32(bits);
-          bits &= ~(1 << bit);
+      for (let w = 0; w < device.state.kicks.length; w++) {
+        const word = device.state.kicks[w];
+        if (word.load() === 0) continue;
+        const bits = word.exchange(0);
+        for (let bit = 0; bit < 32; bit++) {
           const served = this.#queues[w * 32 + bit];
-          if (served !== undefined && !this.#broken) this.#serve(served);
+          if (served !== undefined && ((bits >>> bit) & 1) !== 0) served.kicked = true;
         }
-      });
+      }
     }
-    this.#interrupt();
+    for (const served of this.#queues) {
+      if (served === undefined) continue;
+      const { lookAt, queue } = served;
+      if (lookAt > 0 && !served.kicked && performance.now() < lookAt) continue;
+      let found = false;
+      if (this.#mayServe && (served.kicked || (queue.more && !served.held))) found = this.#serve(served);
+      if (served.pushed) this.#tellOrWait(served, found);
+    }
     return true;
   }
 
-  #interrupt(): void {
-    if (!this.#pushed) return;
-    this.#pushed = false;
-    for (const served of this.#queues) {
-      if (served?.pushed !== true) continue;
-      served.pushed = false;
-      if (served.queue.wantsInterrupt()) this.#deps.device.interruptQueue(served.index);
+  /** Tells the driver of what was pushed, or waits for more; `found`: it has just made requests. */
+  #tellOrWait(served: Served, found: boolean): void {
+    const { queue } = served;
+    served.depth = Math.max(served.depth, queue.outstanding);
+    if (found && queue.untold * 2 + 1 < served.depth) {
+      const now = performance.now();
+      if (served.lookAt === 0) served.waitingSince = now;
+      if (now - served.waitingSince < LATEST_MS) {
+        served.lookAt = now + LOOK_MS;
+        return;
+      }
     }
+    this.#tell(served);
+  }
+
+  #tell(served: Served): void {
+    served.pushed = false;
+    served.lookAt = 0;
+    served.depth -= (served.depth + 3) >> 2;
+    if (served.queue.wantsInterrupt()) this.#deps.device.interruptQueue(served.index);
   }
 
   /** Makes the queues when the driver has started the device, lets them go when it resets it. True while it runs. */
@@ -146,7 +217,7 @@ export class VirtioBlkServer implements Poller {
       this.#parked = [];
       if (this.#inFlight > 0) return false;
       this.#queues = [];
-      this.#pushed = this.#broken = false;
+      this.#broken = false;
     }
     if (run === RUN.STOPPING) {
       state.run.compareExchange(RUN.STOPPING, RUN.IDLE);
@@ -162,7 +233,7 @@ export class VirtioBlkServer implements Poller {
         const ring = state.queues[index];
         if (!ring.enabled) continue;
         const queue = new Virtqueue(ring, ram, features);
-        this.#queues[index] = { index, queue, size: ring.size, inFlight: 0, pushed: false, held: false };
+        this.#queues[index] = { index, queue, size: ring.size, ...IDLE };
       }
     });
     return true;
@@ -180,64 +251,73 @@ export class VirtioBlkServer implements Poller {
     }
   }
 
-  #serve(served: Served): void {
+  /** Whether there were requests. */
+  #serve(served: Served): boolean {
     const { queue } = served;
+    let found = false;
     this.#guarded(() => {
-      served.held = false;
-      do {
-        queue.suppressNotifications();
-        for (;;) {
-          // a driver may name one descriptor again and again: not more than fit a queue
-          if (served.inFlight >= served.size) {
-            served.held = true;
-            return;
-          }
-          const chain = queue.pop();
-          if (chain === undefined) break;
-          this.#check(chain);
-          this.#submit(served, chain);
+      served.held = served.kicked = false;
+      queue.suppressNotifications();
+      // as many as fit the queue, then others have their turn
+      for (let i = 0; i < served.size; i++) {
+        // a driver may name one descriptor again and again: not more than fit a queue
+        if (served.inFlight >= served.size) {
+          served.held = true;
+          return;
         }
-      } while (queue.allowNotifications());
+        const chain = queue.pop();
+        if (chain === undefined) return;
+        found = true;
+        this.#check(chain);
+        this.#submit(served, chain);
+      }
     });
+    return found;
   }
 
   #check({ out, in: into }: Chain): void {
-    if (total(out) < HEADER_SIZE) throw new VirtioError('block request without a header');
-    if (into.length === 0) throw new VirtioError('block request without room for its status');
+    if (out.bytes < HEADER_SIZE) throw new VirtioError('block request without a header');
+    if (into.bytes === 0) throw new VirtioError('block request without room for its status');
   }
 
   #submit(served: Served, chain: Chain): void {
     served.inFlight++;
     this.#inFlight++;
-    void this.#request(served, chain);
+    const type = (chain.out.word(0) & ~BLK_T.BARRIER) >>> 0;
+    let status: number | Promise<number>;
+    try {
+      status = this.#execute(type, chain.out.word(12) * 2 ** 32 + chain.out.word(8), chain);
+    } catch (error) {
+      this.#failed(served, chain, type, error);
+      return;
+    }
+    if (typeof status === 'number') this.#complete(served, chain, status);
+    else void this.#completeLater(served, chain, type, status);
   }
 
-  async #request(served: Served, chain: Chain): Promise<void> {
-    const header = new DataView(take(chain.out, 0, HEADER_SIZE).buffer);
-    const type = (header.getUint32(0, true) & ~BLK_T.BARRIER) >>> 0;
-    let status: number;
+  async #completeLater(served: Served, chain: Chain, type: number, status: Promise<number>): Promise<void> {
     try {
-      status = await this.#execute(
-        type,
-        header.getUint32(12, true) * 2 ** 32 + header.getUint32(8, true),
-        chain,
-      );
+      this.#complete(served, chain, await status);
     } catch (error) {
-      if (!(error instanceof BlockError)) throw error;
-      const action = this.#deps.failed(error, type !== BLK_T.IN);
-      if (action === 'stop') {
-        this.#parked.push({ served, chain });
-        this.#ended(served);
-        return;
-      }
-      status = action === 'ignore' ? BLK_S.OK : BLK_S.IOERR;
+      this.#failed(served, chain, type, error);
     }
-    const { ram } = this.#deps;
-    const last = chain.in[chain.in.length - 1];
-    last[last.length - 1] = status;
-    ram.allWritten(chain.in);
-    served.queue.push(chain.head, total(chain.in));
-    served.pushed = this.#pushed = true;
+  }
+
+  #failed(served: Served, chain: Chain, type: number, error: unknown): void {
+    if (!(error instanceof BlockError)) throw error;
+    const action = this.#deps.failed(error, type !== BLK_T.IN);
+    if (action === 'stop') {
+      this.#parked.push({ served, chain });
+      this.#ended(served);
+    } else this.#complete(served, chain, action === 'ignore' ? BLK_S.OK : BLK_S.IOERR);
+  }
+
+  #complete(served: Served, chain: Chain, status: number): void {
+    const into = chain.in;
+    into.setByte(into.bytes - 1, status);
+    into.written();
+    served.queue.push(chain.head, into.bytes);
+    served.pushed = true;
     this.#ended(served);
     // there is room now: look at the queue again in the next turn
     if (served.held) this.#deps.device.kick(served.index);
@@ -252,47 +332,45 @@ export class VirtioBlkServer implements Poller {
     for (const resolve of waiters) resolve();
   }
 
-  async #execute(type: number, sector: number, { out, in: into }: Chain): Promise<number> {
+  #execute(type: number, sector: number, { out, in: into }: Chain): number | Promise<number> {
     const { drive, model } = this.#deps;
+    const offset = sector * SECTOR_SIZE;
     switch (type) {
       case BLK_T.IN: {
-        const to = withoutLast(into);
-        if (!this.#inRange(sector, total(to))) return BLK_S.IOERR;
-        await drive.read(sector * SECTOR_SIZE, to);
-        return BLK_S.OK;
+        const length = into.bytes - 1;
+        if (!this.#inRange(sector, length)) return BLK_S.IOERR;
+        return ok(drive.read(offset, into.pieces(0, length)));
       }
       case BLK_T.OUT: {
-        const from = skip(out, HEADER_SIZE);
-        if (!this.#inRange(sector, total(from))) return BLK_S.IOERR;
-        await drive.write(sector * SECTOR_SIZE, from, { fua: this.#writeThrough });
-        return BLK_S.OK;
+        if (!this.#inRange(sector, out.bytes - HEADER_SIZE)) return BLK_S.IOERR;
+        const from = out.pieces(HEADER_SIZE, out.bytes);
+        return ok(drive.write(offset, from, this.#writeThrough ? STABLE : undefined));
       }
       case BLK_T.FLUSH:
-        await drive.flush();
-        return BLK_S.OK;
+        return ok(drive.flush());
       case BLK_T.GET_ID: {
-        const room = withoutLast(into);
-        const id = new Uint8Array(Math.min(SERIAL_SIZE, total(room)));
-        id.set(new TextEncoder().encode(model.options.serial).subarray(0, id.length));
-        put(room, id);
+        const room = into.pieces(0, Math.min(SERIAL_SIZE, into.bytes - 1));
+        const id = new Uint8Array(SERIAL_SIZE);
+        new TextEncoder().encodeInto(model.options.serial, id);
+        iovWrite(room, 0, id.subarray(0, iovLength(room)));
         return BLK_S.OK;
       }
       case BLK_T.DISCARD:
       case BLK_T.WRITE_ZEROES:
-        return await this.#zero(type, skip(out, HEADER_SIZE));
+        return this.#zero(type, out);
       default:
         return BLK_S.UNSUPP;
     }
   }
 
-  async #zero(type: number, data: Pieces): Promise<number> {
+  async #zero(type: number, out: Buffers): Promise<number> {
     const { drive, model } = this.#deps;
     if (!(type === BLK_T.DISCARD ? model.options.discard : model.options.writeZeroes)) return BLK_S.UNSUPP;
-    if (total(data) !== SEGMENT_SIZE) return total(data) < SEGMENT_SIZE ? BLK_S.IOERR : BLK_S.UNSUPP;
-    const segment = new DataView(take(data, 0, SEGMENT_SIZE).buffer);
-    const sector = segment.getUint32(4, true) * 2 ** 32 + segment.getUint32(0, true);
-    const sectors = segment.getUint32(8, true);
-    const flags = segment.getUint32(12, true);
+    const room = out.bytes - HEADER_SIZE;
+    if (room !== SEGMENT_SIZE) return room < SEGMENT_SIZE ? BLK_S.IOERR : BLK_S.UNSUPP;
+    const sector = out.word(HEADER_SIZE + 4) * 2 ** 32 + out.word(HEADER_SIZE);
+    const sectors = out.word(HEADER_SIZE + 8);
+    const flags = out.word(HEADER_SIZE + 12);
     if ((flags & ~SEGMENT_UNMAP) !== 0) return BLK_S.UNSUPP;
     if (sectors > MAX_ZERO_SECTORS || !this.#inRange(sector, sectors * SECTOR_SIZE)) return BLK_S.IOERR;
     const offset = sector * SECTOR_SIZE;
@@ -317,51 +395,7 @@ export class VirtioBlkServer implements Poller {
   }
 }
 
-function total(pieces: Pieces): number {
-  let sum = 0;
-  for (const piece of pieces) sum += piece.length;
-  return sum;
-}
-
-/** A copy of `length` bytes from `at`, which are there: what a guest changes later does not matter. */
-function take(pieces: Pieces, at: number, length: number): Uint8Array<ArrayBuffer> {
-  const result = new Uint8Array(length);
-  let done = 0;
-  for (const piece of skip(pieces, at)) {
-    const part = piece.subarray(0, length - done);
-    result.set(part, done);
-    done += part.length;
-    if (done === length) break;
-  }
-  return result;
-}
-
-/** The pieces without their first `count` bytes. */
-function skip(pieces: Pieces, count: number): Pieces {
-  let left = count;
-  const result: Uint8Array<SharedArrayBuffer>[] = [];
-  for (const piece of pieces) {
-    if (left >= piece.length) left -= piece.length;
-    else {
-      result.push(left === 0 ? piece : piece.subarray(left));
-      left = 0;
-    }
-  }
-  return result;
-}
-
-/** The pieces without the last byte, which is the request's status. */
-function withoutLast(pieces: Pieces): Pieces {
-  const last = pieces[pieces.length - 1];
-  const before = pieces.slice(0, -1);
-  return last.length === 1 ? before : [...before, last.subarray(0, -1)];
-}
-
-function put(pieces: Pieces, data: Uint8Array): void {
-  let done = 0;
-  for (const piece of pieces) {
-    const part = data.subarray(done, done + piece.length);
-    piece.set(part);
-    done += part.length;
-  }
+/** The status of a request that fails by an error. */
+function ok(done: Done): number | Promise<number> {
+  return done === undefined ? BLK_S.OK : done.then(() => BLK_S.OK);
 }

@@ -7,9 +7,12 @@
  * Memory order: `avail.idx` is loaded before the entries it covers, `used.idx` is stored after the entry, and both
  * are sequentially consistent, as are the loads and stores of flags and event indices. So of two that store one
  * word and then look at the other's, at least one sees what the other stored (2.6.7, 2.6.10).
+ *
+ * Notifications are asked for only before the serving thread sleeps; while it is awake it looks at `avail.idx` itself.
  */
 import { bool, struct, u16, u32, type ViewOf } from '@smp86/atomics-sync';
 import type { GuestRam } from '../guest-ram.ts';
+import { Buffers } from './buffers.ts';
 import { VirtioError } from './errors.ts';
 
 const DESC_SIZE = 16;
@@ -57,12 +60,12 @@ export interface RingFeatures {
   readonly eventIdx: boolean;
 }
 
-/** A request: buffers to read, then buffers to write, as views on guest RAM. */
+/** A request: buffers to read, then buffers to write. */
 export interface Chain {
   /** Names the request to `push`. */
   readonly head: number;
-  readonly out: readonly Uint8Array<SharedArrayBuffer>[];
-  readonly in: readonly Uint8Array<SharedArrayBuffer>[];
+  readonly out: Buffers;
+  readonly in: Buffers;
 }
 
 /** A served queue. Made when the device starts to run. *Thread:* the one that serves it. *Lock:* none. */
@@ -71,6 +74,8 @@ export class Virtqueue {
   readonly #ram: GuestRam;
   readonly #features: RingFeatures;
   readonly #size: number;
+  /** Notifications are not asked for. So it is at first, since one may have come to nobody. */
+  #suppressed = true;
   // wasm addresses
   readonly #desc: number;
   readonly #avail: number;
@@ -121,6 +126,11 @@ export class Virtqueue {
     return waiting;
   }
 
+  /** Whether a request waits that no notification need tell of. Nothing is checked. */
+  get more(): boolean {
+    return this.#suppressed && this.#load16(this.#avail + RING_IDX) !== this.#state.lastAvail;
+  }
+
   /** Takes the next request; undefined when there is none. Throws VirtioError. */
   pop(): Chain | undefined {
     if (this.#waiting() === 0) return undefined;
@@ -129,20 +139,12 @@ export class Virtqueue {
     const head = this.#u16[entry >>> 1];
     state.lastAvail = (state.lastAvail + 1) & 0xffff;
     if (head >= this.#size) throw new VirtioError(`descriptor ${head} in a queue of ${this.#size}`);
-    const out: Uint8Array<SharedArrayBuffer>[] = [];
-    const into: Uint8Array<SharedArrayBuffer>[] = [];
-    this.#walk(this.#desc, this.#size, head, out, into, false);
-    return { head, out, in: into };
+    const chain = { head, out: new Buffers(this.#ram), in: new Buffers(this.#ram) };
+    this.#walk(this.#desc, this.#size, head, chain, false);
+    return chain;
   }
 
-  #walk(
-    table: number,
-    size: number,
-    first: number,
-    out: Uint8Array<SharedArrayBuffer>[],
-    into: Uint8Array<SharedArrayBuffer>[],
-    indirect: boolean,
-  ): void {
+  #walk(table: number, size: number, first: number, chain: Chain, indirect: boolean): void {
     const u32 = this.#u32;
     let index = first;
     for (let seen = 0; ; seen++) {
@@ -159,16 +161,17 @@ export class Virtqueue {
           throw new VirtioError(`indirect table of ${length} bytes at 0x${address.toString(16)}`);
         }
         if (!this.#ram.contains(address, length)) throw this.#outside(address, length);
-        this.#walk(this.#ram.base + address, length / DESC_SIZE, 0, out, into, true);
+        this.#walk(this.#ram.base + address, length / DESC_SIZE, 0, chain, true);
         return;
       }
       if (length === 0) throw new VirtioError('buffer of 0 bytes');
-      const bytes = this.#ram.bytes(address, length);
-      if (bytes === undefined) throw this.#outside(address, length);
-      if (out.length + into.length >= MAX_PIECES) throw new VirtioError('too many buffers in a request');
-      if ((flags & DESC_F.WRITE) !== 0) into.push(bytes);
-      else if (into.length > 0) throw new VirtioError('buffer to read after one to write');
-      else out.push(bytes);
+      if (!this.#ram.contains(address, length)) throw this.#outside(address, length);
+      if (chain.out.count + chain.in.count >= MAX_PIECES)
+        throw new VirtioError('too many buffers in a request');
+      const host = this.#ram.base + address;
+      if ((flags & DESC_F.WRITE) !== 0) chain.in.add(host, length);
+      else if (chain.in.bytes > 0) throw new VirtioError('buffer to read after one to write');
+      else chain.out.add(host, length);
       if ((flags & DESC_F.NEXT) === 0) return;
       index = last >>> 16;
       if (index >= size) throw new VirtioError(`descriptor ${index} in a table of ${size}`);
@@ -189,6 +192,20 @@ export class Virtqueue {
     this.#store16(this.#used + RING_IDX, state.usedIndex);
   }
 
+  /** Requests that the driver has made and not seen the end of, as far as event indices tell; else 0. */
+  get outstanding(): number {
+    if (!this.#features.eventIdx) return 0;
+    const seen = this.#load16(this.#avail + RING_ENTRIES + this.#size * 2);
+    const count = (this.#state.lastAvail - seen) & 0xffff;
+    return count > this.#size ? 0 : count;
+  }
+
+  /** Requests that were given back since the driver was last interrupted. */
+  get untold(): number {
+    const state = this.#state;
+    return state.signalledValid ? (state.usedIndex - state.signalled) & 0xffff : this.#size;
+  }
+
   /** Does the driver want to hear of what was pushed since it was last asked for? (2.6.7) */
   wantsInterrupt(): boolean {
     const state = this.#state;
@@ -202,14 +219,18 @@ export class Virtqueue {
     return ((state.usedIndex - event - 1) & 0xffff) < ((state.usedIndex - old) & 0xffff);
   }
 
-  /** Asks for no notifications while the queue is being served. */
+  /** Asks for no notifications: the queue is looked at (`more`) until they are allowed again. */
   suppressNotifications(): void {
+    if (this.#suppressed) return;
+    this.#suppressed = true;
     // with event indices the old one is far behind by itself
     if (!this.#features.eventIdx) this.#store16(this.#used, USED_F_NO_NOTIFY);
   }
 
   /** Asks for a notification of the next request; true when one has come meanwhile. Throws VirtioError. */
   allowNotifications(): boolean {
+    if (!this.#suppressed) return false;
+    this.#suppressed = false;
     if (this.#features.eventIdx) {
       this.#store16(this.#used + RING_ENTRIES + this.#size * USED_ENTRY, this.#state.lastAvail);
     } else this.#store16(this.#used, 0);
