@@ -746,8 +746,9 @@ part:   mov r15, rax
         mov r13d, [round]
         mov r11d, [data_b]
         xor ebx, ebx
-.next:  call r15
-        str eax                         ; is in no region: each return to here leaves the routine's
+.next:  str eax                         ; is in no region, so the call is in none either: the routine's is its own,
+        call r15
+        str eax                         ; and each return leaves it
         cmp ebx, BATCH
         jae .end
         cmp dword [nap], 0
