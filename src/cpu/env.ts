@@ -256,8 +256,11 @@ export const SCRATCH_OFFSET = ENV_SIZE + MMU.COUNT * TLB_SET.SIZE;
 export const SCRATCH_SIZE = 4096;
 /** Room for what regions note of a vCPU, after the scratch area; see jit/layout.ts. */
 export const REGION_NOTES_SIZE = 24576;
+/** Tables of the x87's transcendental functions, after those; see fpu/transcendental-tables.ts. */
+export const FPU_TABLES_OFFSET = SCRATCH_OFFSET + SCRATCH_SIZE + REGION_NOTES_SIZE;
+export const FPU_TABLES_ROOM = 20480;
 /** Bytes of one vCPU's block. */
-export const VCPU_BLOCK_SIZE = Math.ceil((SCRATCH_OFFSET + SCRATCH_SIZE + REGION_NOTES_SIZE) / 65536) * 65536;
+export const VCPU_BLOCK_SIZE = Math.ceil((FPU_TABLES_OFFSET + FPU_TABLES_ROOM) / 65536) * 65536;
 
 // `invalidTag` takes any entry's number from the first set's start
 if (TLB_SET.SIZE % (TLB_ENTRIES * TLB_ENTRY_SIZE) !== 0) throw new Error('TLB arrays do not line up');

@@ -3,6 +3,7 @@ import { type FuncRef, ModuleBuilder, type ValType } from '../wasm/index.ts';
 import type { Insn } from '../cpu/decode/insn.ts';
 import { SEG } from '../cpu/env.ts';
 import { emitX87Functions, type X87Functions } from '../cpu/fpu/functions.ts';
+import { isGenerated } from '../cpu/fpu/transcendental.ts';
 import { TRANSCENDENTAL_HELPERS } from '../cpu/fpu/transcendental-helpers.ts';
 import { INTEGER_SEMANTICS, semanticsWith, X87_PREFIX } from '../cpu/sem/index.ts';
 import type { FpuUnit } from '../cpu/sem/ins.ts';
@@ -48,10 +49,14 @@ function otherSemantics(): Others {
   return others;
 }
 
+function isHelper(name: string): boolean {
+  return name in TRANSCENDENTAL_HELPERS && !isGenerated(name);
+}
+
 /** Can a region of this kind of code contain `insn`? */
 export function isCompilable(insn: Insn, codeSize: CodeSize): boolean {
   const semantics = traitsOf(insn);
-  if (semantics === undefined || semantics.name in TRANSCENDENTAL_HELPERS) return false;
+  if (semantics === undefined || isHelper(semantics.name)) return false;
   return codeSize === 2 ? !SEGMENT_NAMES.has(semantics.name) : isCompilable32(insn, semantics);
 }
 function traitsOf(insn: Insn): SemanticsTraits | undefined {

@@ -14,7 +14,7 @@ import { callHelper } from '../../src/cpu/tier0/helper-call.ts';
 import { PSEUDO, RECORD_SIZE } from '../../src/cpu/tier0/record.ts';
 import { Translator } from '../../src/cpu/tier0/translate.ts';
 
-const PAGES = 128;
+export const PAGES = 128;
 const MAP_BASE = 0x10000;
 const CODE_MAP_BASE = 0x20000;
 const RECORDS = 0x30000;
@@ -35,6 +35,7 @@ export class TestMachine {
   readonly cpu: Cpu;
   readonly env: CpuEnvView;
   readonly buffer: SharedArrayBuffer;
+  readonly memory: WebAssembly.Memory;
   readonly ram: Uint8Array<SharedArrayBuffer>;
   readonly ramView: DataView<SharedArrayBuffer>;
   /** Offsets of the env's fields are added to this. */
@@ -46,6 +47,7 @@ export class TestMachine {
 
   constructor() {
     const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
+    this.memory = memory;
     this.buffer = memory.buffer as unknown as SharedArrayBuffer;
     const mem = new PhysMemory({
       buffer: this.buffer,

@@ -14,7 +14,8 @@ export interface Real {
 const BITS = 128;
 /** Arguments smaller than 2^-TINY: the first term of the series, with a nudge for directed rounding, will do. */
 const TINY = 64;
-const CONSTANT_BITS = 256;
+/** Scale of `pi` and `ln2`: they are numbers of 2^-CONSTANT_BITS. */
+export const CONSTANT_BITS = 256;
 
 const asDouble = new Float64Array(1);
 const doubleWords = new Uint32Array(asDouble.buffer);
@@ -117,12 +118,12 @@ function atanOfSixteenths(): bigint[] {
   return atanTable;
 }
 /** π at scale CONSTANT_BITS. */
-function pi(): bigint {
+export function pi(): bigint {
   return atanOfSixteenths()[16] * 4n;
 }
 let ln2Value: bigint | undefined;
 /** ln 2 at scale CONSTANT_BITS: 2 artanh(1/3). */
-function ln2(): bigint {
+export function ln2(): bigint {
   ln2Value ??= 2n * arcSeries((1n << BigInt(CONSTANT_BITS)) / 3n, CONSTANT_BITS, false);
   return ln2Value;
 }

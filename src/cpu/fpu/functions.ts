@@ -17,6 +17,7 @@ import {
 } from './core.ts';
 import { DEFAULT_NAN_HIGH, DEFAULT_NAN_MANTISSA, FPU, FSW } from './layout.ts';
 import { emitRemainders, type Remainders } from './remainder.ts';
+import { emitTranscendental, type Transcendental } from './transcendental.ts';
 
 /** Moves of registers. */
 interface Moves {
@@ -34,7 +35,8 @@ interface Moves {
   readonly sign: FuncRef;
 }
 
-export interface X87Functions extends Core, Arithmetic, Conversions, Comparisons, Remainders, Moves {}
+export interface X87Functions
+  extends Core, Arithmetic, Conversions, Comparisons, Remainders, Moves, Transcendental {}
 
 const UNDERFLOW = FSW.IE | FSW.SF;
 
@@ -186,5 +188,6 @@ export function emitX87Functions(m: ModuleBuilder): X87Functions {
     ...emitComparisons(m, core),
     ...emitRemainders(m, core, conversions.fromInteger),
     ...emitMoves(m, core),
+    ...emitTranscendental(m, core),
   };
 }

@@ -16,6 +16,7 @@ import {
   type Real,
   sineCosine,
 } from './big-math.ts';
+import { makeTables } from './transcendental-tables.ts';
 import {
   DEFAULT_NAN_HIGH,
   DEFAULT_NAN_MANTISSA,
@@ -185,6 +186,7 @@ function raise(cpu: Cpu, flags: number, clear: number): boolean {
 /** An instruction on ST(0) alone. `clear`: condition bits it clears besides C1. */
 function unary(compute: (x: Ext, control: number) => Outcome, clear = 0): Helper {
   return (cpu) => {
+    makeTables(cpu);
     const n = physical(cpu, 0);
     const r = isEmpty(cpu, n)
       ? { ...invalid, flags: FSW.IE | FSW.SF }
@@ -197,6 +199,7 @@ function unary(compute: (x: Ext, control: number) => Outcome, clear = 0): Helper
 /** An instruction on ST(1) and ST(0) whose result replaces ST(1), with a pop. */
 function binary(compute: (y: Ext, x: Ext, control: number) => Outcome): Helper {
   return (cpu) => {
+    makeTables(cpu);
     const n = physical(cpu, 0);
     const target = physical(cpu, 1);
     const r =

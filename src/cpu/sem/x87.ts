@@ -7,6 +7,7 @@ import { control, RESULT, setResult } from '../fpu/core.ts';
 import type { X87Functions } from '../fpu/functions.ts';
 import { EXCEPTIONS, FPU, FSW, SIGN_BIT } from '../fpu/layout.ts';
 import { STATE_HELPERS } from '../fpu/state-helpers.ts';
+import { isGenerated, TRANSCENDENTAL_FUNCTIONS } from '../fpu/transcendental.ts';
 import { TRANSCENDENTAL_HELPERS } from '../fpu/transcendental-helpers.ts';
 import { type Ins, type Semantics, signExtend } from './ins.ts';
 import type { Helper } from './misc-helpers.ts';
@@ -259,6 +260,13 @@ function others(fns: X87Functions): Semantics[] {
   ];
 }
 
+/** By a generated function, if there is one and the case is a usual one; else by the helper. */
+function transcendental(ins: Ins, fns: X87Functions, name: string): void {
+  if (!isGenerated(name)) return ins.helper(name);
+  const done = ins.f.call(fns[TRANSCENDENTAL_FUNCTIONS[name]], ins.env);
+  ins.f.if(done.eqz(), () => ins.helper(name), undefined, false);
+}
+
 /** Instructions on the x87 unit; `fns` are in the module that the semantics are emitted into. */
 export function makeX87Semantics(fns: X87Functions): Semantics[] {
   return [
@@ -270,7 +278,9 @@ export function makeX87Semantics(fns: X87Functions): Semantics[] {
     ...constants(fns),
     ...moves(fns),
     ...others(fns),
-    ...Object.keys(TRANSCENDENTAL_HELPERS).map((name) => plain(name, '', (ins) => ins.helper(name))),
+    ...Object.keys(TRANSCENDENTAL_HELPERS).map((name) =>
+      plain(name, '', (ins) => transcendental(ins, fns, name)),
+    ),
   ];
 }
 
