@@ -174,7 +174,8 @@ export class FileNode implements BlockNode {
       this.#readHere(offset, to);
       return undefined;
     }
-    if (this.#cold > 0 && slowCalls.active && this.#direct?.isAligned(offset, to) !== false) {
+    const handOver = (this.#cold > 0 || slowCalls.eager === true) && slowCalls.active;
+    if (handOver && this.#direct?.isAligned(offset, to) !== false) {
       const there = slowCalls.read(this.#fd, offset, to);
       if (there !== undefined) return this.#readThere(there, offset, to);
     }

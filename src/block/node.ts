@@ -135,6 +135,8 @@ export interface Codec {
 export interface SlowCalls {
   /** Nothing may be handed over while the context's loop does not run. */
   readonly active: boolean;
+  /** Reads are handed over however fast the last ones were. Default: from slow ones on. */
+  readonly eager?: boolean;
   /** As preadv(2), at most once; `took`: µs of the call itself. Undefined: this cannot be handed over. */
   read(fd: number, offset: number, to: IoVector): Promise<{ bytes: number; took: number }> | undefined;
   /** As fdatasync(2). */

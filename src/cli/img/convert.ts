@@ -11,6 +11,7 @@ import { asImgError, ImgError } from './img-error.ts';
 import { createImage, openImage, loadSnapshot } from './images.ts';
 import { reportError } from './output.ts';
 import { PoolCodec } from './pool-codec.ts';
+import { PoolReads } from './pool-reads.ts';
 import { Progress } from './progress.ts';
 import { convertNumber, parseInteger } from './sizes.ts';
 import { type SnapshotChoice, snapshotChoice } from './snapshot-choice.ts';
@@ -45,6 +46,7 @@ export async function runConvert(context: CommandContext, args: readonly string[
           ...given.image(),
           sourceCache: given.last('T'),
           user: 'copy-source',
+          slowCalls: new PoolReads(),
         }),
       );
     }

@@ -32,6 +32,14 @@ export interface CopyOptions {
   readonly progress: (fraction: number) => void;
 }
 
+/** A part of the source that is being read. */
+interface Ahead {
+  readonly start: number;
+  readonly length: number;
+  readonly data: Buffer;
+  readonly reading: Promise<void>;
+}
+
 export class CopyJob {
   readonly #options: CopyOptions;
   /** The target's unit of allocation and compression; 0: none. */
@@ -41,9 +49,10 @@ export class CopyJob {
   #targetIsZero: boolean;
   readonly #began = performance.now();
   #copied = 0;
-  #buffer = dataBuffer(BUFFER);
-  /** Buffers of this size, of which nothing is being compressed any more. */
+  /** Buffers of which nothing is being written any more. */
   readonly #free: Buffer[] = [];
+  /** What is being read, while what came before it is written. */
+  #ahead: Ahead | undefined;
   readonly #compressing = new Set<Promise<void>>();
   /** The first failure of a write that nobody waited for. */
   #failure: unknown;
@@ -64,6 +73,7 @@ export class CopyJob {
     try {
       await this.#copyAll();
     } finally {
+      await this.#ahead?.reading.catch(() => {});
       await Promise.all(this.#compressing);
     }
     if (this.#failure !== undefined) throw this.#failure;
@@ -95,9 +105,11 @@ export class CopyJob {
         await this.#writeZeroes(at, end - at);
       }
       at = end;
-      progress(at / source.size);
+      progress((this.#ahead?.start ?? at) / source.size);
       await this.#limitRate();
     }
+    await this.#writeAhead();
+    progress(1);
   }
 
   #wholeClusters(start: number, end: number): number {
@@ -117,18 +129,33 @@ export class CopyJob {
     return compressed ? Math.min(source.size, Math.ceil(end / this.#cluster) * this.#cluster) : end;
   }
 
+  /** Begins to read [start, end), and writes what was read before it. */
   async #copyData(start: number, end: number): Promise<void> {
     const length = end - start;
+    const data = this.#free.pop() ?? dataBuffer(Math.max(BUFFER, this.#cluster));
+    const reading = this.#read(start, data.subarray(0, length));
+    // it is waited for later, after a write that may fail before it does
+    reading.catch(() => {});
+    const before = this.#ahead;
+    this.#ahead = { start, length, data, reading };
+    if (before !== undefined) await this.#writeRead(before);
+  }
+
+  async #writeAhead(): Promise<void> {
+    const last = this.#ahead;
+    this.#ahead = undefined;
+    if (last !== undefined) await this.#writeRead(last);
+  }
+
+  async #writeRead({ start, length, data, reading }: Ahead): Promise<void> {
+    await reading;
+    this.#copied += length;
     if (!this.#options.compressed) {
-      await this.#read(start, this.#buffer.subarray(0, length));
-      this.#copied += length;
-      await this.#writeData(start, this.#buffer, length);
+      await this.#writeData(start, data, length);
+      this.#free.push(data);
       return;
     }
     // what is being compressed keeps its memory
-    const data = this.#free.pop() ?? dataBuffer(Math.max(BUFFER, this.#cluster));
-    await this.#read(start, data.subarray(0, length));
-    this.#copied += length;
     const jobs = await this.#writeCompressed(start, data, length);
     void Promise.all(jobs).then(() => this.#free.push(data));
   }

@@ -2,7 +2,7 @@
 import { BlockError } from '../../block/errors.ts';
 import { inlineCodec } from '../../block/codec.ts';
 import { FileNode } from '../../block/file.ts';
-import type { BlockContext, BlockNode, Codec, Preallocation } from '../../block/node.ts';
+import type { BlockContext, BlockNode, Codec, Preallocation, SlowCalls } from '../../block/node.ts';
 import {
   filePath,
   type ImageUser,
@@ -46,10 +46,15 @@ export interface OpenChoice extends ImageChoice {
   /** What the message begins with instead of `Could not open 'NAME': `. */
   readonly prefix?: string;
   readonly codec?: Codec;
+  readonly slowCalls?: SlowCalls;
 }
 
-export function blockContext({ output }: CommandContext, codec: Codec = inlineCodec): BlockContext {
-  return { codec, host: hostFile(), warn: (text) => output.err(`${text}\n`) };
+export function blockContext(
+  { output }: CommandContext,
+  codec: Codec = inlineCodec,
+  slowCalls?: SlowCalls,
+): BlockContext {
+  return { codec, slowCalls, host: hostFile(), warn: (text) => output.err(`${text}\n`) };
 }
 
 /** `driver=qcow2,file.filename=a.img` as options of a node. */
@@ -90,7 +95,7 @@ export async function openImage(
     if (choice.forceShare && writable) {
       throw new BlockError('EINVAL', 'force-share=on can only be used with read-only images');
     }
-    return await openNode(request, blockContext(context, choice.codec));
+    return await openNode(request, blockContext(context, choice.codec, choice.slowCalls));
   } catch (error) {
     throw asImgError(error, prefix, status);
   }
