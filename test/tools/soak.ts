@@ -45,10 +45,10 @@ interface Sample {
   /** Since the start of the load. */
   readonly minutes: number;
   readonly megabytes: number;
-  /** Rounds of load since the sample before, per second. */
-  readonly speed: number;
-  /** The same, per second of the vCPUs' CPU time. */
-  readonly work: number;
+  /** Since the sample before: s, of the vCPUs' CPU time, and rounds of load. */
+  readonly seconds: number;
+  readonly cpu: number;
+  readonly rounds: number;
 }
 
 const smp = Number(values.smp);
@@ -75,17 +75,19 @@ while (performance.now() - begin < Number(values.minutes) * 60_000) {
   const count = await rounds();
   const at = performance.now();
   const cpu = secondsOf('vcpu');
-  samples.push({
+  const sample = {
     minutes: (at - begin) / 60_000,
     megabytes: process.memoryUsage.rss() / 1e6,
-    speed: (count - before.count) / ((at - before.at) / 1000),
-    work: (count - before.count) / (cpu - before.cpu),
-  });
+    seconds: (at - before.at) / 1000,
+    cpu: cpu - before.cpu,
+    rounds: count - before.count,
+  };
+  samples.push(sample);
   before = { at, count, cpu };
-  const { minutes, megabytes, speed, work } = samples[samples.length - 1];
   console.log(
-    `${minutes.toFixed(1).padStart(6)} min ${megabytes.toFixed(0).padStart(6)} MB ` +
-      `${speed.toFixed(2).padStart(8)} rounds/s ${work.toFixed(2).padStart(8)} rounds in a CPU second`,
+    `${sample.minutes.toFixed(1).padStart(6)} min ${sample.megabytes.toFixed(0).padStart(6)} MB ` +
+      `${(sample.rounds / sample.seconds).toFixed(2).padStart(8)} rounds/s ` +
+      `${(sample.rounds / sample.cpu).toFixed(2).padStart(8)} rounds in a CPU second`,
   );
 }
 const regions = (await guest.machine?.regions()) ?? [];
@@ -96,14 +98,15 @@ if (values.json !== undefined)
 
 const settled = samples.filter((s) => s.minutes >= Number(values.settle));
 const third = Math.ceil(settled.length / 3);
-const mean = (list: readonly Sample[], of: 'megabytes' | 'speed' | 'work'): number =>
-  list.reduce((sum, s) => sum + s[of], 0) / list.length;
+const sum = (list: readonly Sample[], of: keyof Sample): number => list.reduce((all, s) => all + s[of], 0);
 if (settled.length < 3) console.log('too short to judge');
 else {
   const [first, last] = [settled.slice(0, third), settled.slice(-third)];
-  const growth = mean(last, 'megabytes') / mean(first, 'megabytes');
-  const speed = mean(last, 'speed') / mean(first, 'speed');
-  const work = mean(last, 'work') / mean(first, 'work');
+  const ratio = (of: keyof Sample, by: keyof Sample): number =>
+    sum(last, of) / sum(last, by) / (sum(first, of) / sum(first, by));
+  const growth = sum(last, 'megabytes') / last.length / (sum(first, 'megabytes') / first.length);
+  const speed = ratio('rounds', 'seconds');
+  const work = ratio('rounds', 'cpu');
   console.log(
     `last third by first third: memory ${growth.toFixed(3)}, rounds in a CPU second ${work.toFixed(3)}, ` +
       `rounds in a second ${speed.toFixed(3)}`,
