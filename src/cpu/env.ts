@@ -68,11 +68,12 @@ export const SEG = { ES: 0, CS: 1, SS: 2, DS: 3, FS: 4, GS: 5 } as const;
 /** Number of entries of each TLB array (a power of two). */
 export const TLB_ENTRIES = 4096;
 /**
- * Bytes of a TLB entry: tag u64 (linear page address, or `invalidTag`), addend u32 (what added to the low half of a linear
- * address of the page gives the wasm address), info u32.
+ * Bytes of a TLB entry: tag u64, addend u32 (what added to the low half of a linear address of the page gives the wasm
+ * address), info u32. The tag is the linear page address, for data less one, so that less an address it is -1 less the
+ * offset in the page; or an `invalidTag`.
  */
 export const TLB_ENTRY_SIZE = 16;
-/** Low half of the tag of entry `n` (counted from any array's start) when it holds nothing: bit 0 says so. */
+/** Low half of the tag of entry `n` (counted from any array's start) when it holds nothing: bits 0 and 1 are 1 and 0. */
 export function invalidTag(n: number): number {
   // no address that has this entry is within a page of it, whatever the tag's high half: probes subtract
   return ((((n ^ (TLB_ENTRIES / 2)) & (TLB_ENTRIES - 1)) << 12) | 1) >>> 0;

@@ -43,8 +43,9 @@ const PAGE = 4096;
 export const TLB_ADDEND = 8;
 
 /** Do `size` bytes lie in a page? `distance`: see `Probe`; i32 or i64. */
-export function isWithinPage(distance: Expr, size: number): Expr {
-  return distance.geU(constOf(distance.type, size - PAGE - 1));
+export function isWithinPage(distance: Expr, size: number | Expr): Expr {
+  const least = typeof size === 'number' ? constOf(distance.type, size - PAGE - 1) : size.sub(PAGE + 1);
+  return distance.geU(distance.type === 'i64' ? least.i64s() : least);
 }
 
 /** A look into the TLB. */
@@ -53,8 +54,8 @@ export interface Probe {
   readonly entry: Local;
   readonly array: number;
   /**
-   * i64: the start of the entry's page less the byte after the address; on a hit -1 less the offset in the page. The
-   * minuend is the load, since V8 reads a subtrahend in memory twice.
+   * i64: the tag less the address; on a hit -1 less the offset in the page. The minuend is the load, since V8 reads a
+   * subtrahend in memory twice.
    */
   readonly distance: Local;
   /** i32: the access lies within that page. */
@@ -183,7 +184,7 @@ export abstract class MemoryAccess {
   protected probe(address: Expr, size: number, array: number): Probe {
     const { f } = this;
     const entry = f.copy(this.tlbBase().add(tlbIndex(address)));
-    const distance = f.copy(load('i64', entry, array).sub(address.add(1)));
+    const distance = f.copy(load('i64', entry, array).sub(address));
     return { entry, array, distance, hit: isWithinPage(distance, size) };
   }
   /** i32: what the low half of an address in the entry's page lacks to be the wasm address. */

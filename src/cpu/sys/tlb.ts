@@ -20,6 +20,17 @@ const FIRST_SET = tlbSetOffset(0) >>> 2;
 const W_CODE_LOSSES = CpuEnv.offsetOf('codeLosses') >>> 2;
 const JOURNAL = 2048;
 
+/** Halves of the tag of a data entry for a linear page address. */
+function dataTag(pageLo: number): number {
+  return (pageLo - 1) >>> 0;
+}
+function dataTagHigh(pageLo: number, hi: number): number {
+  return pageLo === 0 ? (hi - 1) >>> 0 : hi;
+}
+function isValid(tagLow: number): boolean {
+  return (tagLow & 3) !== 1;
+}
+
 /** A vCPU's. *Thread:* vCPU. */
 export class Tlb {
   readonly #u32: Uint32Array<SharedArrayBuffer>;
@@ -47,13 +58,16 @@ export class Tlb {
   /** Wasm address of a byte whose page has an entry for such an access; −1: none. Nothing is changed. */
   find(lo: number, hi: number, access: number, index: number): number {
     const u32 = this.#u32;
+    const code = access === ACCESS.FETCH;
     const t =
       this.#first +
       index * SET_WORDS +
-      (access === ACCESS.FETCH
+      (code
         ? CODE_WORDS + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4
         : (access === ACCESS.WRITE ? WRITE_WORDS : READ_WORDS) + ((lo >>> 12) & (TLB_ENTRIES - 1)) * 4);
-    if (u32[t] !== (lo & ~4095) >>> 0 || u32[t + 1] !== hi) return -1;
+    const pageLo = (lo & ~4095) >>> 0;
+    if (u32[t] !== (code ? pageLo : dataTag(pageLo))) return -1;
+    if (u32[t + 1] !== (code ? hi : dataTagHigh(pageLo, hi))) return -1;
     return ((u32[t + 3] & ~4095) | (lo & 4095)) >>> 0;
   }
 
@@ -62,14 +76,16 @@ export class Tlb {
   /** Code at wasm page `hostPage` (its address). */
   fillCode(lo: number, hi: number, hostPage: number, global: boolean, index: number): void {
     const t = this.#first + index * SET_WORDS + CODE_WORDS + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
-    if ((this.#u32[t] & 1) === 0) this.codeLost();
-    this.#install(t, (lo & ~4095) >>> 0, hi, hostPage, global);
-    // in place of that address: the page's code descriptor, none yet (tier0/code-cache.ts)
+    if (isValid(this.#u32[t])) this.codeLost();
+    this.#u32[t] = (lo & ~4095) >>> 0;
+    this.#u32[t + 1] = hi;
+    // in place of an addend: the page's code descriptor, none yet (tier0/code-cache.ts)
     this.#u32[t + 2] = 0;
+    this.#note(t, hostPage, global);
   }
   fillRead(lo: number, hi: number, hostPage: number, global: boolean, index: number): void {
     const t = this.#first + index * SET_WORDS + READ_WORDS + ((lo >>> 12) & (TLB_ENTRIES - 1)) * 4;
-    this.#install(t, (lo & ~4095) >>> 0, hi, hostPage, global);
+    this.#fillData(t, lo, hi, hostPage, global);
   }
   /** False: it is a code page, and has no entry. */
   fillWrite(
@@ -81,17 +97,25 @@ export class Tlb {
     codeMap: Uint8Array<SharedArrayBuffer>,
   ): boolean {
     const t = this.#first + index * SET_WORDS + WRITE_WORDS + ((lo >>> 12) & (TLB_ENTRIES - 1)) * 4;
-    const pageLo = (lo & ~4095) >>> 0;
-    this.#install(t, pageLo, hi, hostPage, global);
+    this.#fillData(t, lo, hi, hostPage, global);
     // Another vCPU may have made it a code page meanwhile: it sets the map first, then looks at our entries.
     // The atomic store puts the entry in memory before the map is read.
-    Atomics.store(this.#u32, t, pageLo);
+    Atomics.store(this.#u32, t, this.#u32[t]);
     if (Atomics.load(codeMap, hostPage >>> 12) === 0) return true;
     this.#invalidate(t);
     return false;
   }
 
-  #install(t: number, pageLo: number, hi: number, hostPage: number, global: boolean): void {
+  #fillData(t: number, lo: number, hi: number, hostPage: number, global: boolean): void {
+    const u32 = this.#u32;
+    const pageLo = (lo & ~4095) >>> 0;
+    u32[t] = dataTag(pageLo);
+    u32[t + 1] = dataTagHigh(pageLo, hi);
+    u32[t + 2] = hostPage - pageLo;
+    this.#note(t, hostPage, global);
+  }
+  /** Puts an entry into the journals. */
+  #note(t: number, hostPage: number, global: boolean): void {
     const u32 = this.#u32;
     let info = u32[t + 3] & (INFO_IN_LOCAL | INFO_IN_GLOBAL);
     if (global) {
@@ -107,9 +131,6 @@ export class Tlb {
       }
       info |= INFO_IN_LOCAL;
     }
-    u32[t] = pageLo;
-    u32[t + 1] = hi;
-    u32[t + 2] = hostPage - pageLo;
     u32[t + 3] = (hostPage | info) >>> 0;
   }
 
@@ -227,8 +248,8 @@ export class Tlb {
       const read = t + READ_WORDS + entry;
       const write = t + WRITE_WORDS + entry;
       const code = t + CODE_WORDS + codeEntry;
-      if (u32[read] === page) this.#invalidate(read);
-      if (u32[write] === page) this.#invalidate(write);
+      if (u32[read] === dataTag(page)) this.#invalidate(read);
+      if (u32[write] === dataTag(page)) this.#invalidate(write);
       if (u32[code] === page) {
         this.codeLost();
         this.#invalidate(code);
@@ -255,7 +276,7 @@ export function hasWriteEntryFor(buffer: SharedArrayBuffer, base: number, hostPa
   for (let set = 0; set < MMU.COUNT; set++) {
     const start = first + set * SET_WORDS + WRITE_WORDS;
     for (let t = start; t < start + TLB_ENTRIES * 4; t += 4) {
-      if ((u32[t + 3] & ~4095) >>> 0 === hostPage && (u32[t] & 1) === 0) return true;
+      if ((u32[t + 3] & ~4095) >>> 0 === hostPage && isValid(u32[t])) return true;
     }
   }
   return false;

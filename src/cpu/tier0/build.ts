@@ -13,7 +13,7 @@ import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../env.
 import { emitFlagWords, FLAG_WORDS } from '../sem/deferred-flags.ts';
 import { emitFpuCheck } from '../sem/fpu-check.ts';
 import type { Semantics } from '../sem/ins.ts';
-import { TLB_ADDEND } from '../sem/memory-access.ts';
+import { isWithinPage, TLB_ADDEND } from '../sem/memory-access.ts';
 import { ORDINARY } from '../sys/words.ts';
 import { ALIVE, ALIVE_OFFSET } from './code-cache.ts';
 import {
@@ -111,13 +111,8 @@ function probeFunction(m: ModuleBuilder, name: string, array: number, slow: Func
   const f = m.func(name, ['i32', 'i64', 'i32'], ['i32']);
   const [env, address, size] = [f.param(0), f.param(1), f.param(2)];
   const entry = f.copy(env.add(load('i32', env, OFF.tlbSet)).add(tlbIndex(address)));
-  const last = address.add(size.sub(1).i64u());
-  f.if(
-    load('i64', entry, array).eq(last.and(PAGE_MASK)),
-    () => f.ret(address.i32().add(load('i32', entry, array + TLB_ADDEND))),
-    undefined,
-    true,
-  );
+  const hit = isWithinPage(load('i64', entry, array).sub(address), size);
+  f.if(hit, () => f.ret(address.i32().add(load('i32', entry, array + TLB_ADDEND))), undefined, true);
   f.store(8, env, OFF.slowAddr, address);
   f.ret(f.call(slow, env, size));
   return f;
@@ -142,8 +137,8 @@ function storeFunctions(m: ModuleBuilder, imports: Imports): { store: FuncRef; s
   const f = m.func('store', ['i32', 'i64', 'i64', 'i32'], ['i32']);
   const [env, address, value, size] = [f.param(0), f.param(1), f.param(2), f.param(3)];
   const entry = f.copy(env.add(load('i32', env, OFF.tlbSet)).add(tlbIndex(address)));
-  const last = address.add(size.sub(1).i64u());
-  f.if(load('i64', entry, TLB_SET.WRITE).eq(last.and(PAGE_MASK)), () => {
+  const hit = isWithinPage(load('i64', entry, TLB_SET.WRITE).sub(address), size);
+  f.if(hit, () => {
     const host = f.let(address.i32().add(load('i32', entry, TLB_SET.WRITE + TLB_ADDEND)));
     const stores = [1, 2, 4, 8].map((n) => () => {
       f.store(n, host, 0, value);
