@@ -259,7 +259,7 @@ export const SCRATCH_SIZE = 4096;
 export const REGION_NOTES_SIZE = 24576;
 /** Tables of the x87's transcendental functions, after those; see fpu/transcendental-tables.ts. */
 export const FPU_TABLES_OFFSET = SCRATCH_OFFSET + SCRATCH_SIZE + REGION_NOTES_SIZE;
-export const FPU_TABLES_ROOM = 20480;
+export const FPU_TABLES_ROOM = 24576;
 /** Bytes of one vCPU's block. */
 export const VCPU_BLOCK_SIZE = Math.ceil((FPU_TABLES_OFFSET + FPU_TABLES_ROOM) / 65536) * 65536;
 

@@ -73,6 +73,9 @@ export class Comparer {
       if (pick === 3 || pick === 4) e = BIAS - (pick - 3);
       m = BigInt.asUintN(64, m);
       usual &&= pick !== 3 && pick !== 4;
+    } else if (name === 'fsin' || name === 'fcos') {
+      e = (pick < 12 ? spread(-12, 6) : spread(-30, 30)) | sign;
+      usual &&= pick < 12;
     } else e = spread(-12, 12) | sign;
     return { m, e, usual };
   }
@@ -83,7 +86,7 @@ export class Comparer {
     const { u8, u16, u32, u64, base } = cpu;
     const state = (): string => Buffer.from(u8.slice(base + FPU.regs, base + FPU.tags + 1)).toString('hex');
     const run = this.functions[TRANSCENDENTAL_FUNCTIONS[name]];
-    const binary = name !== 'f2xm1';
+    const binary = name.startsWith('fy') || name === 'fpatan';
     const before = new Uint8Array(FPU.tags + 1 - FPU.regs);
     let [left, usualCases, leftOfUsual] = [0, 0, 0];
     for (let i = 0; i < cases; i++) {

@@ -208,7 +208,7 @@ export function piTimes(eighths: number): Real {
 }
 
 /** The processor's π: 66 bits of it (SDM vol. 1, 8.3.8), times 2^66. */
-const PI_66 = 0xc90fdaa22168c234cn;
+export const PI_66 = 0xc90fdaa22168c234cn;
 
 /** Sine and cosine with their signs. */
 export interface SineCosine {

@@ -1,10 +1,10 @@
 /**
- * Tables for the fast ways of F2XM1, FYL2X, FYL2XP1 and FPATAN (transcendental.ts), in each vCPU's block. They are made,
+ * Tables for the fast ways of F2XM1, FYL2X, FYL2XP1, FPATAN, FSIN and FCOS (transcendental.ts), in each vCPU's block. They are made,
  * in some 10 ms, when such an instruction is first executed: until then READY is 0, and the slow way is taken.
  */
 import { FPU_TABLES_OFFSET, FPU_TABLES_ROOM } from '../env.ts';
 import type { Cpu } from '../sys/cpu.ts';
-import { angle, binaryLogarithm, powerMinusOne, type Real } from './big-math.ts';
+import { angle, binaryLogarithm, powerMinusOne, type Real, sineCosine } from './big-math.ts';
 
 /** A table has an entry for each 256th. */
 export const STEPS = 256;
@@ -25,8 +25,11 @@ export const TABLE = {
   LOGARITHM: FPU_TABLES_OFFSET + 16 + EXPONENTIAL_SIZE,
   /** atan(i/256), i = 0..256, in units of 2^-126. */
   ARC_TANGENT: FPU_TABLES_OFFSET + 16 + EXPONENTIAL_SIZE + LOGARITHM_SIZE,
+  /** Sine and cosine of i/256, i = 1 up to π/4, 32 bytes each, in units of 2^-128. */
+  SINE: FPU_TABLES_OFFSET + 16 + EXPONENTIAL_SIZE + LOGARITHM_SIZE + (STEPS + 1) * 16,
 } as const;
-if (TABLE.ARC_TANGENT + (STEPS + 1) * 16 > FPU_TABLES_OFFSET + FPU_TABLES_ROOM) throw new Error('tables');
+const SINES = Math.round((STEPS * Math.PI) / 4);
+if (TABLE.SINE + (SINES + 1) * 32 > FPU_TABLES_OFFSET + FPU_TABLES_ROOM) throw new Error('tables');
 
 function atScale({ m, s }: Real, scale: number): bigint {
   return scale >= s ? m << BigInt(scale - s) : m >> BigInt(s - scale);
@@ -54,6 +57,11 @@ function compute(): BigUint64Array {
   }
   for (let i = 1; i <= STEPS; i++) {
     put(TABLE.ARC_TANGENT + i * 16, atScale(angle(BigInt(i), 0, BigInt(STEPS), 0, false), 126));
+  }
+  for (let i = 1; i <= SINES; i++) {
+    const { sine, cosine } = sineCosine(BigInt(i), 8);
+    put(TABLE.SINE + i * 32, atScale(sine, 128));
+    put(TABLE.SINE + i * 32 + 16, atScale(cosine, 128));
   }
   words[0] = 1n;
   return words;

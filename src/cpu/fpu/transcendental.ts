@@ -1,5 +1,5 @@
 /**
- * F2XM1, FYL2X, FYL2XP1 and FPATAN in generated code: fixed-point arithmetic of 128 bits, by tables and short series,
+ * F2XM1, FYL2X, FYL2XP1, FPATAN, FSIN and FCOS in generated code: fixed-point arithmetic of 128 bits, by tables and short series,
  * right to 2^-79 or so. What is to be rounded is given up where it is so near to a boundary that an error of 2^-77 would
  * matter, once in some four thousand times; so the 64 bits that come out are those of the helper (transcendental-helpers.ts),
  * which does what is left: operands that are not normal, results that are not, unmasked precision exceptions.
@@ -8,14 +8,12 @@
  */
 import {
   type Expr,
-  type FuncBuilder,
   type FuncRef,
   i32,
   i64,
   load,
   type Local,
   type ModuleBuilder,
-  op,
   f64,
 } from '../../wasm/index.ts';
 import { CONSTANT_BITS, ln2, pi } from './big-math.ts';
@@ -34,13 +32,29 @@ import {
   writeRegister,
 } from './core.ts';
 import { EXPONENT_BIAS, EXPONENT_MAX, FPU, FSW } from './layout.ts';
+import { emitSine } from './sine.ts';
 import { RECIPROCAL_BITS, TABLE } from './transcendental-tables.ts';
+import {
+  begin,
+  F64,
+  float,
+  giveUp,
+  isUnusual,
+  shifted,
+  TINY,
+  toFloat,
+  toInteger,
+  type Wide,
+  WideMath,
+} from './wide-math.ts';
 
 export interface Transcendental {
   readonly powerOfTwo: FuncRef;
   readonly logarithm: FuncRef;
   readonly logarithmPlusOne: FuncRef;
   readonly arcTangent: FuncRef;
+  readonly sine: FuncRef;
+  readonly cosine: FuncRef;
 }
 
 /** Name of the function by instruction. */
@@ -49,121 +63,20 @@ export const TRANSCENDENTAL_FUNCTIONS = {
   fyl2x: 'logarithm',
   fyl2xp1: 'logarithmPlusOne',
   fpatan: 'arcTangent',
+  fsin: 'sine',
+  fcos: 'cosine',
 } as const satisfies Record<string, keyof Transcendental>;
 
 export function isGenerated(name: string): name is keyof typeof TRANSCENDENTAL_FUNCTIONS {
   return name in TRANSCENDENTAL_FUNCTIONS;
 }
 
-/** Smaller arguments, by their exponents, are left to the helper. */
-const TINY = 60;
 /** Units of 2^-128 of a normalized number that an error is taken to be at most. */
 const DOUBT = 1n << 50n;
 
-/** 128 bits, bound. */
-interface Wide {
-  readonly hi: Local;
-  readonly lo: Local;
-}
 /** A magnitude `hi:lo`·2^-128·2^-`down`, its top bit set unless it is 0; `down` is i32. */
 interface Scaled extends Wide {
   readonly down: Expr;
-}
-
-/** 128-bit arithmetic in a function. */
-class WideMath {
-  readonly f: FuncBuilder;
-  constructor(f: FuncBuilder) {
-    this.f = f;
-  }
-  wide(hi: Expr, lo: Expr): Wide {
-    return { hi: this.f.copy(hi), lo: this.f.copy(lo) };
-  }
-  constant(value: bigint): Wide {
-    return this.wide(i64(BigInt.asIntN(64, value >> 64n)), i64(BigInt.asIntN(64, value)));
-  }
-  load(at: Expr, offset: number): Wide {
-    return this.wide(load('i64', at, offset + 8), load('i64', at, offset));
-  }
-  /** All of a product of 64 bits each. */
-  product(a: Expr, b: Expr): Wide {
-    return this.wide(mulHigh(this.f, a, b), a.mul(b));
-  }
-  /** High half of a product of 64 bits each, at most 3 too small. */
-  high(a: Expr, b: Expr): Expr {
-    const [x, y] = [this.f.let(a), this.f.let(b)];
-    const [xh, yh] = [this.f.let(x.shrU(32)), this.f.let(y.shrU(32))];
-    const low = 0xffffffffn;
-    return xh
-      .mul(yh)
-      .add(xh.mul(y.and(low)).shrU(32))
-      .add(yh.mul(x.and(low)).shrU(32));
-  }
-  add(a: Wide, hi: Expr, lo: Expr): void {
-    const low = this.f.let(lo);
-    const { f } = this;
-    f.set(a.lo, a.lo.add(low));
-    f.set(a.hi, a.hi.add(hi).add(a.lo.ltU(low).i64u()));
-  }
-  subtract(a: Wide, hi: Expr, lo: Expr): void {
-    const { f } = this;
-    const low = f.let(lo);
-    f.set(a.hi, a.hi.sub(hi).sub(a.lo.ltU(low).i64u()));
-    f.set(a.lo, a.lo.sub(low));
-  }
-  addSigned(negative: Expr, a: Wide, b: Wide): void {
-    this.f.if(
-      negative,
-      () => this.subtract(a, b.hi, b.lo),
-      () => this.add(a, b.hi, b.lo),
-    );
-  }
-  /** Makes it its magnitude; gives (bound) whether it was negative. */
-  magnitude(a: Wide): Local {
-    const { f } = this;
-    const negative = f.copy(a.hi.ltS(0));
-    f.if(negative, () => {
-      f.set(a.hi, i64(-1).sub(a.hi).add(a.lo.eqz().i64u()));
-      f.set(a.lo, i64(0).sub(a.lo));
-    });
-    return negative;
-  }
-  /** Shifts right by i32 `n` ≥ 0. */
-  shiftRight(a: Wide, n: Expr): void {
-    const { f } = this;
-    const by = f.let(n);
-    f.if(by, () => {
-      f.if(
-        by.ltU(64),
-        () => {
-          const wide = f.let(by.i64u());
-          f.set(a.lo, a.lo.shrU(wide).or(a.hi.shl(i64(64).sub(wide))));
-          f.set(a.hi, a.hi.shrU(wide));
-        },
-        () => {
-          f.set(a.lo, by.ltU(128).select(a.hi.shrU(by.sub(64).i64u()), i64(0)));
-          f.set(a.hi, i64(0));
-        },
-      );
-    });
-  }
-  /** Shifts left until the top bit is set; gives (bound) by how much. Zero stays. */
-  normalize(a: Wide): Expr {
-    const { f } = this;
-    const by = f.copy(i32(0));
-    f.if(a.hi.eqz(), () => {
-      f.set(a.hi, a.lo);
-      f.set(a.lo, i64(0));
-      f.set(by, i32(64));
-    });
-    const n = f.let(a.hi.clz());
-    f.if(n.and(63).ne(0), () => {
-      f.set(a.hi, a.hi.shl(n).or(a.lo.shrU(i64(64).sub(n))));
-      f.set(a.lo, a.lo.shl(n));
-      f.set(by, by.add(n.i32()));
-    });
-    return by;
-  }
 }
 
 /** Coefficients of Σ c_n x^n: the first two in units of 2^-128, the others of 2^-`scale`, largest n last. */
@@ -224,22 +137,6 @@ function evaluate(w: WideMath, x: Scaled, alternates: Expr, series: Series): Wid
   w.add(product, i64(0), w.high(x.hi, sum.lo));
   w.add(product, i64(0), w.high(x.lo, sum.hi));
   return product;
-}
-
-/** Not done: the helper is to do it. */
-function giveUp(f: FuncBuilder, condition: Expr): void {
-  f.if(condition, () => f.ret(i32(0)), undefined, false);
-}
-/** Empty, zero, denormal, infinite, NaN, unsupported. */
-function isUnusual(x: { m: Expr; e: Expr }): Expr {
-  return x.m.geS(0).or(exponentOf(x).eq(EXPONENT_MAX)).or(exponentOf(x).eqz());
-}
-/** The tables are there, and precision exceptions masked. */
-function begin(f: FuncBuilder, env: Expr): void {
-  giveUp(f, load('i32', env, TABLE.READY).eqz().or(control(env).and(FSW.PE).eqz()));
-}
-function shifted(env: Expr, index: Expr, size: number): Expr {
-  return env.add(index.shl(Math.log2(size)));
 }
 
 /**
@@ -431,17 +328,6 @@ function emitLogarithmPlusOne(m: ModuleBuilder, times: FuncRef): FuncRef {
   return f;
 }
 
-const F64 = { DIV: 0xa3, SUB: 0xa1, ADD: 0xa0, MUL: 0xa2, FROM_I64: 0xba, TO_I64: 0xfc0007 } as const;
-function toFloat(e: Expr): Expr {
-  return op('f64', F64.FROM_I64, [e]);
-}
-function float(code: number, a: Expr, b: Expr): Expr {
-  return op('f64', code, [a, b]);
-}
-function toInteger(e: Expr): Expr {
-  return op('i64', F64.TO_I64, [e]);
-}
-
 /** n / d in units of 2^-127, of normalized numbers; good to some 2^-110. */
 function divide(w: WideMath, core: Core, env: Expr, n: Wide, d: Wide): Wide {
   const { f } = w;
@@ -551,5 +437,7 @@ export function emitTranscendental(m: ModuleBuilder, core: Core): Transcendental
     logarithm: emitLogarithm(m, times),
     logarithmPlusOne: emitLogarithmPlusOne(m, times),
     arcTangent: emitArcTangent(m, core, store),
+    sine: emitSine(m, store, false),
+    cosine: emitSine(m, store, true),
   };
 }
