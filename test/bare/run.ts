@@ -76,16 +76,29 @@ export interface RegionsSeen {
   readonly dropped: ReadonlySet<number>;
 }
 
-/** Looks every `ms` which regions there are from a guest-physical address on. */
-export function watchRegions(machine: Machine, from: number, ms: number): { end(): RegionsSeen } {
+/**
+ * Looks every `ms` which regions there are from a guest-physical address on, and tells `seen` of those that have come since
+ * it looked last.
+ */
+export function watchRegions(
+  machine: Machine,
+  from: number,
+  ms: number,
+  seen: (regions: RegionsSeen, come: number) => void = () => {},
+): { end(): RegionsSeen } {
   const entered = new Set<number>();
   const dropped = new Set<number>();
+  let valid = new Set<number>();
   const timer = setInterval(() => {
     void machine.regions().then((regions) => {
-      for (const { head, valid } of regions.filter((r) => r.head >= from)) {
-        entered.add(head);
-        if (!valid) dropped.add(head);
+      const before = valid;
+      valid = new Set();
+      for (const r of regions.filter(({ head }) => head >= from)) {
+        entered.add(r.head);
+        if (r.valid) valid.add(r.head);
+        else dropped.add(r.head);
       }
+      seen({ entered, dropped }, [...valid].filter((head) => !before.has(head)).length);
     });
   }, ms);
   return {

@@ -1,6 +1,7 @@
 ; Code that one CPU changes while up to three others execute it all the time, in loops that get hot (SDM 3A 8.1.3): in the
 ; loop's page, in another page, through other mappings of the page, piece by piece under a breakpoint as Linux does it,
-; whole with a serializing instruction, and a loop's own branch. The command line ends with the number of CPUs.
+; whole with a serializing instruction, and a loop's own branch. The command line ends with the number of CPUs. With a `w`
+; before that, each hot time lasts until something comes in on COM1.
 %include "bare.inc"
 %include "smp.inc"
 
@@ -86,6 +87,8 @@ start:  ; the number of CPUs
         movzx eax, byte [rsi - 2]
         sub eax, '1'
         mov [readers], eax
+        cmp byte [rsi - 3], 'w'
+        sete [waits]
         mov qword [pdpt + 8], t_pd + (P | W)
         mov qword [t_pd], PHYS + (PS | P | W)
         mov qword [t_pd + 8], PHYS + (PS | P | W)
@@ -171,7 +174,15 @@ warm:   inc dword [warmed]
         and eax, 7
         cmp eax, 3
         jne .turns
-        mov edx, HOT
+        cmp byte [waits], 0
+        je .hot
+        mov dx, COM1 + 5
+.host:  in al, dx
+        test al, 1
+        jz .host
+        mov dx, COM1
+        in al, dx
+.hot:   mov edx, HOT
 .turns: mov ecx, [readers]
 .each:  imul eax, ecx, LINE
         push rbx
@@ -378,6 +389,7 @@ bad:    resq 1
 traps:  resq 1
 readers: resd 1
 warmed: resd 1
+waits:  resd 1
 synced: resd 1
 poke_value: resd 1
 version: resd 1
