@@ -23,6 +23,7 @@ export const REGION_IMPORTS = {
   slowStore: [['i32', 'i64', 'i64', 'i32'], ['i32']],
   rmwCommit: [['i32', 'i32'], ['i32']],
   exclusive: [['i32', 'i32'], []],
+  divide128: [['i64', 'i64', 'i64'], ['i64']],
   flagWords: [['i32'], []],
 } as const satisfies Record<string, readonly [readonly ValType[], readonly ValType[]]>;
 

@@ -2,7 +2,6 @@
 import { NAMES } from '../cpu/decode/table.ts';
 import { CpuEnv, EXIT } from '../cpu/env.ts';
 import { STATE_HELPERS } from '../cpu/fpu/state-helpers.ts';
-import { DIVIDE_HELPERS } from '../cpu/sem/divide-helpers.ts';
 import { MISC_ADDRESS_ONLY, MISC_HAS_RESULT, MISC_HELPERS } from '../cpu/sem/misc-helpers.ts';
 import { X87_HELPERS } from '../cpu/sem/x87.ts';
 import { HELPERS } from '../cpu/sys/helpers.ts';
@@ -24,7 +23,6 @@ export const ALL_HELPERS: Readonly<Record<string, Helper>> = {
   ...HELPERS,
   ...X87_HELPERS,
   ...MISC_HELPERS,
-  ...DIVIDE_HELPERS,
   pause,
 };
 

@@ -107,6 +107,9 @@ export class TestIns implements Ins {
     return this.f.let(address.i32());
   }
   commit(): void {}
+  divide128(): Expr {
+    throw new Error('no integer division');
+  }
   tlbAddress(address: Expr): Expr {
     return address.i32();
   }

@@ -17,6 +17,7 @@ import {
   type ModuleBuilder,
 } from '../../wasm/index.ts';
 import { CpuEnv } from '../env.ts';
+import { longDivision } from '../sem/division.ts';
 import {
   DEFAULT_NAN_HIGH,
   DEFAULT_NAN_MANTISSA,
@@ -423,36 +424,9 @@ function emitStatus(m: ModuleBuilder): FuncRef {
 }
 
 function emitDiv128(m: ModuleBuilder): FuncRef {
-  const LOW = 0xffffffffn;
   const f = m.func('x87Div128', ['i32', 'i64', 'i64', 'i64'], ['i64']);
   const [env, hi, lo, d] = [0, 1, 2, 3].map((i) => f.param(i));
-  const dHigh = f.copy(d.shrU(32));
-  const dLow = f.copy(d.and(LOW));
-  const q = f.local('i64');
-  const r = f.local('i64');
-  const quotient = f.copy(i64(0));
-  // two steps of 96 by 64 bits (Knuth, TAOCP vol. 2, 4.3.1, algorithm D)
-  for (const next of [lo.shrU(32), lo.and(LOW)]) {
-    const digit = f.copy(next);
-    f.set(q, hi.divU(dHigh));
-    f.set(r, hi.sub(q.mul(dHigh)));
-    f.block((done) => {
-      f.loop((again) => {
-        f.brIf(
-          done,
-          q
-            .shrU(32)
-            .eqz()
-            .and(q.mul(dLow).leU(r.shl(32).or(digit))),
-        );
-        f.set(q, q.sub(1));
-        f.set(r, r.add(dHigh));
-        f.brIf(again, r.shrU(32).eqz());
-      });
-    });
-    f.set(hi, hi.shl(32).or(digit).sub(q.mul(d)));
-    f.set(quotient, quotient.shl(32).or(q));
-  }
+  const quotient = longDivision(f, hi, lo, d);
   f.store(8, env, RESULT.mantissa, hi);
   f.ret(quotient);
   return f;

@@ -69,6 +69,9 @@ export interface Ins {
   reg(r: number, size?: number): Expr;
   setReg(r: number, value: Expr, size?: number): void;
 
+  /** i64: quotient of `high`:`low` by `divisor`, unsigned; `high` < `divisor`. Not bound. */
+  divide128(high: Expr, low: Expr, divisor: Expr): Expr;
+
   // --- memory by linear address; sizes 1, 2, 4 (i32), 8 (i64), 16 (v128) ---
   load(address: Expr, size: number): Expr;
   store(address: Expr, value: Expr, size: number): void;

@@ -30,6 +30,8 @@ export interface Runtime {
   readonly rmwCommit: FuncRef;
   /** Imports: (env, begin 1 / end 0): all other vCPUs stand still in between. */
   readonly exclusive: FuncRef;
+  /** (high, low, divisor) → quotient; see division.ts. */
+  readonly divide128: FuncRef;
   /** Import: (env, helper id, size) → status. */
   readonly helper: FuncRef;
   /** Number of a helper by instruction name. */
@@ -77,7 +79,7 @@ export function loadOfSize(size: number, address: Expr, offset = 0): Expr {
   return load(INT_LOAD[size as MemorySize], address, offset);
 }
 
-/** Loads, stores and read-modify-writes by linear address. */
+/** Loads, stores and read-modify-writes by linear address; what else calls functions of the module. */
 export abstract class MemoryAccess {
   abstract readonly f: FuncBuilder;
   abstract readonly env: Expr;
@@ -171,6 +173,9 @@ export abstract class MemoryAccess {
       },
       true,
     );
+  }
+  divide128(high: Expr, low: Expr, divisor: Expr): Expr {
+    return this.f.call(this.runtime.divide128, high, low, divisor);
   }
   protected truncate(v: Expr, size: number): Expr {
     return size < 4 ? v.low(size * 8) : v;

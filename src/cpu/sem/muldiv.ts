@@ -59,6 +59,53 @@ const TRUNCATING: Semantics = {
   },
 };
 
+/** DIV of RDX:RAX by an i64. */
+function divideLong(ins: Ins, divisor: Expr): void {
+  const { f } = ins;
+  const d = f.let(divisor);
+  const low = f.copy(ins.reg(REG.AX));
+  const high = f.copy(ins.reg(REG.DX));
+  f.if(high.geU(d), () => ins.raise(DIVIDE_ERROR), undefined, false);
+  const q = f.local('i64');
+  f.if(
+    high.eqz(),
+    () => f.set(q, low.divU(d)),
+    () => f.set(q, ins.divide128(high, low, d)),
+  );
+  ins.setReg(REG.AX, q);
+  ins.setReg(REG.DX, low.sub(q.mul(d)));
+}
+/** IDIV of RDX:RAX by an i64. */
+function divideSignedLong(ins: Ins, divisor: Expr): void {
+  const { f } = ins;
+  const d = f.let(divisor);
+  const low = f.copy(ins.reg(REG.AX));
+  const high = f.copy(ins.reg(REG.DX));
+  const fails = (condition: Expr): void => f.if(condition, () => ins.raise(DIVIDE_ERROR), undefined, false);
+  fails(d.eqz());
+  const q = f.local('i64');
+  f.if(
+    high.eq(low.shrS(63)).and(d.ne(-1n)),
+    () => f.set(q, low.divS(d)),
+    () => {
+      // of the magnitudes; a sign is 0 or -1
+      const sign = f.let(high.shrS(63));
+      const dSign = f.let(d.shrS(63));
+      const lowPart = f.let(low.xor(sign).sub(sign));
+      const highPart = f.let(high.xor(sign).add(low.eqz().i64u().and(sign)));
+      const size = f.let(d.xor(dSign).sub(dSign));
+      fails(highPart.geU(size));
+      const magnitude = f.let(ins.divide128(highPart, lowPart, size));
+      const qSign = f.let(sign.xor(dSign));
+      f.set(q, magnitude.xor(qSign).sub(qSign));
+      fails(magnitude.ne(0).and(q.xor(qSign).ltS(0)));
+    },
+    true,
+  );
+  ins.setReg(REG.AX, q);
+  ins.setReg(REG.DX, low.sub(q.mul(d)));
+}
+
 /** DIV, IDIV: quotient and remainder of rDX:rAX (AX for bytes); #DE on zero or overflow. */
 function divide(name: string, signed: boolean): Semantics {
   return {
@@ -69,23 +116,8 @@ function divide(name: string, signed: boolean): Semantics {
       const { f, size } = ins;
       const bits = size * 8;
       const divisor = ins.read(0);
+      if (size === 8) return signed ? divideSignedLong(ins, divisor) : divideLong(ins, divisor);
       f.if(divisor.eqz(), () => ins.raise(DIVIDE_ERROR), undefined, false);
-      if (size === 8) {
-        const low = f.copy(ins.reg(REG.AX));
-        const high = f.copy(ins.reg(REG.DX));
-        // a dividend that fits 64 bits is divided here; longer ones are rare
-        if (signed) {
-          const simple = high.eq(low.shrS(63)).and(divisor.ne(-1n));
-          f.if(simple.eqz(), () => ins.helper('idiv'), undefined, false);
-          ins.setReg(REG.AX, low.divS(divisor));
-          ins.setReg(REG.DX, low.remS(divisor));
-        } else {
-          f.if(high.ne(0), () => ins.helper('div'), undefined, false);
-          ins.setReg(REG.AX, low.divU(divisor));
-          ins.setReg(REG.DX, low.remU(divisor));
-        }
-        return;
-      }
       const dividend =
         size === 1
           ? f.let(signed ? signExtend(ins.reg(REG.AX, 2), 2, 8) : ins.reg(REG.AX, 2).i64u())

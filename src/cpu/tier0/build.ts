@@ -11,6 +11,7 @@ import {
 } from '../../wasm/index.ts';
 import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../env.ts';
 import { emitFlagWords, FLAG_WORDS } from '../sem/deferred-flags.ts';
+import { emitDivide128 } from '../sem/division.ts';
 import { emitFpuCheck } from '../sem/fpu-check.ts';
 import type { Semantics } from '../sem/ins.ts';
 import { isWithinPage, TLB_ADDEND } from '../sem/memory-access.ts';
@@ -123,6 +124,12 @@ function slowFunction(m: ModuleBuilder, name: string, slow: FuncRef): FuncRef {
   const f = m.func(name, ['i32', 'i64', 'i32'], ['i32']);
   f.store(8, f.param(0), OFF.slowAddr, f.param(1));
   f.ret(f.call(slow, f.param(0), f.param(2)));
+  return f;
+}
+
+function divide128Function(m: ModuleBuilder): FuncRef {
+  const f = m.func('divide128', ['i64', 'i64', 'i64'], ['i64']);
+  emitDivide128(f);
   return f;
 }
 
@@ -487,6 +494,7 @@ export function buildTier0(options: Options): Tier0Module {
     slowStore,
     rmwCommit: imports.rmwCommit,
     exclusive: imports.exclusive,
+    divide128: divide128Function(m),
     helper: imports.helper,
     helperId: options.helperId,
     counting: options.counting ?? false,
