@@ -28,6 +28,8 @@ const STABLE = { fua: true };
  */
 const LOOK_MS = 0.06;
 const LATEST_MS = 0.5;
+/** Of requests that are served before a look at what else there is to do. */
+const TURN_BYTES = 256 << 10;
 
 export interface VirtioBlkServerDeps {
   readonly device: VirtioPci;
@@ -52,7 +54,7 @@ interface Served {
   depth: number;
   /** When to look at the queue next, ms; 0: at any time. */
   lookAt: number;
-  /** Since when the driver has not been told, ms, where `lookAt` is set. */
+  /** Since when the driver has not been told of what was pushed, ms; 0: it was told of all. */
   waitingSince: number;
   /** The driver has said that there are requests. */
   kicked: boolean;
@@ -191,9 +193,10 @@ export class VirtioBlkServer implements Poller {
     served.depth = Math.max(served.depth, queue.outstanding);
     if (found && queue.untold * 2 + 1 < served.depth) {
       const now = performance.now();
-      if (served.lookAt === 0) served.waitingSince = now;
+      if (served.waitingSince === 0) served.waitingSince = now;
       if (now - served.waitingSince < LATEST_MS) {
-        served.lookAt = now + LOOK_MS;
+        // what waits already is served in the next turn
+        served.lookAt = queue.more ? 0 : now + LOOK_MS;
         return;
       }
     }
@@ -202,7 +205,7 @@ export class VirtioBlkServer implements Poller {
 
   #tell(served: Served): void {
     served.pushed = false;
-    served.lookAt = 0;
+    served.lookAt = served.waitingSince = 0;
     served.depth -= (served.depth + 3) >> 2;
     if (served.queue.wantsInterrupt()) this.#deps.device.interruptQueue(served.index);
   }
@@ -258,8 +261,8 @@ export class VirtioBlkServer implements Poller {
     this.#guarded(() => {
       served.held = served.kicked = false;
       queue.suppressNotifications();
-      // as many as fit the queue, then others have their turn
-      for (let i = 0; i < served.size; i++) {
+      // a queue's worth, or so many bytes, then the driver is told of them and others have their turn
+      for (let i = 0, bytes = 0; i < served.size && bytes < TURN_BYTES; i++) {
         // a driver may name one descriptor again and again: not more than fit a queue
         if (served.inFlight >= served.size) {
           served.held = true;
@@ -269,6 +272,7 @@ export class VirtioBlkServer implements Poller {
         if (chain === undefined) return;
         found = true;
         this.#check(chain);
+        bytes += chain.in.bytes + chain.out.bytes;
         this.#submit(served, chain);
       }
     });
