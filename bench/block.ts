@@ -1,6 +1,7 @@
 /**
  * Speed of a guest's disk: smp86 and native QEMU (TCG, thread=multi), with the same guest and copies of the same qcow2
- * image on virtio-blk with an iothread, in turn in one run. And what a busy loop on one vCPU loses while the other writes.
+ * image on virtio-blk with an iothread, in turn in one run, and how many interrupts a request took. And what a busy loop on
+ * one vCPU loses while the other writes.
  * `node bench/block.ts [--runs N] [--seconds N] [--json FILE]`; needs gcc with a static libc, qemu-img.
  */
 import { execFileSync } from 'node:child_process';
@@ -63,8 +64,11 @@ async function measure(emulator: Emulator): Promise<Map<string, number>> {
   const figures = new Map<string, number>();
   const number = (output: string, pattern: RegExp): number => Number(pattern.exec(output)?.[1]);
   for (const { name, args } of CASES) {
+    const before = await interrupts(guest);
     const output = await guest.run(`block /dev/vda ${args} ${values.seconds}`);
+    const count = (await interrupts(guest)) - before;
     figures.set(name, number(output, /bytes (\d+)/));
+    figures.set(interruptsOf(name), count / number(output, /requests ([\d.]+)/) / Number(values.seconds));
   }
   // one process for both: a new one would be compiled anew, beside the writer or not
   const half = Number(values.seconds) + 1;
@@ -80,6 +84,18 @@ async function measure(emulator: Emulator): Promise<Map<string, number>> {
   return figures;
 }
 
+/** Interrupts of the disk's queues so far. */
+async function interrupts(guest: LinuxGuest): Promise<number> {
+  const table = await guest.run('cat /proc/interrupts');
+  const queues = table.split('\n').filter((line) => /virtio\d+-req/.test(line));
+  return queues
+    .flatMap((line) => line.match(/(?<=\s)\d+(?=\s)/g) ?? [])
+    .reduce((sum, n) => sum + Number(n), 0);
+}
+function interruptsOf(name: string): string {
+  return `${name}, interrupts`;
+}
+
 const emulators: Emulator[] = qemuVersion() === undefined ? ['smp86'] : ['smp86', 'qemu'];
 const results = new Map<Emulator, Map<string, number>[]>(emulators.map((e) => [e, []]));
 for (let run = 0; run < Number(values.runs); run++) {
@@ -92,8 +108,10 @@ for (const { name } of CASES) {
   const mine = figure('smp86', name);
   const theirs = figure('qemu', name);
   const megabytes = (value: number): string => `${(value / 1e6).toFixed(1)} MB/s`.padStart(12);
+  const each = emulators.map((e) => figure(e, interruptsOf(name)).toFixed(2)).join(', ');
   console.log(
-    `${name.padEnd(34)}${megabytes(mine)}${megabytes(theirs)}  ratio ${(mine / theirs).toFixed(2)}`,
+    `${name.padEnd(34)}${megabytes(mine)}${megabytes(theirs)}  ratio ${(mine / theirs).toFixed(2)}` +
+      `  interrupts a request ${each}`,
   );
 }
 const left = (emulator: Emulator): string =>
