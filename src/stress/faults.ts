@@ -62,9 +62,9 @@ export const FAULTS: readonly Fault[] = [
     scenario: 'bottom-half',
     threads: 1,
     file: 'src/aio/aio-context.ts',
-    find: 'this.group.notifier.wait(this.timeout());',
+    find: 'this.#sleep(this.timeout());',
     replace:
-      '{\n    const timeout = this.timeout();\n    this.group.notifier.accept();\n    this.group.notifier.wait(timeout);\n    }',
+      '{\n    const timeout = this.timeout();\n    this.group.notifier.accept();\n    this.#sleep(timeout);\n    }',
   },
   {
     name: 'bh-clear-late',
