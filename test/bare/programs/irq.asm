@@ -293,10 +293,19 @@ start:  SETIDT V_SELF, h_self, KCODE64, INT32
         AT_LEAST "8254 mode 2 by 8259: at least 5", h_irq0, 5
         OUTB PIC1 + 1, 0xff
         OUTB 0x43, 0x30                 ; mode 0: once
-        ; A pulse of mode 2 may come until a count of mode 0 is loaded (QEMU) and be latched. None comes after OUT is high.
+        ; A pulse of mode 2 may come until a count of mode 0 is loaded (QEMU) and be latched: the 8259 forgets it. Then OUT goes
+        ; high, and the 8259 may hear of that later (QEMU's main loop): nothing comes after that.
+        OUTB 0x40, 0x00
         OUTB 0x40, 0x10
-        OUTB 0x40, 0
+        call pic_setup
         OUT_HIGH
+        mov ecx, 100000
+.edge:  OUTB PIC1, 0x0a                 ; read IRR
+        in al, PIC1
+        test al, 1
+        jnz .risen
+        loop .edge
+.risen:
         OUTB PIC1, 0x20
         call pic_setup
         OUTB 0x40, 0xe8
