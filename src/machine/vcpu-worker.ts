@@ -1,18 +1,7 @@
 /** What the vCPUs of one worker share: translator, code cache, generated code and the functions that it imports. */
-import { viewsOf } from '@smp86/atomics-sync';
-import {
-  CODE_TLB_ENTRIES,
-  INTERRUPT,
-  invalidTag,
-  MMU,
-  REASON,
-  CpuEnv,
-  TLB_SET,
-  tlbSetOffset,
-  VCPU_BLOCK_SIZE,
-} from '../cpu/env.ts';
+import { INTERRUPT, REASON, VCPU_BLOCK_SIZE } from '../cpu/env.ts';
 import type { Cpu } from '../cpu/sys/cpu.ts';
-import { dropWriteEntriesOf, hasWriteEntryFor } from '../cpu/sys/tlb.ts';
+import { dropCodeEntriesOf, dropWriteEntriesOf, hasWriteEntryFor } from '../cpu/sys/tlb.ts';
 import type { Tier0Imports } from '../cpu/tier0/build.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { callHelper, type Helper } from '../cpu/tier0/helper-call.ts';
@@ -117,16 +106,5 @@ export class VcpuWorker {
         else this.exclusive.end(this.selfIndex);
       },
     };
-  }
-}
-
-/** Makes a vCPU look all its code up again. The vCPU stands still. */
-function dropCodeEntriesOf(buffer: SharedArrayBuffer, base: number): void {
-  const { u32 } = viewsOf(buffer);
-  const losses = (base + CpuEnv.offsetOf('codeLosses')) >>> 2;
-  if (++u32[losses] === 0) u32[losses + 1]++;
-  for (let set = 0; set < MMU.COUNT; set++) {
-    const first = (base + tlbSetOffset(set) + TLB_SET.CODE) >>> 2;
-    for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) u32[t] = invalidTag((t - first) >>> 2);
   }
 }

@@ -20,7 +20,6 @@ import {
   isNanOrUnsupported,
   isSpecial,
   isZero,
-  mulHigh,
   physical,
   pop,
   readRegister,
@@ -34,6 +33,7 @@ import {
   signOf,
   unpack,
 } from './core.ts';
+import { mulHighUnsigned } from '../sem/product.ts';
 import { EXPONENT_BIAS, EXPONENT_MAX, FPU, FSW, INTEGER_BIT, SIGN_BIT } from './layout.ts';
 
 /** `subr` and `divr` take their operands in exchanged places. */
@@ -268,7 +268,7 @@ function emitMul(m: ModuleBuilder, core: Core): FuncRef {
     setResult(f, env, 0n, sign);
     f.ret(flags);
   });
-  const hi = f.copy(mulHigh(f, x.m, y.m));
+  const hi = f.copy(mulHighUnsigned(f, x.m, y.m));
   const low = f.copy(x.m.mul(y.m));
   const exp = f.copy(x.exp.add(y.exp).sub(EXPONENT_BIAS - 1));
   f.if(hi.geS(0), () => {
@@ -392,7 +392,7 @@ function emitSqrt(m: ModuleBuilder, core: Core): FuncRef {
   const squareHigh = f.local('i64');
   const squareLow = f.local('i64');
   f.loop((again) => {
-    f.set(squareHigh, mulHigh(f, root, root));
+    f.set(squareHigh, mulHighUnsigned(f, root, root));
     f.set(squareLow, root.mul(root));
     f.if(squareHigh.gtU(x.m).or(squareHigh.eq(x.m).and(squareLow.gtU(low))), () => {
       f.set(root, root.sub(1));

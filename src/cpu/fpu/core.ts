@@ -124,19 +124,6 @@ export function unpack(f: FuncBuilder, x: Ext): Unpacked {
   return { exp, m };
 }
 
-/** High 64 bits of the unsigned product, bound. */
-export function mulHigh(f: FuncBuilder, a: Expr, b: Expr): Expr {
-  const LOW = 0xffffffffn;
-  const al = f.let(a.and(LOW));
-  const ah = f.let(a.shrU(32));
-  const bl = f.let(b.and(LOW));
-  const bh = f.let(b.shrU(32));
-  const p1 = f.let(al.mul(bh));
-  const p2 = f.let(ah.mul(bl));
-  const middle = al.mul(bl).shrU(32).add(p1.and(LOW)).add(p2.and(LOW));
-  return f.let(ah.mul(bh).add(p1.shrU(32)).add(p2.shrU(32)).add(middle.shrU(32)));
-}
-
 export interface Core {
   /**
    * (env, sign, exponent, mantissa, low, drop): rounds mantissa·2^64 + low, whose top bit is set, to 64 - drop bits

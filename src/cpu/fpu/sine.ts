@@ -1,15 +1,15 @@
 /** FSIN and FCOS in generated code; see transcendental.ts. */
 import { f64, type FuncRef, type Expr, i32, i64, load, type ModuleBuilder } from '../../wasm/index.ts';
 import { PI_66 } from './big-math.ts';
-import { exponentOf, isEmpty, mulHigh, physical, readRegister, signOf } from './core.ts';
+import { exponentOf, signOf } from './core.ts';
+import { mulHighUnsigned } from '../sem/product.ts';
 import { EXPONENT_BIAS, FPU, FSW } from './layout.ts';
 import { TABLE } from './transcendental-tables.ts';
 import {
-  begin,
   F64,
   float,
   giveUp,
-  isUnusual,
+  operand,
   shifted,
   TINY,
   toFloat,
@@ -28,10 +28,7 @@ export function emitSine(m: ModuleBuilder, store: FuncRef, cosine: boolean): Fun
   const f = m.func(cosine ? 'x87Cosine' : 'x87Sine', ['i32'], ['i32']);
   const env = f.param(0);
   const w = new WideMath(f);
-  begin(f, env);
-  const register = f.copy(physical(env, 0));
-  const x = readRegister(f, env, register);
-  giveUp(f, isEmpty(env, register).or(isUnusual(x)));
+  const { register, x } = operand(f, env);
   const e = f.copy(exponentOf(x).sub(EXPONENT_BIAS));
   giveUp(f, e.add(TINY).geU(TINY + LARGE));
   // |x| = n quarters of a turn and r·2^-unit, less than an eighth
@@ -72,12 +69,12 @@ export function emitSine(m: ModuleBuilder, store: FuncRef, cosine: boolean): Fun
   // its square in units of 2^-82; sin t = t·(1 − sines), cos t = 1 − cosines
   const far = f.let(tDown.sub(9));
   const fixed = f.copy(far.ltU(64).select(t.shrU(far.i64u()), i64(0)));
-  const square = f.copy(mulHigh(f, fixed, fixed));
+  const square = f.copy(mulHighUnsigned(f, fixed, fixed));
   const series = (divisors: readonly bigint[]): Expr => {
     const [last, ...others] = divisors.map((d) => i64(BigInt.asIntN(64, (1n << 64n) / d))).reverse();
     const s = f.copy(last);
     for (const c of others) f.set(s, c.sub(w.high(s, square).shrU(18)));
-    return f.copy(mulHigh(f, s, square));
+    return f.copy(mulHighUnsigned(f, s, square));
   };
   const sines = series([6n, 120n, 5040n]);
   const cosines = series([2n, 24n, 720n]);
@@ -104,7 +101,7 @@ export function emitSine(m: ModuleBuilder, store: FuncRef, cosine: boolean): Fun
       w.subtract(one, cosines.shrU(19), cosines.shl(45));
       finish(i32(EXPONENT_BIAS), one);
     });
-    const cubic = wide(mulHigh(f, r.hi, sines));
+    const cubic = wide(mulHighUnsigned(f, r.hi, sines));
     w.subtract(r, cubic.hi, cubic.lo);
     finish(i32(EXPONENT_BIAS - 1).sub(down), r);
   });
@@ -112,7 +109,7 @@ export function emitSine(m: ModuleBuilder, store: FuncRef, cosine: boolean): Fun
   const entry = f.let(shifted(env, k, 32));
   const main = w.load(f.let(entry.add(isCosine.shl(4))), TABLE.SINE);
   const other = w.load(f.let(entry.add(isCosine.eqz().shl(4))), TABLE.SINE);
-  const cubic = wide(mulHigh(f, other.hi, f.let(mulHigh(f, t, sines))));
+  const cubic = wide(mulHighUnsigned(f, other.hi, f.let(mulHighUnsigned(f, t, sines))));
   const linear = w.product(other.hi, t);
   w.add(linear, i64(0), w.high(other.lo, t));
   w.subtract(linear, cubic.hi, cubic.lo);

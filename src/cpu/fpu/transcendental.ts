@@ -22,7 +22,6 @@ import {
   type Core,
   exponentOf,
   isEmpty,
-  mulHigh,
   physical,
   pop,
   readRegister,
@@ -31,6 +30,7 @@ import {
   signOf,
   writeRegister,
 } from './core.ts';
+import { mulHighUnsigned } from '../sem/product.ts';
 import { EXPONENT_BIAS, EXPONENT_MAX, FPU, FSW } from './layout.ts';
 import { emitSine } from './sine.ts';
 import { RECIPROCAL_BITS, TABLE } from './transcendental-tables.ts';
@@ -40,6 +40,7 @@ import {
   float,
   giveUp,
   isUnusual,
+  operand,
   shifted,
   TINY,
   toFloat,
@@ -122,7 +123,7 @@ function evaluate(w: WideMath, x: Scaled, alternates: Expr, series: Series): Wid
   w.addSigned(alternates, sum, linear);
   // x in units of 2^-72, its square of 2^-80
   const fixed = f.copy(far.ltU(64).select(x.hi.shrU(far.i64u()), i64(0)));
-  const square = f.let(mulHigh(f, fixed, fixed));
+  const square = f.let(mulHighUnsigned(f, fixed, fixed));
   const mask = f.copy(i64(0).sub(alternates.i64u()));
   const { others, scale } = series;
   const s = f.copy(i64(BigInt.asIntN(64, others[others.length - 1])));
@@ -130,7 +131,7 @@ function evaluate(w: WideMath, x: Scaled, alternates: Expr, series: Series): Wid
     const next = f.let(w.high(s, fixed).shrU(8));
     f.set(s, i64(BigInt.asIntN(64, others[n])).add(next.xor(mask).sub(mask)));
   }
-  const rest = f.let(mulHigh(f, s, square));
+  const rest = f.let(mulHighUnsigned(f, s, square));
   const bits = 128 - (scale + 80 - 64);
   w.add(sum, rest.shrU(64 - bits), rest.shl(bits));
   const product = w.product(x.hi, sum.hi);
@@ -173,10 +174,7 @@ function emitPowerOfTwo(m: ModuleBuilder, store: FuncRef): FuncRef {
   const f = m.func('x87PowerOfTwo', ['i32'], ['i32']);
   const env = f.param(0);
   const w = new WideMath(f);
-  begin(f, env);
-  const register = f.copy(physical(env, 0));
-  const x = readRegister(f, env, register);
-  giveUp(f, isEmpty(env, register).or(isUnusual(x)));
+  const { register, x } = operand(f, env);
   // |x| = m·2^-63·2^-s
   const s = f.copy(i32(EXPONENT_BIAS).sub(exponentOf(x)));
   giveUp(f, s.sub(1).geU(TINY));
@@ -294,10 +292,8 @@ function retLogarithm(
 function emitLogarithm(m: ModuleBuilder, times: FuncRef): FuncRef {
   const f = m.func('x87Logarithm', ['i32'], ['i32']);
   const env = f.param(0);
-  begin(f, env);
-  const register = f.copy(physical(env, 0));
-  const x = readRegister(f, env, register);
-  giveUp(f, isEmpty(env, register).or(isUnusual(x)).or(signOf(x)));
+  const { x } = operand(f, env);
+  giveUp(f, signOf(x));
   const index = f.copy(x.m.shrU(55).i32().and(255));
   const whole = exponentOf(x).sub(EXPONENT_BIAS);
   retLogarithm(new WideMath(f), times, env, { hi: i64(0), lo: x.m, bits: i32(63), index, whole });
@@ -308,10 +304,7 @@ function emitLogarithmPlusOne(m: ModuleBuilder, times: FuncRef): FuncRef {
   const f = m.func('x87LogarithmPlusOne', ['i32'], ['i32']);
   const env = f.param(0);
   const w = new WideMath(f);
-  begin(f, env);
-  const register = f.copy(physical(env, 0));
-  const x = readRegister(f, env, register);
-  giveUp(f, isEmpty(env, register).or(isUnusual(x)));
+  const { x } = operand(f, env);
   // |x| = m·2^-63·2^-s, below 1/4
   const s = f.copy(i32(EXPONENT_BIAS).sub(exponentOf(x)));
   giveUp(f, s.sub(3).geU(TINY));
@@ -334,7 +327,7 @@ function divide(w: WideMath, core: Core, env: Expr, n: Wide, d: Wide): Wide {
   const q = f.copy(f.call(core.div128, env, n.hi.shrU(1), n.lo.shrU(1).or(n.hi.shl(63)), d.hi));
   const rest = f.copy(result(env).m);
   // what the divisor's low half takes away, and so the bits behind q
-  const taken = f.copy(mulHigh(f, q, d.lo));
+  const taken = f.copy(mulHighUnsigned(f, q, d.lo));
   const part = f.copy(float(F64.DIV, float(F64.SUB, toFloat(rest), toFloat(taken)), toFloat(d.hi)));
   f.loop((again) => {
     f.if(part.ltS(f64(0)), () => {
@@ -402,10 +395,10 @@ function emitArcTangent(m: ModuleBuilder, core: Core, store: FuncRef): FuncRef {
   // atan t = t − t·t²·(1/3 − t²/5 + t⁴/7 − t⁶/9)
   const far = f.let(down.sub(8));
   const fixed = f.copy(far.ltU(64).select(t.hi.shrU(far.i64u()), i64(0)));
-  const square = f.copy(mulHigh(f, fixed, fixed));
+  const square = f.copy(mulHighUnsigned(f, fixed, fixed));
   const s = f.copy(i64(ARC[3]));
   for (const c of [ARC[2], ARC[1], ARC[0]]) f.set(s, i64(c).sub(w.high(s, square).shrU(16)));
-  const cubic = f.copy(mulHigh(f, t.hi, mulHigh(f, s, square)));
+  const cubic = f.copy(mulHighUnsigned(f, t.hi, mulHighUnsigned(f, s, square)));
   w.subtract(t, cubic.shrU(16), cubic.shl(48));
   f.if(k.or(steep).or(left).eqz(), () =>
     f.ret(f.call(store, env, sign, i32(EXPONENT_BIAS - 1).sub(down), t.hi, t.lo, target, i32(1))),

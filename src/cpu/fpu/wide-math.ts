@@ -1,6 +1,7 @@
 /** What the fast ways of transcendental instructions are made of: 128-bit arithmetic, what they refuse. */
 import { type Expr, type FuncBuilder, i32, i64, load, type Local, op } from '../../wasm/index.ts';
-import { control, exponentOf, mulHigh } from './core.ts';
+import { control, exponentOf, isEmpty, physical, readRegister } from './core.ts';
+import { mulHighUnsigned } from '../sem/product.ts';
 import { EXPONENT_MAX, FSW } from './layout.ts';
 import { TABLE } from './transcendental-tables.ts';
 
@@ -28,7 +29,7 @@ export class WideMath {
   }
   /** All of a product of 64 bits each. */
   product(a: Expr, b: Expr): Wide {
-    return this.wide(mulHigh(this.f, a, b), a.mul(b));
+    return this.wide(mulHighUnsigned(this.f, a, b), a.mul(b));
   }
   /** High half of a product of 64 bits each, at most 3 too small. */
   high(a: Expr, b: Expr): Expr {
@@ -118,6 +119,14 @@ export function isUnusual(x: { m: Expr; e: Expr }): Expr {
 /** The tables are there, and precision exceptions masked. */
 export function begin(f: FuncBuilder, env: Expr): void {
   giveUp(f, load('i32', env, TABLE.READY).eqz().or(control(env).and(FSW.PE).eqz()));
+}
+/** ST(0), where it is an ordinary number, and its register. */
+export function operand(f: FuncBuilder, env: Expr): { register: Local; x: ReturnType<typeof readRegister> } {
+  begin(f, env);
+  const register = f.copy(physical(env, 0));
+  const x = readRegister(f, env, register);
+  giveUp(f, isEmpty(env, register).or(isUnusual(x)));
+  return { register, x };
 }
 export function shifted(env: Expr, index: Expr, size: number): Expr {
   return env.add(index.shl(Math.log2(size)));

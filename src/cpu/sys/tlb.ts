@@ -31,6 +31,12 @@ function isValid(tagLow: number): boolean {
   return (tagLow & 3) !== 1;
 }
 
+/** In `CpuEnv.codeLosses`, two words; `w`: first word of the vCPU's block. */
+function countLoss(u32: Uint32Array<SharedArrayBuffer>, w: number): void {
+  const at = w + W_CODE_LOSSES;
+  if (++u32[at] === 0) u32[at + 1]++;
+}
+
 /** A vCPU's. *Thread:* vCPU. */
 export class Tlb {
   readonly #u32: Uint32Array<SharedArrayBuffer>;
@@ -150,9 +156,7 @@ export class Tlb {
 
   /** Code of some page has to be translated again. */
   codeLost(): void {
-    const u32 = this.#u32;
-    const at = this.#w + W_CODE_LOSSES;
-    if (++u32[at] === 0) u32[at + 1]++;
+    countLoss(this.#u32, this.#w);
   }
 
   /** Empties the entry at word `t`. */
@@ -294,5 +298,16 @@ export function dropWriteEntriesOf(buffer: SharedArrayBuffer, base: number, host
     for (let t = start; t < start + TLB_ENTRIES * 4; t += 4) {
       if ((u32[t + 3] & ~4095) >>> 0 === hostPage) Atomics.store(u32, t, invalidTag((t - first) >>> 2));
     }
+  }
+}
+
+/** Makes a vCPU look all its code up again. *Thread:* any, while the vCPU stands still. */
+export function dropCodeEntriesOf(buffer: SharedArrayBuffer, base: number): void {
+  const u32 = viewsOf(buffer).u32;
+  countLoss(u32, base >>> 2);
+  const first = (base >>> 2) + FIRST_SET;
+  for (let set = 0; set < MMU.COUNT; set++) {
+    const start = first + set * SET_WORDS + CODE_WORDS;
+    for (let t = start; t < start + CODE_TLB_ENTRIES * 4; t += 4) u32[t] = invalidTag((t - first) >>> 2);
   }
 }
