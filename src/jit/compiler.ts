@@ -43,6 +43,8 @@ export interface RegionRequest {
 export interface RegionInfo {
   /** Guest-physical address of the head. */
   readonly head: number;
+  /** Guest-physical addresses of the pages that it has code of. */
+  readonly pages: readonly number[];
   readonly valid: boolean;
   /** Jumps out to what is no region. */
   readonly exits: number;
@@ -313,8 +315,10 @@ export class RegionCompiler {
             return {
               compiled,
               // none: its code changed while it was compiled
-              pages: word(REGION.PAGES),
-              page: cache.pageOf(word(REGION.PAGE_LIST + 4)),
+              pages: Array.from(
+                { length: word(REGION.PAGES) },
+                (_, i) => cache.pageOf(word(REGION.PAGE_LIST + 8 * i + 4)) - ram,
+              ),
               valid: word(REGION.VALID) !== 0,
               exits: word(REGION.EXITS),
               refusals: word(REGION.REFUSALS),
@@ -323,9 +327,10 @@ export class RegionCompiler {
     );
     // without the lock, which vCPUs want: asking V8 takes long
     return found
-      .filter(({ pages }) => pages > 0)
-      .map(({ compiled: { head, run, instructions, bytes }, page, valid, exits, refusals }) => ({
-        head: page - ram + head,
+      .filter(({ pages }) => pages.length > 0)
+      .map(({ compiled: { head, run, instructions, bytes }, pages, valid, exits, refusals }) => ({
+        head: pages[0] + head,
+        pages,
         valid,
         exits,
         refusals,

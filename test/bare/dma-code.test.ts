@@ -18,9 +18,14 @@ test.each(['off', 'on'])(
     const started = [...options, ...more, '-accel', `tcg,jit=${jit}`];
     await using run = await startSmp86(binaryPath('dma-code'), started);
     // it goes on until the code has been a region at each place, and one was written over
-    const changed = watchRegions(run.machine, CHANGED, POLL_MS, ({ entered, dropped }) => {
-      if (entered.size === PLACES && dropped.size > 0) run.machine.serial[0]?.write('.');
-    });
+    const changed = watchRegions(
+      run.machine,
+      POLL_MS,
+      ({ head }) => head >= CHANGED,
+      ({ entered, dropped }) => {
+        if (entered.size === PLACES && dropped.size > 0) run.machine.serial[0]?.write('.');
+      },
+    );
     const result = await run.end(TIMEOUT_MS);
     const { entered, dropped } = changed.end();
     expect(result.output.replaceAll('\r', '').trimEnd().split('\n')).toEqual(lines);

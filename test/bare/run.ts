@@ -1,6 +1,7 @@
 /** Runs a bare-metal program on smp86 and on native QEMU; what it prints on COM1 is the result. */
 import { spawn, spawnSync } from 'node:child_process';
 import { parseOptions } from '../../src/cli/options.ts';
+import type { RegionInfo } from '../../src/jit/compiler.ts';
 import { Machine } from '../../src/machine/machine.ts';
 
 const COMMON =
@@ -76,29 +77,26 @@ export interface RegionsSeen {
   readonly dropped: ReadonlySet<number>;
 }
 
-/**
- * Looks every `ms` which regions there are from a guest-physical address on, and tells `seen` of those that have come since
- * it looked last.
- */
+/** Looks every `ms` which of the regions that are `wanted` there are, and tells `seen` what it has seen and what is there now. */
 export function watchRegions(
   machine: Machine,
-  from: number,
   ms: number,
-  seen: (regions: RegionsSeen, come: number) => void = () => {},
+  wanted: (region: RegionInfo) => boolean,
+  seen: (regions: RegionsSeen, valid: readonly RegionInfo[]) => void,
 ): { end(): RegionsSeen } {
   const entered = new Set<number>();
   const dropped = new Set<number>();
-  let valid = new Set<number>();
   const timer = setInterval(() => {
     void machine.regions().then((regions) => {
-      const before = valid;
-      valid = new Set();
-      for (const r of regions.filter(({ head }) => head >= from)) {
-        entered.add(r.head);
-        if (r.valid) valid.add(r.head);
-        else dropped.add(r.head);
+      const meant = regions.filter(wanted);
+      for (const { head, valid } of meant) {
+        entered.add(head);
+        if (!valid) dropped.add(head);
       }
-      seen({ entered, dropped }, [...valid].filter((head) => !before.has(head)).length);
+      seen(
+        { entered, dropped },
+        meant.filter(({ valid }) => valid),
+      );
     });
   }, ms);
   return {
