@@ -18,13 +18,13 @@ import { startV86, V86_VERSION } from './v86.ts';
 
 /** What all emulators have, so that the C library chooses the same code. */
 const CPU = { 64: 'qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt', 32: 'qemu64' } as const;
-/** Ms for a workload's two rounds. */
+/** Ms for all rounds of a workload. */
 const TIMEOUT = 240_000;
 
 /** ms. */
 interface Sample {
   readonly checksum: string;
-  readonly warmUp: number;
+  readonly first: number;
   readonly time: number;
 }
 /** A guest of one emulator, booted when it is needed. */
@@ -47,10 +47,10 @@ class Column {
       const output = await this.guest.run(`bench ${workload}`, TIMEOUT);
       const match = /^bench \S+ ([0-9a-f]{16}) (\d+) (\d+)$/m.exec(output);
       if (match === null) throw new Error(output);
-      const [, checksum, warmUp, time] = match;
+      const [, checksum, first, time] = match;
       const list = this.samples.get(workload) ?? [];
       this.samples.set(workload, list);
-      list.push({ checksum, warmUp: Number(warmUp) / 1e6, time: Number(time) / 1e6 });
+      list.push({ checksum, first: Number(first) / 1e6, time: Number(time) / 1e6 });
     } catch (error) {
       this.failures.set(workload, (error as Error).message);
       await this.close();
@@ -60,7 +60,7 @@ class Column {
     await this.guest?.close();
     this.guest = undefined;
   }
-  value(workload: string, of: 'warmUp' | 'time'): number {
+  value(workload: string, of: 'first' | 'time'): number {
     return median((this.samples.get(workload) ?? []).map((s) => s[of]));
   }
 }
@@ -111,7 +111,7 @@ interface Row {
   readonly smp86: number;
   readonly qemu: number;
   readonly ratio: number;
-  readonly warmUpRatio: number;
+  readonly firstRatio: number;
   /** v86's time, and that by smp86's; NaN without it. */
   readonly v86: number;
   readonly v86Ratio: number;
@@ -129,7 +129,7 @@ function rowOf(name: string): Row {
     ratio: other / own,
     v86: v86.value(name, 'time'),
     v86Ratio: v86.value(name, 'time') / own,
-    warmUpRatio: qemu.value(name, 'warmUp') / smp86.value(name, 'warmUp'),
+    firstRatio: qemu.value(name, 'first') / smp86.value(name, 'first'),
     ...(failed !== undefined
       ? { trouble: `${failed.name}: ${failed.failures.get(name)?.slice(0, 2000)}` }
       : sums.size > 1
@@ -140,20 +140,20 @@ function rowOf(name: string): Row {
 
 const rows = names.map(rowOf);
 console.log(
-  `ms of a round after a warm-up round; medians of ${values.runs}; jit=${values.jit}, -smp ${smp}, ${bits} bits`,
+  `ms of a round after warming up for 3 s; first: the ratio in the first round; medians of ${values.runs}; jit=${values.jit}, -smp ${smp}, ${bits} bits`,
 );
 if (version !== undefined) console.log(version);
 console.log(`load average at the end ${loadavg()[0].toFixed(1)}, ${availableParallelism()} cores`);
 console.log(
   [
     'workload'.padEnd(14),
-    ...['qemu', 'smp86', 'ratio', 'warm-up', ...(columns.includes(v86) ? ['v86', 'by smp86'] : [])].map((t) =>
+    ...['qemu', 'smp86', 'ratio', 'first', ...(columns.includes(v86) ? ['v86', 'by smp86'] : [])].map((t) =>
       t.padStart(9),
     ),
   ].join(''),
 );
 for (const row of rows) {
-  const cells = [row.qemu.toFixed(0), row.smp86.toFixed(0), row.ratio.toFixed(2), row.warmUpRatio.toFixed(2)];
+  const cells = [row.qemu.toFixed(0), row.smp86.toFixed(0), row.ratio.toFixed(2), row.firstRatio.toFixed(2)];
   if (columns.includes(v86)) cells.push(row.v86.toFixed(0), row.v86Ratio.toFixed(2));
   console.log([row.name.padEnd(14), ...cells.map((c) => c.padStart(9))].join(''));
   if (row.trouble !== undefined) {

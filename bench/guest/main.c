@@ -1,6 +1,7 @@
 /*
  * Runs workloads one by one, each in a process of its own: `bench [NAME...]`, all without a name.
- * Prints for each: `bench NAME CHECKSUM WARM-UP-NS NS`. The work is done twice, the first time to warm up.
+ * Prints for each: `bench NAME CHECKSUM FIRST-NS NS`, of the first round of its work and of one after it has warmed up,
+ * the mean of some.
  */
 #include "bench.h"
 #include <errno.h>
@@ -33,18 +34,32 @@ static uint64_t now(void) {
   return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
+/* At least so long, in ns, and one round each. */
+#define WARM_UP 3000000000ull
+#define MEASURED 1000000000ull
+
+/* Does the work until so much time has passed since `start`; ns of a round. */
+static uint64_t rounds(const struct workload *w, uint64_t checksum, uint64_t start, uint64_t time) {
+  uint64_t passed, count = 0;
+  do {
+    uint64_t other = w->run(w->n);
+    if (other != checksum) {
+      printf("bench %s differs: %016llx %016llx\n", w->name, (unsigned long long)checksum, (unsigned long long)other);
+      fflush(stdout);
+      _exit(1);
+    }
+    count++;
+    passed = now() - start;
+  } while (passed < time);
+  return passed / count;
+}
 static void measure(const struct workload *w) {
   uint64_t start = now();
-  uint64_t first = w->run(w->n);
-  uint64_t middle = now();
-  uint64_t second = w->run(w->n);
-  uint64_t end = now();
-  if (first != second) {
-    printf("bench %s differs: %016llx %016llx\n", w->name, (unsigned long long)first, (unsigned long long)second);
-    return;
-  }
-  printf("bench %s %016llx %llu %llu\n", w->name, (unsigned long long)first, (unsigned long long)(middle - start),
-         (unsigned long long)(end - middle));
+  uint64_t checksum = w->run(w->n);
+  uint64_t first = now() - start;
+  if (first < WARM_UP) rounds(w, checksum, start, WARM_UP);
+  printf("bench %s %016llx %llu %llu\n", w->name, (unsigned long long)checksum, (unsigned long long)first,
+         (unsigned long long)rounds(w, checksum, now(), MEASURED));
 }
 
 static int apart(const struct workload *w) {
