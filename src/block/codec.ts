@@ -1,5 +1,5 @@
 /** Compression in the calling thread. */
-import { constants, deflateRawSync, inflateRawSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import type * as Zlib from 'node:zlib';
 import { BlockError } from './errors.ts';
 import type { Codec } from './node.ts';
 
@@ -8,14 +8,21 @@ const SPARE = 64;
 
 export type CompressionType = 'zlib' | 'zstd';
 
+let loaded: typeof Zlib | undefined;
+
+/** Loaded when it is needed: that takes some ms, a tenth of the time of a short command. */
+function zlib(): typeof Zlib {
+  return (loaded ??= process.getBuiltinModule('node:zlib'));
+}
+
 /** Compresses; undefined when the result is not shorter than `limit`. *May block:* yes (CPU). */
 export function compressSync(type: CompressionType, data: Uint8Array, limit: number): Uint8Array | undefined {
   // a 4 KiB window is what readers of the format are promised
   const chunkSize = data.length + SPARE;
   const result =
     type === 'zlib'
-      ? deflateRawSync(data, { windowBits: 12, chunkSize })
-      : zstdCompressSync(data, { chunkSize, pledgedSrcSize: data.length });
+      ? zlib().deflateRawSync(data, { windowBits: 12, chunkSize })
+      : zlib().zstdCompressSync(data, { chunkSize, pledgedSrcSize: data.length });
   return result.length < limit ? result : undefined;
 }
 
@@ -26,12 +33,12 @@ export function decompressSync(type: CompressionType, data: Uint8Array, length: 
   try {
     result =
       type === 'zlib'
-        ? inflateRawSync(data, {
+        ? zlib().inflateRawSync(data, {
             ...limits,
             windowBits: 12,
-            finishFlush: constants.Z_SYNC_FLUSH,
+            finishFlush: zlib().constants.Z_SYNC_FLUSH,
           })
-        : zstdDecompressSync(data.subarray(0, zstdFrameLength(data)), limits);
+        : zlib().zstdDecompressSync(data.subarray(0, zstdFrameLength(data)), limits);
   } catch (error) {
     throw new BlockError('EIO', 'Input/output error', { cause: error });
   }

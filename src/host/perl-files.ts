@@ -2,7 +2,6 @@
  * HostFiles by a perl child for each call, where Node has no `node:ffi`: nearly every Linux has perl. The child inherits
  * the descriptor, and these locks belong to the open file description, so they stay when the child has ended.
  */
-import { spawnSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { hasFlock } from './flock.ts';
 import { F_OFD_GETLK, F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK } from './flock.ts';
@@ -40,6 +39,8 @@ for (@ARGV) {
 
 /** What the child printed. */
 function run(fd: number, syscall: string, args: readonly (string | number)[]): string {
+  // loaded here, since most hosts need no child
+  const { spawnSync } = process.getBuiltinModule('node:child_process');
   const child = spawnSync('perl', ['-e', SCRIPT, ...args.map(String)], {
     stdio: ['ignore', 'pipe', 'ignore', fd],
     encoding: 'utf8',

@@ -8,6 +8,8 @@ import { dataBuffer, isZero } from './zeroes.ts';
 
 /** Most of one read. */
 const BUFFER = 2 << 20;
+/** Reads under way while what came before them is written: with one, either thread would wait for the other. */
+const AHEAD = 2;
 const PIECE = 256 << 10;
 const SECTOR = 512;
 
@@ -51,8 +53,8 @@ export class CopyJob {
   #copied = 0;
   /** Buffers of which nothing is being written any more. */
   readonly #free: Buffer[] = [];
-  /** What is being read, while what came before it is written. */
-  #ahead: Ahead | undefined;
+  /** What is being read, in order, while what came before it is written. */
+  readonly #ahead: Ahead[] = [];
   readonly #compressing = new Set<Promise<void>>();
   /** The first failure of a write that nobody waited for. */
   #failure: unknown;
@@ -73,7 +75,7 @@ export class CopyJob {
     try {
       await this.#copyAll();
     } finally {
-      await this.#ahead?.reading.catch(() => {});
+      await Promise.allSettled(this.#ahead.map(({ reading }) => reading));
       await Promise.all(this.#compressing);
     }
     if (this.#failure !== undefined) throw this.#failure;
@@ -105,10 +107,12 @@ export class CopyJob {
         await this.#writeZeroes(at, end - at);
       }
       at = end;
-      progress((this.#ahead?.start ?? at) / source.size);
+      progress((this.#ahead[0]?.start ?? at) / source.size);
       await this.#limitRate();
     }
-    await this.#writeAhead();
+    for (let next = this.#ahead.shift(); next !== undefined; next = this.#ahead.shift()) {
+      await this.#writeRead(next);
+    }
     progress(1);
   }
 
@@ -129,22 +133,16 @@ export class CopyJob {
     return compressed ? Math.min(source.size, Math.ceil(end / this.#cluster) * this.#cluster) : end;
   }
 
-  /** Begins to read [start, end), and writes what was read before it. */
+  /** Begins to read [start, end), and writes what was read long enough before it. */
   async #copyData(start: number, end: number): Promise<void> {
     const length = end - start;
     const data = this.#free.pop() ?? dataBuffer(Math.max(BUFFER, this.#cluster));
     const reading = this.#read(start, data.subarray(0, length));
     // it is waited for later, after a write that may fail before it does
     reading.catch(() => {});
-    const before = this.#ahead;
-    this.#ahead = { start, length, data, reading };
+    this.#ahead.push({ start, length, data, reading });
+    const before = this.#ahead.length > AHEAD ? this.#ahead.shift() : undefined;
     if (before !== undefined) await this.#writeRead(before);
-  }
-
-  async #writeAhead(): Promise<void> {
-    const last = this.#ahead;
-    this.#ahead = undefined;
-    if (last !== undefined) await this.#writeRead(last);
   }
 
   async #writeRead({ start, length, data, reading }: Ahead): Promise<void> {
