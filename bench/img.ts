@@ -1,6 +1,6 @@
 /**
- * `smp86 img` beside qemu-img: processes from start to end, in turn in one run, as ratios of their times (above 1:
- * smp86 is faster). `node bench/img.ts [--size MIB] [--runs N] [--only TEXT] [--directory DIR] [--json FILE]`
+ * `smp86 img`, as the package has it, beside qemu-img: processes from start to end, in turn in one run, as ratios of their
+ * times (above 1: smp86 is faster). `node bench/img.ts [--size MIB] [--runs N] [--only TEXT] [--directory DIR] [--json FILE]`
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
@@ -10,7 +10,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { median } from './qemu.ts';
 
-const SMP86 = fileURLToPath(new URL('../src/cli/smp86.ts', import.meta.url));
+const SMP86 = fileURLToPath(new URL('../dist/src/cli/smp86.js', import.meta.url));
+const BUILD = fileURLToPath(new URL('../tools/build.ts', import.meta.url));
 const MIB = 1 << 20;
 
 const { values } = parseArgs({
@@ -22,12 +23,6 @@ const { values } = parseArgs({
     json: { type: 'string' },
   },
 });
-
-/** The package is JavaScript: types are not stripped anew at each start here either. */
-const ENVIRONMENT = {
-  ...process.env,
-  NODE_COMPILE_CACHE: fileURLToPath(new URL('../node_modules/.cache/smp86-bench', import.meta.url)),
-};
 
 /** What is measured: name, arguments, where `IN` is the directory of the sources and `OUT` a file that is not there. */
 const CASES: readonly (readonly [name: string, args: string])[] = [
@@ -83,7 +78,6 @@ function time(command: string, args: readonly string[]): Times {
   const script = 'TIMEFORMAT="%R %U %S"; time "$@" >/dev/null';
   const { status, stderr } = spawnSync('bash', ['-c', script, '_', command, ...args], {
     encoding: 'utf8',
-    env: ENVIRONMENT,
   });
   if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stderr}`);
   const [wall, user, system] = (stderr.trim().split('\n').at(-1) ?? '').split(' ').map(Number);
@@ -122,6 +116,7 @@ function verify(directory: string, out: string, words: readonly string[]): void 
   if (format === 'qcow2') execFileSync('qemu-img', ['check', '-q', out]);
 }
 
+execFileSync(process.execPath, [BUILD], { stdio: 'inherit' });
 const directory = mkdtempSync(join(values.directory, 'smp86-bench-img-'));
 try {
   const raw = join(directory, 'disk.raw');
