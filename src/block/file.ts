@@ -39,6 +39,11 @@ const SECTOR = 512;
 const MAX_PIECES = 1024;
 /** Bytes that a new file has allocated. */
 const FIRST_BLOCK = 4096;
+/**
+ * Bytes of a write from which on blocks are reserved before it, where there may be none: ext4 then has a third less work
+ * with it, which else reserves them one by one.
+ */
+const RESERVED_WRITE = 1 << 20;
 /** Bytes of zeroes written at a time where holes cannot be punched. */
 const ZERO_CHUNK = 1 << 20;
 
@@ -102,6 +107,10 @@ export class FileNode implements BlockNode {
   /** A flush under way, for what was written before it began. */
   #flushing: Promise<void> | undefined;
   #punch = true;
+  /** Large writes where there may be no blocks yet reserve them first. */
+  #reserve: boolean;
+  /** There are holes, as far as is known. */
+  #sparse: boolean;
 
   /** Opens a regular file or a block device. Throws BlockError with QEMU's texts. */
   static open(options: FileOptions): FileNode {
@@ -132,7 +141,8 @@ export class FileNode implements BlockNode {
         if (stat.isFile()) ftruncateSync(fd, 0);
       }
       const bytes = stat.isBlockDevice() ? deviceSize(stat.rdev) : options.create ? 0 : stat.size;
-      return new FileNode(fd, bytes, stat.isBlockDevice(), options, lock);
+      const sparse = stat.blocks * SECTOR < bytes;
+      return new FileNode(fd, { bytes, sparse, isDevice: stat.isBlockDevice() }, options, lock);
     } catch (error) {
       closeSync(fd);
       throw asBlockError(error);
@@ -141,14 +151,15 @@ export class FileNode implements BlockNode {
 
   private constructor(
     fd: number,
-    bytes: number,
-    isDevice: boolean,
+    { bytes, sparse, isDevice }: { bytes: number; sparse: boolean; isDevice: boolean },
     options: FileOptions,
     lock: FileLock | undefined,
   ) {
     this.#fd = fd;
     this.#bytes = bytes;
+    this.#sparse = sparse;
     this.#isDevice = isDevice;
+    this.#reserve = !isDevice && options.host !== undefined;
     this.filename = options.filename;
     this.readOnly = options.readOnly;
     this.#host = options.host;
@@ -252,7 +263,11 @@ export class FileNode implements BlockNode {
     let at = offset;
     let rest = from;
     this.#dirty = true;
-    for (let left = iovLength(from); left > 0;) {
+    let left = iovLength(from);
+    if (left >= RESERVED_WRITE && this.#reserve && (this.#sparse || at + left > this.#bytes)) {
+      this.#reserve = this.#host?.reserve(this.#fd, at, left) ?? false;
+    }
+    while (left > 0) {
       let done: number;
       try {
         done = this.#direct
@@ -296,12 +311,14 @@ export class FileNode implements BlockNode {
     } catch (error) {
       throw asBlockError(error);
     }
+    this.#sparse ||= bytes > this.#bytes;
     this.#bytes = bytes;
   }
 
   #hole(offset: number, length: number): boolean {
     if (!this.#host || !this.#punch) return false;
     this.#punch = this.#host.punchHole(this.#fd, offset, length);
+    this.#sparse ||= this.#punch;
     return this.#punch;
   }
 

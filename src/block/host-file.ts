@@ -15,6 +15,11 @@ export interface HostFile {
   punchHole(fd: number, offset: number, length: number): boolean;
   /** Reserves the range, growing the file. False where the file system cannot. */
   allocate(fd: number, offset: number, length: number): boolean;
+  /**
+   * Reserves blocks for the range, which is about to be written; the size stays. False: not here. A file system that has no
+   * room says so to the write.
+   */
+  reserve(fd: number, offset: number, length: number): boolean;
   /** First byte of data at or after `offset`; undefined: none up to the end. Where holes are unknown, `offset`. */
   nextData(fd: number, offset: number): number | undefined;
   /** First byte of a hole at or after `offset`, at most the size. Where holes are unknown, `size`. */

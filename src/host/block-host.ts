@@ -20,6 +20,15 @@ export function hostFile(files: HostFiles = hostFiles()): HostFile {
     createLock: (fd, filename) => new ImageLock(fd, filename, files),
     punchHole: (fd, offset, length) => attempt(() => files.fallocate(fd, Falloc.punchHole, offset, length)),
     allocate: (fd, offset, length) => attempt(() => files.posixFallocate(fd, offset, length)),
+    reserve(fd, offset, length) {
+      // a child for each call would cost more than it gains
+      if (files.kind !== 'ffi') return false;
+      try {
+        return attempt(() => files.fallocate(fd, Falloc.keepSize, offset, length));
+      } catch {
+        return true;
+      }
+    },
     nextData: (fd, offset) => files.seekData(fd, offset),
     nextHole: (fd, offset, size) => files.seekHole(fd, offset) ?? size,
   };
