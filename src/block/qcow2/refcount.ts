@@ -217,7 +217,10 @@ export class Refcounts {
   async allocateUpTo(count: number): Promise<readonly [offset: number, count: number]> {
     const first = await this.#find(this.freeHint, 1);
     let found = 1;
-    while (found < count && (await this.#isFree(first + found))) found++;
+    for (; found < count; found++) {
+      const free = this.#isFreeNow(first + found);
+      if (!(free ?? (await this.#isFree(first + found)))) break;
+    }
     await this.#take(first, found);
     this.freeHint = first + found;
     return [first * this.#state.clusterSize, found];
@@ -235,6 +238,11 @@ export class Refcounts {
   async #isFree(cluster: number): Promise<boolean> {
     const known = this.peek(cluster) ?? (await this.get(cluster));
     return known === 0 && !this.#pending.has(cluster);
+  }
+  /** As `#isFree`; undefined: the block is not in memory. */
+  #isFreeNow(cluster: number): boolean | undefined {
+    const known = this.peek(cluster);
+    return known === undefined ? undefined : known === 0 && !this.#pending.has(cluster);
   }
 
   async #find(from: number, count: number): Promise<number> {

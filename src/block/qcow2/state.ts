@@ -149,8 +149,10 @@ export class Qcow2State implements CacheOwner {
       if (offset !== 0) add(METADATA.activeL2, Math.floor(offset / clusterSize), 1);
     }
     add(METADATA.refcountTable, header.refcountTableOffset / clusterSize, header.refcountTableClusters);
-    for (const offset of this.refcounts.table) {
-      if (offset !== 0) add(METADATA.refcountBlock, Math.floor(offset / clusterSize), 1);
+    const { table } = this.refcounts;
+    // thousands of entries, most of them empty
+    for (let i = 0; i < table.length; i++) {
+      if (table[i] !== 0) add(METADATA.refcountBlock, Math.floor(table[i] / clusterSize), 1);
     }
     if (header.snapshotsOffset && this.snapshots.length > 0) {
       const bytes = this.snapshots.reduce((sum, each) => sum + each.tableBytes, 0);

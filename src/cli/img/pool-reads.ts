@@ -1,4 +1,8 @@
-/** Large reads of images in libuv's threads, so that what was read before them is written meanwhile. */
+/**
+ * Large reads of images in a thread of libuv's, so that what was read before them is written meanwhile. One thread, if the
+ * user has not said otherwise, and if none was needed before: of more one is always asleep, and to wake it for each read costs
+ * more than it reads meanwhile.
+ */
 import { fdatasync, readv } from 'node:fs';
 import { promisify } from 'node:util';
 import { asBlockError } from '../../block/errors.ts';
@@ -15,6 +19,10 @@ export class PoolReads implements SlowCalls {
   readonly active = true;
   readonly eager = true;
   readonly #datasync = promisify(fdatasync);
+
+  constructor() {
+    process.env.UV_THREADPOOL_SIZE ??= '1';
+  }
 
   read(fd: number, offset: number, to: IoVector): Promise<{ bytes: number; took: number }> | undefined {
     if (to.length > MAX_PIECES || iovLength(to) < LEAST_BYTES) return undefined;
