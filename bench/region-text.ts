@@ -83,6 +83,7 @@ export function regionText(code: Uint8Array, bits: 32 | 64, head = 0): RegionTex
       codeSize,
       page: (distance) => (distance === 0 ? 0 : -1),
       executed: () => true,
+      branches: () => undefined,
       compilable: (insn) => isCompilable(insn, codeSize),
     },
     head,

@@ -166,6 +166,7 @@ export class RegionCompiler {
   private standInEnv = 0;
   private generation: number;
   private readonly u8: Uint8Array<SharedArrayBuffer>;
+  private readonly u16: Uint16Array<SharedArrayBuffer>;
   private readonly u32: Uint32Array<SharedArrayBuffer>;
 
   constructor(options: {
@@ -191,6 +192,7 @@ export class RegionCompiler {
     this.generation = options.cache.generation;
     const views = viewsOf(this.memory.buffer as unknown as SharedArrayBuffer);
     this.u8 = views.u8;
+    this.u16 = views.u16;
     this.u32 = views.u32;
   }
 
@@ -341,10 +343,7 @@ export class RegionCompiler {
   }
 
   private isRegion(record: number): boolean {
-    return (
-      viewsOf(this.memory.buffer as unknown as SharedArrayBuffer).u16[(record + RECORD.HANDLER) >>> 1] >=
-      this.firstHandler
-    );
+    return this.u16[(record + RECORD.HANDLER) >>> 1] >= this.firstHandler;
   }
 
   /**
@@ -394,6 +393,18 @@ export class RegionCompiler {
         executed: (at) => {
           const distance = Math.floor(at / PAGE);
           return cache.recordAt(known.get(distance) as number, at - distance * PAGE) !== 0;
+        },
+        branches: (at) => {
+          const distance = Math.floor(at / PAGE);
+          const record = cache.recordAt(known.get(distance) as number, at - distance * PAGE);
+          if (record === 0) return undefined;
+          const { u16, u32 } = this;
+          const step = u16[(record + RECORD.SLOT0) >>> 1];
+          if (step === 0) return undefined;
+          return {
+            taken: Math.floor(u32[(record + RECORD.DISP) >>> 2] / step),
+            missed: u32[(record + RECORD.MISSED) >>> 2],
+          };
         },
         compilable: (insn) =>
           isCompilable(insn, codeSize) && !(this.pauseYields && NAMES[insn.name] === 'pause'),

@@ -459,6 +459,7 @@ export class JitIns extends MemoryAccess implements Ins {
     this.leaveIfStale(to);
     this.frame.branchTo(to);
   }
+  notTaken(): void {}
   instructionIp(): Expr {
     return this.linearAt(this.at);
   }

@@ -1,6 +1,6 @@
 /**
  * Finds a region: the basic blocks reachable from a hot address by direct branches and calls, within pages whose
- * code is known. Addresses are byte offsets from the start of the head's page; they are the same in
+ * code is known, what is executed most often first. Addresses are byte offsets from the start of the head's page; they are the same in
  * every address space that maps the region's pages at the same distances.
  */
 import { decode } from '../cpu/decode/decoder.ts';
@@ -14,6 +14,10 @@ const MAX_LENGTH = 16;
 const MAX_INSTRUCTIONS = 250;
 const MAX_BLOCKS = 150;
 const MAX_PAGES = 6;
+/** Of as many executions of the head: what is executed less often is left out. */
+const COLD = 256;
+/** Fewer executions of a branch tell nothing of it. */
+const TELLING = 32;
 
 /** Code that can be compiled, as `CpuEnv.codeSize` numbers it: 32-bit with flat ES, SS and DS, 64-bit. */
 export type CodeSize = 1 | 2;
@@ -72,6 +76,8 @@ export interface CodeReader {
   page(distance: number): number;
   /** Has code at this offset been executed, as far as is known? What has not is left out. */
   executed(at: number): boolean;
+  /** How often the conditional branch at this offset was taken, and how often not, as far as is known. */
+  branches(at: number): { readonly taken: number; readonly missed: number } | undefined;
   /** Can this instruction be compiled? */
   compilable(insn: Insn): boolean;
 }
@@ -79,10 +85,19 @@ export interface CodeReader {
 const CONDITIONAL = new Set(['jcc', 'loop', 'loope', 'loopne', 'jcxz']);
 const INDIRECT = new Set(['ret', 'jmp', 'call', 'sysenter', 'sysexit']);
 
+/** Code to be looked at, and how often it is executed by executions of the head: a guess, from branches counted so far. */
+interface Pending {
+  readonly at: number;
+  readonly weight: number;
+}
+
 class Discovery {
   private readonly reader: CodeReader;
   private readonly blocks = new Map<number, Block>();
-  private readonly pending: number[];
+  /** Heaviest first; of the same weight in the order in which they were found. */
+  private readonly pending: Pending[];
+  /** Left out, for they are hardly ever executed. */
+  private readonly cold = new Set<number>();
   private readonly targets: readonly number[];
   private readonly pages = new Map<number, number>();
   private instructions = 0;
@@ -90,16 +105,16 @@ class Discovery {
 
   constructor(reader: CodeReader, head: number, targets: readonly number[]) {
     this.reader = reader;
-    this.pending = [head, ...targets];
+    this.pending = [head, ...targets].map((at) => ({ at, weight: 1 }));
     this.targets = targets;
   }
 
   run(head: number): Region | undefined {
     while (this.pending.length > 0 && this.blocks.size < MAX_BLOCKS && this.instructions < MAX_INSTRUCTIONS) {
-      const at = this.pending.shift() as number;
+      const { at, weight } = this.pending.shift() as Pending;
       if (this.blocks.has(at) || this.split(at)) continue;
       if (at !== head && !this.isExecuted(at)) continue;
-      const block = this.decodeBlock(at);
+      const block = this.decodeBlock(at, weight);
       if (block === undefined) continue;
       this.blocks.set(at, block);
     }
@@ -123,12 +138,29 @@ class Discovery {
     for (const { end, target, next } of this.blocks.values()) {
       if (end === 'indirect' || end === 'call') return undefined;
       for (const at of end === 'branch' ? [next, target] : [end === 'jump' ? target : next]) {
-        if (!this.blocks.has(at)) outside.add(at);
+        if (!this.blocks.has(at) && !this.cold.has(at)) outside.add(at);
       }
     }
     const [at] = outside;
     const ends = outside.size !== 1 || this.instructions < MAX_INSTRUCTIONS || !this.isExecuted(at);
     return ends ? undefined : at;
+  }
+
+  private add(at: number, weight: number): void {
+    if (weight * COLD < 1) {
+      this.cold.add(at);
+      return;
+    }
+    const { pending } = this;
+    let i = pending.length;
+    while (i > 0 && pending[i - 1].weight < weight) i--;
+    pending.splice(i, 0, { at, weight });
+  }
+  /** Which part of the executions of a conditional branch take it. */
+  private chance(branch: number): number {
+    const known = this.reader.branches(branch);
+    if (known === undefined || known.taken + known.missed < TELLING) return 0.5;
+    return known.taken / (known.taken + known.missed);
   }
 
   private isExecuted(at: number): boolean {
@@ -181,7 +213,7 @@ class Discovery {
     return false;
   }
 
-  private decodeBlock(start: number): Block | undefined {
+  private decodeBlock(start: number, weight: number): Block | undefined {
     const block: Block = { at: start, steps: [], end: 'leave', target: 0, next: start };
     for (;;) {
       const at = block.next;
@@ -203,19 +235,21 @@ class Discovery {
       if (CONDITIONAL.has(name)) {
         block.end = 'branch';
         block.target = block.next + insn.rel;
-        this.pending.push(block.next, block.target);
+        const taken = this.chance(at);
+        this.add(block.next, weight * (1 - taken));
+        this.add(block.target, weight * taken);
         break;
       }
       if (!INDIRECT.has(name)) continue;
       if (insn.count === 0 || name === 'ret' || insn.kind[0] !== OPERAND.REL) {
         block.end = 'indirect';
-        if (name === 'call') this.pending.push(block.next);
+        if (name === 'call') this.add(block.next, weight);
         break;
       }
       block.target = block.next + insn.rel;
       block.end = name === 'call' ? 'call' : 'jump';
-      if (name === 'call') this.pending.push(block.next);
-      this.pending.push(block.target);
+      if (name === 'call') this.add(block.next, weight);
+      this.add(block.target, weight);
       break;
     }
     return block.steps.length === 0 ? undefined : block;

@@ -14,7 +14,7 @@
  *
  * Lock order: BQL is never held by a thread that waits here (a running vCPU may need the BQL to reach execEnd).
  */
-import { atomicI32, Mutex, bytes, struct, viewsOf } from '@smp86/atomics-sync';
+import { atomicI32, Mutex, bytes, opsFor, struct, type SyncOps, viewsOf } from '@smp86/atomics-sync';
 import { CpuEnv, VCPU_BLOCK_SIZE } from '../cpu/env.ts';
 import { VcpuSignals } from './signals.ts';
 
@@ -25,10 +25,14 @@ export const ExclusiveState = struct({
   lock: bytes(Math.ceil(Mutex.BYTES / 8) * 8),
 });
 
+/** Pauses before a thread sleeps: a vCPU that runs leaves guest code, and a section ends, much sooner as a rule. */
+const MAX_PAUSES = 300;
+
 const RUNNING = CpuEnv.offsetOf('running') >>> 2;
 
 /** *Thread:* any; one instance in each. *May block:* yes. */
 export class Exclusive {
+  private readonly ops: SyncOps;
   private readonly words: Int32Array<SharedArrayBuffer>;
   private readonly pending: number;
   private readonly progress: number;
@@ -38,6 +42,7 @@ export class Exclusive {
   private readonly signals: VcpuSignals[];
 
   constructor(buffer: SharedArrayBuffer, at: number, vcpus: number, count: number) {
+    this.ops = opsFor(buffer);
     this.words = viewsOf(buffer).i32;
     this.pending = (at + ExclusiveState.offsetOf('pending')) >>> 2;
     this.progress = (at + ExclusiveState.offsetOf('progress')) >>> 2;
@@ -53,6 +58,14 @@ export class Exclusive {
     return ((this.vcpus + index * VCPU_BLOCK_SIZE) >>> 2) + RUNNING;
   }
 
+  /** Waits a little for a word to become 0; whether it has. */
+  private clears(word: number): boolean {
+    for (let i = 0; i < MAX_PAUSES; i++) {
+      if (Atomics.load(this.words, word) === 0) return true;
+      this.ops.pause();
+    }
+    return false;
+  }
   /** *Thread:* the vCPU's own. */
   isRunning(index: number): boolean {
     return Atomics.load(this.words, this.runningWord(index)) === 1;
@@ -65,6 +78,7 @@ export class Exclusive {
       Atomics.store(words, running, 1);
       if (Atomics.load(words, this.pending) === 0) return;
       this.execEnd(index);
+      if (this.clears(this.pending)) continue;
       while (Atomics.load(words, this.pending) !== 0) Atomics.wait(words, this.pending, 1);
     }
   }
@@ -89,6 +103,9 @@ export class Exclusive {
     for (let i = 0; i < this.count; i++) {
       if (i === self) continue;
       const running = this.runningWord(i);
+      if (Atomics.load(words, running) === 0) continue;
+      this.signals[i].kick();
+      if (this.clears(running)) continue;
       for (;;) {
         const seen = Atomics.load(words, this.progress);
         if (Atomics.load(words, running) === 0) break;

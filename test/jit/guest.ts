@@ -270,6 +270,7 @@ export class JitGuest {
         codeSize,
         page: (distance) => this.pageAddress(head + distance * PAGE),
         executed: () => true,
+        branches: () => undefined,
         compilable: (insn) => isCompilable(insn, codeSize) && this.wanted(insn),
       },
       lo & (PAGE - 1),

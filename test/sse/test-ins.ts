@@ -170,6 +170,9 @@ export class TestIns implements Ins {
   jump(): void {
     throw new Error('jump');
   }
+  notTaken(): void {
+    throw new Error('jump');
+  }
   jumpRelative(): void {
     throw new Error('jump');
   }

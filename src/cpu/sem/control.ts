@@ -30,6 +30,7 @@ function loop(name: string, zero?: boolean): Semantics {
       const taken = f.let(condition);
       ins.setReg(REG.CX, counter, addressSize);
       f.if(taken, () => ins.jumpRelative());
+      ins.notTaken();
     },
   };
 }
@@ -51,6 +52,7 @@ export const CONTROL_SEMANTICS: readonly Semantics[] = [
     conditional: true,
     emit(ins) {
       ins.f.if(ins.flags.condition(ins.cond), () => ins.jumpRelative());
+      ins.notTaken();
     },
   },
   loop('loop'),
@@ -63,6 +65,7 @@ export const CONTROL_SEMANTICS: readonly Semantics[] = [
     addressSizes: [2, 4, 8],
     emit(ins) {
       ins.f.if(ins.reg(REG.CX, ins.addressSize).eqz(), () => ins.jumpRelative());
+      ins.notTaken();
     },
   },
   flagChange('clc', (ins) => ins.flags.setCarryFlag(i32(0))),

@@ -127,6 +127,8 @@ export interface Ins {
   jump(target: Expr): void;
   /** Taken branch of a relative jump (operand 0 is 'j'). */
   jumpRelative(): void;
+  /** After the code of a taken conditional branch: it is not taken. */
+  notTaken(): void;
   /** i64: the instruction pointer of the next instruction. */
   nextIp(): Expr;
   /**

@@ -379,7 +379,7 @@ export class Tier0Ins extends MemoryAccess implements Ins {
     const wraps = this.size === 4 ? 0xffffffffn : -1n;
     const target = (): Expr => this.envLoad('i64', OFF.codePage).add(this.recordImm()).and(i64(wraps));
     if (main !== undefined && this.size !== 2) {
-      // counted in the record; the step is 0 for forward branches, whose count never gets there
+      // counted in the record; see COUNT_STEP
       const count = f.copy(load('i32', this.rec, RECORD.DISP).add(load('i32_16u', this.rec, RECORD.SLOT0)));
       f.store(4, this.rec, RECORD.DISP, count);
       f.if(
@@ -412,6 +412,10 @@ export class Tier0Ins extends MemoryAccess implements Ins {
     }
     const base = f.let(this.envLoad('i64', OFF.csBase));
     this.jumpLinear(target().sub(base).and(0xffffn).add(base).and(0xffffffffn));
+  }
+  notTaken(): void {
+    if (this.main === undefined || this.size === 2) return;
+    this.f.store(4, this.rec, RECORD.MISSED, load('i32', this.rec, RECORD.MISSED).add(1));
   }
   interruptible(): void {
     const { f } = this;

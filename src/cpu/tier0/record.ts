@@ -11,6 +11,8 @@ export const RECORD = {
   /** u16 env offsets of the register operands, in operand order (memory and immediates have none). */
   SLOT0: 2,
   SLOT1: 4,
+  /** u32, of a conditional jump: times it was not taken. */
+  MISSED: 4,
   /** u16: env offset of the memory operand's base register. */
   BASE: 6,
   INDEX: 8,
@@ -20,6 +22,7 @@ export const RECORD = {
   OFFSET: 12,
   /** u16: where a region is entered, which of its entries. */
   SEQ: 14,
+  /** i32; of a direct jump, while tier 1 is on: SLOT0 for each time it was taken, from 0 if it is counted, from 1 if not. */
   DISP: 16,
   /** u16 each: third and fourth register operand; for direct jumps a u32: record of the target, once known. */
   SLOT2: 20,
@@ -34,6 +37,8 @@ export const RECORD = {
  * taken tier 0 about as long as a region costs (1 to 2 ms).
  */
 export const HOT_PERIOD = 16384;
+/** What jumps that are counted and others add to DISP each time: of the others it stays odd, and never hot. */
+export const COUNT_STEP = { counted: 1, other: 2 } as const;
 
 /** Register slots by position of the register operand. */
 export const SLOTS = [RECORD.SLOT0, RECORD.SLOT1, RECORD.SLOT2, RECORD.SLOT3] as const;

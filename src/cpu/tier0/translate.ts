@@ -11,7 +11,7 @@ import { ARITHMETIC } from '../flags.ts';
 import { isLocked, operandKinds, operandSize, semanticName, SemanticsIndex } from '../sem/select.ts';
 import { handlerKey, type HandlerTable, type SemanticsTraits } from './handlers.ts';
 import { implicitAccess, memoryAccess, stackAccess } from './accesses.ts';
-import { HELPER, HELPER_OPERAND, PSEUDO, RECORD, RECORD_SIZE, SLOTS } from './record.ts';
+import { COUNT_STEP, HELPER, HELPER_OPERAND, PSEUDO, RECORD, RECORD_SIZE, SLOTS } from './record.ts';
 
 const SLOT = {
   zero: CpuEnv.offsetOf('zero'),
@@ -343,10 +343,12 @@ export class Translator {
   private putImmediate(at: number, kinds: string, offset: number): void {
     const { insn, view } = this;
     if (kinds.endsWith('j')) {
-      // calls and backward branches are counted for tier 1; see context.ts
+      // calls and backward branches may become hot; see context.ts
       const counted = this.countsJumps && (insn.rel < 0 || NAMES[insn.name] === 'call');
-      view.setUint16(at + RECORD.SLOT0, counted ? 1 : 0, true);
+      const step = counted ? COUNT_STEP.counted : this.countsJumps ? COUNT_STEP.other : 0;
+      view.setUint16(at + RECORD.SLOT0, step, true);
       view.setInt32(at + RECORD.DISP, counted ? 0 : 1, true);
+      view.setUint32(at + RECORD.MISSED, 0, true);
       const target = offset + insn.length + insn.rel;
       view.setInt32(at + RECORD.IMM, target, true);
       view.setInt32(at + RECORD.IMM + 4, Math.floor(target / 2 ** 32), true);

@@ -7,7 +7,7 @@ import { Exclusive, ExclusiveState } from '../../machine/exclusive.ts';
 import { VcpuSignals } from '../../machine/signals.ts';
 import { ClockSystem } from '../../timer/clock.ts';
 import { CLOCK } from '../../timer/clock-state.ts';
-import type { Model, Scenario } from '../scenario.ts';
+import type { Model, Patch, Scenario } from '../scenario.ts';
 import { placeClocks, STILL } from './clock.ts';
 import { ONE_PAUSE } from './mutex.ts';
 
@@ -42,6 +42,16 @@ export function placeExclusive(model: Model, count: number): Exclusive {
   model.label('exclusive lock', at + ExclusiveState.offsetOf('lock'), 4);
   return new Exclusive(model.buffer, at, placeVcpus(model, count), count);
 }
+
+/** As ONE_PAUSE, also before a thread sleeps for the sake of an exclusive section. */
+export const FEW_PAUSES: readonly Patch[] = [
+  ONE_PAUSE,
+  {
+    file: 'src/machine/exclusive.ts',
+    find: 'const MAX_PAUSES = 300;',
+    replace: 'const MAX_PAUSES = 1;',
+  },
+];
 
 /** In guest code, unless somebody else is exclusive. */
 function guest(model: Model, exclusive: Exclusive, index: number, rounds: number): void {
@@ -79,7 +89,7 @@ const sections: Scenario = {
   title: 'two vCPUs in guest code, a thread outside starts an exclusive section',
   threads: ['vcpu 0', 'vcpu 1', 'outsider'],
   bytes: 2 * VCPU_BLOCK_SIZE + SMALL,
-  patches: [ONE_PAUSE],
+  patches: FEW_PAUSES,
   thread(model: Model, index: number) {
     setOwnerId(index + 1);
     const exclusive = placeExclusive(model, 2);
@@ -92,7 +102,7 @@ const sectionsInside: Scenario = {
   title: 'two of three vCPUs start an exclusive section out of guest code',
   threads: ['vcpu 0', 'vcpu 1', 'vcpu 2'],
   bytes: 3 * VCPU_BLOCK_SIZE + SMALL,
-  patches: [ONE_PAUSE],
+  patches: FEW_PAUSES,
   thread(model: Model, index: number) {
     setOwnerId(index + 1);
     const exclusive = placeExclusive(model, 3);

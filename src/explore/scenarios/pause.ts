@@ -17,8 +17,7 @@ import { ClockSystem } from '../../timer/clock.ts';
 import { CLOCK } from '../../timer/clock-state.ts';
 import type { Model, Scenario } from '../scenario.ts';
 import { placeClocks, STILL } from './clock.ts';
-import { placeExclusive, placeVcpus } from './machine.ts';
-import { ONE_PAUSE } from './mutex.ts';
+import { FEW_PAUSES, placeExclusive, placeVcpus } from './machine.ts';
 
 /** 1: the main loop has been told that nothing of the guest runs. */
 const STOPPED = 0;
@@ -198,7 +197,7 @@ function pause(options: Options): Scenario {
     threads: ['main loop', ...workers, ...(kicker ? ['kicker'] : [])],
     bytes: vcpus * VCPU_BLOCK_SIZE + 32768,
     only: LOADED,
-    patches: [ONE_PAUSE],
+    patches: FEW_PAUSES,
     preemptions: options.preemptions,
     reaches: ['guest code'],
     setup(model: Model) {

@@ -6,8 +6,7 @@ import { CpuWork } from '../../machine/cpu-work.ts';
 import type { Exclusive } from '../../machine/exclusive.ts';
 import { VcpuSignals } from '../../machine/signals.ts';
 import type { Model, Scenario } from '../scenario.ts';
-import { placeExclusive, placeVcpus } from './machine.ts';
-import { ONE_PAUSE } from './mutex.ts';
+import { FEW_PAUSES, placeExclusive, placeVcpus } from './machine.ts';
 
 /** Guest code that runs; items whose function runs; items by argument that have run; threads that wait no more. */
 const GUESTS = 0;
@@ -81,7 +80,7 @@ const fromBoth: Scenario = {
   title: 'a vCPU in guest code and a thread with the BQL have a function each run on another vCPU, and wait',
   threads: ['vcpu 0', 'vcpu 1', 'outsider'],
   bytes: BYTES,
-  patches: [ONE_PAUSE],
+  patches: FEW_PAUSES,
   thread(model: Model, index: number) {
     const p = parts(model, index, index < 2 ? index : undefined);
     if (index === 0) return () => serve(model, p, 0, 2);
@@ -110,7 +109,7 @@ const cross: Scenario = {
   title: 'two vCPUs in guest code have a function run on each other, and wait',
   threads: ['vcpu 0', 'vcpu 1'],
   bytes: BYTES,
-  patches: [ONE_PAUSE],
+  patches: FEW_PAUSES,
   thread(model: Model, index: number) {
     const p = parts(model, index, index);
     return () => {
@@ -129,7 +128,7 @@ const safe: Scenario = {
   title: 'a vCPU in guest code and another; a third thread queues work on one and safe work on the other',
   threads: ['vcpu 0', 'vcpu 1', 'outsider'],
   bytes: BYTES,
-  patches: [ONE_PAUSE],
+  patches: FEW_PAUSES,
   reaches: ['guest code'],
   thread(model: Model, index: number) {
     const { ghost } = model;
@@ -169,7 +168,7 @@ const closed: Scenario = {
   title: 'a vCPU thread ends while two threads have a function run on it',
   threads: ['vcpu 0', 'vcpu 1', 'outsider'],
   bytes: BYTES,
-  patches: [ONE_PAUSE],
+  patches: FEW_PAUSES,
   reaches: ['ran', 'did not run'],
   thread(model: Model, index: number) {
     const p = parts(model, index, index < 2 ? index : undefined);
@@ -193,7 +192,7 @@ const running: Scenario = {
     'a vCPU waits in guest code for safe work of another, and goes on there, while a third thread has more',
   threads: ['vcpu 0', 'vcpu 1', 'outsider'],
   bytes: BYTES,
-  patches: [ONE_PAUSE],
+  patches: FEW_PAUSES,
   preemptions: 4,
   thread(model: Model, index: number) {
     const { ghost } = model;
