@@ -26,7 +26,7 @@ const STABLE = { fua: true };
  * and then, ms, without that it notifies; it is told of what there is when it has made no further request between two
  * looks, or has waited for so long, ms.
  */
-const LOOK_MS = 0.06;
+const LOOK_MS = 0.15;
 const LATEST_MS = 0.5;
 /** Of requests that are served before a look at what else there is to do. */
 const TURN_BYTES = 256 << 10;
