@@ -2,6 +2,8 @@ import { writeFileSync } from 'node:fs';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openImage } from '../../src/block/open.ts';
 import { createQcow2, QCOW2_DEFAULTS } from '../../src/block/qcow2/create.ts';
+import type { Qcow2Node } from '../../src/block/qcow2/node.ts';
+import { applySnapshot, createSnapshot } from '../../src/block/qcow2/snapshot.ts';
 import { MemoryNode } from './memory-node.ts';
 import { openMemory } from './mutate.ts';
 import { haveQemuTools, qemuImg, randomNumbers, temporaryDirectory, testContext } from './qemu-tools.ts';
@@ -79,5 +81,28 @@ describe('a compressed cluster', () => {
       await node.flush();
     }
     await node.close();
+  });
+});
+
+describe.skipIf(!haveQemuTools)('refcounts too narrow for a snapshot', () => {
+  it.each([
+    ['of 1 bit: one is refused', 1, 0],
+    ['of 2 bits: going back to one is refused', 2, 2],
+  ])('%s, and nothing is leaked', async (name, bits, snapshots) => {
+    const image = directory.path(`narrow ${name}.qcow2`);
+    const options = `refcount_bits=${bits},cluster_size=4k`;
+    expect(qemuImg('create', '-q', '-f', 'qcow2', '-o', options, image, String(SIZE)).status).toBe(0);
+    const node = (await openImage({ file: image, readOnly: false }, testContext())) as Qcow2Node;
+    const data = Buffer.alloc(20_480, 7);
+    await node.write(1 << 20, [data]);
+    for (let i = 0; i < snapshots; i++) await createSnapshot(node, { name: `s${i}`, date: 0 });
+    const refused =
+      snapshots === 0 ? createSnapshot(node, { name: 's', date: 0 }) : applySnapshot(node, 's0');
+    await expect(refused).rejects.toThrow('Refcount overflow');
+    const got = Buffer.alloc(data.length);
+    await node.read(1 << 20, [got]);
+    expect(got.equals(data)).toBe(true);
+    await node.close();
+    expect(qemuImg('check', image)).toMatchObject({ status: 0 });
   });
 });

@@ -97,10 +97,18 @@ export async function applySnapshot(node: Qcow2Node, idOrName: string): Promise<
     const clusters = Math.ceil((entries * 8) / clusterSize);
     const l1Offset = clusters === 0 ? 0 : await refcounts.allocate(clusters);
     state.noteUsed(l1Offset + clusters * clusterSize);
-    await adjustTree(node, l1, 1, 'none');
-    // the new table is there, and all that it names is counted, before the header names it
-    await state.writeMetadata(l1Offset, [l1Bytes(l1, clusters * clusterSize)], 0);
-    await state.flushMetadata();
+    let counted = false;
+    try {
+      await adjustTree(node, l1, 1, 'none');
+      counted = true;
+      // the new table is there, and all that it names is counted, before the header names it
+      await state.writeMetadata(l1Offset, [l1Bytes(l1, clusters * clusterSize)], 0);
+      await state.flushMetadata();
+    } catch (error) {
+      if (counted) await adjustTree(node, l1, -1, 'none');
+      if (clusters > 0) await refcounts.update(l1Offset, entries * 8, -1);
+      throw error;
+    }
     const old = { l1: state.l1, l1Offset: header.l1Offset, l1Size: header.l1Size };
     header.l1Offset = l1Offset;
     header.l1Size = entries;
@@ -252,21 +260,21 @@ async function adjustTable(
         l2Cache.release(slice);
       }
     }
+    if (addend !== 0) await refcounts.update(table, clusterSize, addend);
   } catch (error) {
     if (addend === 1) await undoEntries(node, table, at, entry);
     throw error;
   }
-  if (addend !== 0) await refcounts.update(table, clusterSize, addend);
   if (flags !== 'none') {
     const own = flags === 'follow' && (await refcounts.get(table / clusterSize)) === 1;
     l1[l1Index * 2] = (own ? l1[l1Index * 2] | HIGH_COPIED : l1[l1Index * 2] & 0x7fffffff) >>> 0;
   }
 }
 
-/** Takes back what was added for the entries of `table` before entry `entry` of the slice at `stop`. */
+/** Takes back what was added for the entries of `table` before entry `entry` of the slice at `stop`, where there is one. */
 async function undoEntries(node: Qcow2Node, table: number, stop: number, entry: number): Promise<void> {
-  const { l2Cache, sliceEntries } = node.state;
-  for (let at = 0; at <= stop; at += l2Cache.tableSize) {
+  const { l2Cache, sliceEntries, clusterSize } = node.state;
+  for (let at = 0; at <= stop && at < clusterSize; at += l2Cache.tableSize) {
     const slice = await l2Cache.get(table + at);
     try {
       const end = at === stop ? entry : sliceEntries;
