@@ -1,7 +1,7 @@
 /** HostFiles by calls into libc with `node:ffi`. */
-import { createRequire } from 'node:module';
 import { constants } from 'node:os';
 import type * as Ffi from 'node:ffi';
+import { loadFfi } from './ffi.ts';
 import { F_OFD_GETLK, F_OFD_SETLK, F_RDLCK, F_UNLCK, F_WRLCK, FLOCK_BYTES } from './flock.ts';
 import { flockType, hasFlock, setFlock } from './flock.ts';
 import type { HostFiles } from './host-files.ts';
@@ -17,19 +17,6 @@ const LIBC = {
   lseek: { return: 'int64', arguments: ['int32', 'int64', 'int32'] },
   __errno_location: { return: 'pointer', arguments: [] },
 } as const;
-
-/** `node:ffi` says that it is experimental when it is loaded; smp86 has a way without it, so its users need not know. */
-function loadFfi(): typeof Ffi | undefined {
-  const { emitWarning } = process;
-  process.emitWarning = () => {};
-  try {
-    return createRequire(import.meta.url)('node:ffi') as typeof Ffi;
-  } catch {
-    return undefined;
-  } finally {
-    process.emitWarning = emitWarning;
-  }
-}
 
 /** Undefined: this Node or this host has it not, or Node's permission model forbids it. */
 export function openFfi(): HostFiles | undefined {

@@ -7,6 +7,7 @@ import { registerMemory, setOwnerId } from '@smp86/atomics-sync';
 import { Argument, OptionError } from '../cli/option-values.ts';
 import { CodeCache } from '../cpu/tier0/code-cache.ts';
 import { CpuModel, CpuModelError } from '../cpu/sys/cpuid.ts';
+import { adviseHugePages } from '../host/huge-pages.ts';
 import { BusError } from '../hw/io-bus.ts';
 import { Board } from './board.ts';
 import { readBootFile, readBootFiles } from './boot/files.ts';
@@ -142,7 +143,9 @@ function bytesOf(path: string | undefined): Uint8Array | undefined {
 function allocate(options: MachineOptions): WebAssembly.Memory {
   const { pages } = machineLayout(memoryConfigOf(configOf(options, STDERR)));
   try {
-    return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    adviseHugePages(memory.buffer as unknown as SharedArrayBuffer);
+    return memory;
   } catch (error) {
     const size = `${Math.round(options.memory / 2 ** 20)}M`;
     throw new OptionError(
