@@ -4,6 +4,7 @@ import { BLOCK_JOBS } from './block-jobs.ts';
 import { PRIMITIVES } from './primitives.ts';
 import { IOTHREAD } from './iothread.ts';
 import { CLOCKS, LOOPS, MACHINE } from './protocols.ts';
+import { VIRTQUEUE } from './virtqueue.ts';
 import { WORK } from './work.ts';
 
 export type { Mutation } from './mutation.ts';
@@ -15,4 +16,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...WORK,
   ...IOTHREAD,
   ...BLOCK_JOBS,
+  ...VIRTQUEUE,
 ];
