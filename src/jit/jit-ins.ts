@@ -419,8 +419,12 @@ export class JitIns extends MemoryAccess implements Ins {
   stIndex(n: number): Expr {
     return i32(this.insn.reg[n]);
   }
-  segmentNumber(n: number): number {
+  systemRegister(n: number): number {
     return this.insn.reg[n];
+  }
+  callHelper(name: string): void {
+    const { runtime } = this;
+    this.f.run(this.f.call(runtime.helper, this.env, i32(runtime.helperId(name)), i32(this.size)));
   }
 
   // --- env ---

@@ -9,6 +9,8 @@ import { INTEGER_SEMANTICS, semanticsWith, X87_PREFIX } from '../cpu/sem/index.t
 import type { FpuUnit } from '../cpu/sem/ins.ts';
 import { operandKinds, SemanticsIndex } from '../cpu/sem/select.ts';
 import type { SemanticsTraits } from '../cpu/tier0/handlers.ts';
+import { helperId } from '../machine/helpers.ts';
+import { KERNEL_SEMANTICS } from './kernel-semantics.ts';
 import { SEGMENT_SEMANTICS } from './segment-semantics.ts';
 import { type RegionPlace, RegionEmitter, type RegionRuntime } from './emit.ts';
 import type { CodeSize, Region } from './region.ts';
@@ -22,13 +24,17 @@ export const REGION_IMPORTS = {
   store: [['i32', 'i64', 'i64', 'i32'], ['i32']],
   slowStore: [['i32', 'i64', 'i64', 'i32'], ['i32']],
   rmwCommit: [['i32', 'i32'], ['i32']],
+  helper: [['i32', 'i32', 'i32'], ['i32']],
   exclusive: [['i32', 'i32'], []],
   divide128: [['i64', 'i64', 'i64'], ['i64']],
   flagWords: [['i32'], []],
 } as const satisfies Record<string, readonly [readonly ValType[], readonly ValType[]]>;
 
-const INTEGER = new SemanticsIndex([...INTEGER_SEMANTICS, ...SEGMENT_SEMANTICS]);
-const SEGMENT_NAMES = new Set(SEGMENT_SEMANTICS.map((s) => s.name));
+/** Of regions alone. */
+const SYSTEM_SEMANTICS = [...KERNEL_SEMANTICS, ...SEGMENT_SEMANTICS];
+const INTEGER = new SemanticsIndex([...INTEGER_SEMANTICS, ...SYSTEM_SEMANTICS]);
+const SEGMENT_NAMES = new Set(['mov_from_sreg', ...SEGMENT_SEMANTICS.map((s) => s.name)]);
+const ONLY_32 = new Set(['push_sreg', 'pop_sreg', 'sysenter', 'sysexit']);
 
 /** What there is besides the integer instructions, and what the functions of the x87 take and give. */
 interface Others {
@@ -58,7 +64,7 @@ function isHelper(name: string): boolean {
 export function isCompilable(insn: Insn, codeSize: CodeSize): boolean {
   const semantics = traitsOf(insn);
   if (semantics === undefined || isHelper(semantics.name)) return false;
-  return codeSize === 2 ? !SEGMENT_NAMES.has(semantics.name) : isCompilable32(insn, semantics);
+  return codeSize === 2 ? !ONLY_32.has(semantics.name) : isCompilable32(insn, semantics);
 }
 function traitsOf(insn: Insn): SemanticsTraits | undefined {
   return INTEGER.of(insn) ?? (insn.vex === 0 ? otherSemantics().traits.of(insn) : undefined);
@@ -105,17 +111,14 @@ export function buildRegionModule(
     if (used.has('x87')) x87[name] = m.importFunc('env', `${X87_PREFIX}${name}`, params, results);
   }
   const runtime = {
-    ...(refs as unknown as Omit<RegionRuntime, 'helper' | 'helperId' | 'handlerType'>),
+    ...(refs as unknown as Omit<RegionRuntime, 'helperId' | 'handlerType'>),
     handlerType: m.typeIndex(['i32', 'i32'], ['i32']),
-    helper: refs.rmwCommit,
-    helperId: () => {
-      throw new Error('helpers are not called from regions');
-    },
+    helperId,
   } satisfies RegionRuntime;
   const f = m.func(place.name, ['i32', 'i32'], ['i32']);
   const semantics = integerOnly
     ? INTEGER
-    : new SemanticsIndex([...semanticsWith(m, x87 as unknown as X87Functions), ...SEGMENT_SEMANTICS]);
+    : new SemanticsIndex([...semanticsWith(m, x87 as unknown as X87Functions), ...SYSTEM_SEMANTICS]);
   new RegionEmitter(f, region, place, semantics, runtime).emit();
   m.exportFunc('region', f);
   return m.build();

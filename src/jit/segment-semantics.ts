@@ -5,11 +5,12 @@
  * SDM 3A 3.4.5, 5.5, 5.6.
  */
 import { type Expr, i32, i64 } from '../wasm/index.ts';
-import { CpuEnv, MMU, SEG, Segment, tlbSetOffset } from '../cpu/env.ts';
+import { CpuEnv, MMU, SEG, tlbSetOffset } from '../cpu/env.ts';
 import { FLAG } from '../cpu/flags.ts';
 import { type Ins, REG, type Semantics } from '../cpu/sem/ins.ts';
 import { Stack } from '../cpu/sem/stack.ts';
 import { setFlatSegments } from '../cpu/sem/system.ts';
+import { loadNullSegment, registerNumber, selectorOf, setSegment } from './kernel-semantics.ts';
 import { ATTR, CR0, DR7_ENABLES, EFER, FLAT, ORDINARY } from '../cpu/sys/words.ts';
 
 const OFF = {
@@ -30,15 +31,7 @@ const OFF = {
 } as const;
 /** `codeKind` of 32-bit code with flat segments. */
 const CODE_32 = 1;
-const SELECTOR = Segment.offsetOf('selector');
 
-function selectorOf(ins: Ins, n: number): Expr {
-  return ins.envLoad('i32', OFF.segs + segmentOf(ins, n) * Segment.size + SELECTOR);
-}
-function segmentOf(ins: Ins, n: number): number {
-  if (ins.segmentNumber === undefined) throw new Error('segment registers are known in regions only');
-  return ins.segmentNumber(n);
-}
 function leaveIf(ins: Ins, condition: Expr): void {
   ins.f.if(condition, () => ins.helper('mov_to_sreg'), undefined, false);
 }
@@ -54,13 +47,8 @@ function notProtected32(ins: Ins): Expr {
 /** Loads ES, DS, FS or GS with a selector (i32, bound): at CPL 0, a descriptor of the GDT that may be used as it is. */
 function loadSegment(ins: Ins, seg: number, selector: Expr): void {
   const { f } = ins;
-  const set = (base: Expr, limit: Expr, attr: Expr): void => {
-    const at = OFF.segs + seg * Segment.size;
-    ins.envStore(8, at + Segment.offsetOf('base'), base.i64u());
-    ins.envStore(4, at + Segment.offsetOf('limit'), limit);
-    ins.envStore(4, at + Segment.offsetOf('attr'), attr);
-    ins.envStore(4, at + SELECTOR, selector);
-  };
+  const set = (base: Expr, limit: Expr, attr: Expr): void =>
+    setSegment(ins, seg, { selector, base, limit, attr });
   const elsewhere = ins.envLoad('i32', OFF.tlbSet).ne(tlbSetOffset(MMU.KERNEL));
   leaveIf(ins, notProtected32(ins).or(ins.envLoad('i32', OFF.cpl)).or(elsewhere));
   const fromTable = (): void => {
@@ -122,21 +110,18 @@ export const SEGMENT_SEMANTICS: readonly Semantics[] = [
       const stack = new Stack(ins);
       const sp = stack.pointer();
       const selector = ins.load(stack.linear(sp), 2);
-      loadSegment(ins, segmentOf(ins, 0), selector);
+      loadSegment(ins, registerNumber(ins, 0), selector);
       stack.setPointer(stack.at(sp, 4));
     },
   },
   {
-    name: 'mov_from_sreg',
-    forms: ['rn', 'mn'],
-    sizes: [2, 4],
-    emit: (ins) => ins.write(0, ins.f.let(selectorOf(ins, 1)), ins.kinds[0] === 'm' ? 2 : ins.size),
-  },
-  {
     name: 'mov_to_sreg',
     forms: ['nr', 'nm'],
-    sizes: [2, 4],
-    emit: (ins) => loadSegment(ins, segmentOf(ins, 0), ins.f.let(ins.read(1, 2))),
+    sizes: [2, 4, 8],
+    emit(ins) {
+      if (ins.stackSize === 8) loadNullSegment(ins);
+      else loadSegment(ins, registerNumber(ins, 0), ins.f.let(ins.read(1, 2)));
+    },
   },
   {
     name: 'sysenter',

@@ -106,8 +106,10 @@ export interface Ins {
   // --- x87 ---
   /** i32: the number (0..7) of operand `n`, an 's'. */
   stIndex(n: number): Expr;
-  /** Number (SEG) of operand `n`, a segment register. Tier 1 only: tier 0 leaves such instructions to TypeScript. */
-  segmentNumber?(n: number): number;
+  /** Number of operand `n`, a segment (SEG) or control register. Tier 1 only: tier 0 leaves such instructions to TypeScript. */
+  systemRegister?(n: number): number;
+  /** Tier 1 only: TypeScript does the instruction's work, in the env, and goes on here. It must not fault. */
+  callHelper?(name: string): void;
   /** i64: this instruction's pointer (offset in CS); not bound. */
   instructionIp(): Expr;
 
