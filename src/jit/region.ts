@@ -11,8 +11,8 @@ const PAGE = 4096;
 /** Bytes of the longest instruction, and one more. */
 const MAX_LENGTH = 16;
 /** The optimiser takes 13–25 µs an instruction: this bounds one compilation. */
-const MAX_INSTRUCTIONS = 250;
-const MAX_BLOCKS = 150;
+const MAX_INSTRUCTIONS = 400;
+const MAX_BLOCKS = 240;
 const MAX_PAGES = 6;
 /** Of as many executions of the head: what is executed less often is left out. */
 const COLD = 256;

@@ -56,7 +56,7 @@ test('a branch that was executed a few times tells nothing', () => {
 });
 
 test('where there is no room for both, the way that is gone more often', () => {
-  const LONG = 200;
+  const LONG = 300;
   // jz over LONG instructions to as many
   const code = [
     ...[0x0f, 0x84, (LONG * 2 + 2) & 0xff, (LONG * 2 + 2) >> 8, 0, 0],
