@@ -70,7 +70,8 @@ export const KERNEL_SEMANTICS: readonly Semantics[] = [
     emit(ins) {
       const refused = ins.envLoad('i32', OFF.cr4).and(CR4.TSD).ne(0).and(ins.envLoad('i32', OFF.cpl).ne(0));
       ins.f.if(refused, () => ins.helper('rdtsc'), undefined, false);
-      ins.callHelper?.('rdtsc');
+      if (ins.callHelper === undefined) throw new Error('helpers are called in regions only');
+      ins.callHelper('rdtsc');
       for (const reg of [REG.AX, REG.DX]) ins.setReg(reg, ins.envLoad('i32', OFF.regs + reg * 8), 4);
     },
   },
