@@ -1,6 +1,6 @@
 /**
  * What 32-bit kernels do at each entry and exit: segment registers moved and loaded, SYSENTER, SYSEXIT. Only where
- * regions contain it, in 32-bit code with flat ES, SS and DS; tier 0, and every case that is not the usual one, leaves
+ * regions contain it, in 32-bit code with flat ES, SS and DS (MOV to a segment register in 64-bit code too); tier 0, and every case that is not the usual one, leaves
  * these to TypeScript (sys/segments.ts, sys/stack-ops.ts, sys/syscall.ts). SDM 2: MOV, PUSH, POP, SYSENTER, SYSEXIT;
  * SDM 3A 3.4.5, 5.5, 5.6.
  */

@@ -4,8 +4,8 @@
  * States: `pending` 0 free, 1 requested. Per vCPU, `running` is 1 between execStart and execEnd.
  *
  * start: take `lock` (one exclusive section at a time), pending = 1, then for every other vCPU that is running: kick
- * it and wait until running is 0. execStart: running = 1; if pending then running = 0, tell the waiter, sleep until
- * pending is 0, again. execEnd: running = 0; if pending, tell the waiter. end: pending = 0, wake all, release `lock`.
+ * it and wait until running is 0. execStart: running = 1; if pending then running = 0, tell the waiter, wait until
+ * pending is 0, again. Who waits looks for a while before it sleeps. execEnd: running = 0; if pending, tell the waiter. end: pending = 0, wake all, release `lock`.
  *
  * Why it holds (all sequentially consistent): execStart stores running before it reads pending, start stores
  * pending before it reads running; so one of them sees the other. A caller that is itself a running vCPU is not
@@ -103,13 +103,11 @@ export class Exclusive {
     for (let i = 0; i < this.count; i++) {
       if (i === self) continue;
       const running = this.runningWord(i);
-      if (Atomics.load(words, running) === 0) continue;
-      this.signals[i].kick();
-      if (this.clears(running)) continue;
       for (;;) {
         const seen = Atomics.load(words, this.progress);
         if (Atomics.load(words, running) === 0) break;
         this.signals[i].kick();
+        if (this.clears(running)) break;
         Atomics.wait(words, this.progress, seen);
       }
     }
