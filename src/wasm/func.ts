@@ -194,6 +194,18 @@ export class FuncBuilder implements FuncRef {
     });
     return new Expr(func.results[0] ?? 'i32', 0x10, args, [func.index]);
   }
+  /** Calls a function with several results and puts them into locals. */
+  callInto(locals: readonly Local[], func: FuncRef, ...args: Expr[]): void {
+    if (locals.length !== func.results.length) throw new TypeError(`call: ${locals.length} results`);
+    const call = this.call(func, ...args);
+    this.expr(call);
+    for (let i = locals.length - 1; i >= 0; i--) {
+      if (locals[i].type !== func.results[i]) throw new TypeError(`call: result ${i} is ${func.results[i]}`);
+      this.onSet?.(locals[i], call);
+      this.code.byte(0x21);
+      this.code.u32(locals[i].index);
+    }
+  }
   /** Calls table entry `slot` with signature index `typeIndex`. */
   callIndirect(typeIndex: number, result: ValType, slot: Expr, ...args: Expr[]): Expr {
     return new Expr(result, 0x11, [...args, slot], [typeIndex, 0]);
@@ -291,8 +303,8 @@ export class FuncBuilder implements FuncRef {
       }
     });
   }
-  ret(e?: Expr): void {
-    if (e !== undefined) this.expr(e);
+  ret(...results: Expr[]): void {
+    for (const e of results) this.expr(e);
     this.code.byte(0x0f);
   }
   unreachable(): void {

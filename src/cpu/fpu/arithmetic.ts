@@ -27,13 +27,13 @@ import {
   result,
   retInvalid,
   roundingOf,
-  roundsUp,
   setDefaultNan,
   setResult,
   signOf,
   unpack,
 } from './core.ts';
 import { mulHighUnsigned } from '../sem/product.ts';
+import { emitNumbers, FLAGS_SHIFT, type GeneralArithmetic, type Numbers } from './numbers.ts';
 import { EXPONENT_BIAS, EXPONENT_MAX, FPU, FSW, INTEGER_BIT, SIGN_BIT } from './layout.ts';
 
 /** `subr` and `divr` take their operands in exchanged places. */
@@ -45,7 +45,7 @@ type RegisterArithmetic = { readonly [O in Operation as `${O}Registers`]: FuncRe
 /** (env, mantissa, high, flags of the operand's conversion): ST(0) = ST(0) op operand. */
 type MemoryArithmetic = { readonly [O in Operation as `${O}Memory`]: FuncRef };
 
-export interface Arithmetic extends RegisterArithmetic, MemoryArithmetic {
+export interface Arithmetic extends RegisterArithmetic, MemoryArithmetic, Numbers, GeneralArithmetic {
   /** (env): ST(0) = √ST(0). */
   readonly sqrt: FuncRef;
 }
@@ -65,39 +65,27 @@ function operands(f: FuncBuilder): { env: Local; a: { m: Local; e: Local }; b: {
   };
 }
 
-/**
- * Returns mantissa·2^64 + low (bound, top bit set) rounded; in place when the nearest number of 64 bits is wanted and no
- * overflow or underflow is near.
- */
-function retRounded(
+/** Mantissa·2^64 + low (bound, top bit set) rounded into RESULT; gives `flags` with those of the rounding. */
+function rounded(
   f: FuncBuilder,
   core: Core,
   env: Expr,
   flags: Expr,
-  number: { sign: Expr; exp: Expr; m: Expr; low: Expr },
-): void {
-  const { sign, exp, m, low } = number;
-  const usual = control(env)
-    .and(0x0f00)
-    .eq(0x0300)
-    .and(exp.sub(1).ltU(EXPONENT_MAX - 2));
-  f.if(
-    usual,
-    () => {
-      const up = f.let(roundsUp(i32(0), sign, low, m.and(1).ne(0)));
-      const rounded = f.let(m.add(up.i64u()));
-      const carried = f.let(rounded.eqz());
-      setResult(f, env, rounded.or(carried.i64u().shl(63)), exp.add(carried).or(sign));
-      f.ret(flags.or(low.ne(0).shl(5)).or(up.shl(9)));
-    },
-    undefined,
-    true,
-  );
-  f.ret(flags.or(f.call(core.round, env, sign, exp, m, low, dropOf(env))));
+  { sign, exp, m, low }: { sign: Expr; exp: Expr; m: Expr; low: Expr },
+): Expr {
+  return flags.or(f.call(core.round, env, sign, exp, m, low, dropOf(env)));
 }
 
-/** `finish` and return, in place when at most a masked precision exception is to be told; the register is not empty. */
-function retFinished(f: FuncBuilder, core: Core, env: Expr, flags: Expr, register: Expr, pops: Expr): void {
+/** A register's result, its flags above `high`, and return: in place when at most a masked precision exception is to be told. */
+function retFinished(
+  f: FuncBuilder,
+  core: Core,
+  env: Expr,
+  value: { m: Expr; high: Expr },
+  register: Expr,
+  pops: Expr,
+): void {
+  const flags = f.let(value.high.shrU(FLAGS_SHIFT));
   const precise = FSW.PE | FSW.C1;
   f.if(
     flags.and(~precise).eqz().and(control(env).and(FSW.PE)),
@@ -105,15 +93,15 @@ function retFinished(f: FuncBuilder, core: Core, env: Expr, flags: Expr, registe
       const status = load('i32_16u', env, FPU.status).and(0xffff & ~FSW.C1);
       f.store(2, env, FPU.status, status.or(flags));
       const at = f.let(registerAddress(env, register));
-      const r = result(env);
-      f.store(8, at, FPU.regs, r.m);
-      f.store(2, at, FPU.regs + 8, r.e);
+      f.store(8, at, FPU.regs, value.m);
+      f.store(2, at, FPU.regs + 8, value.high);
       pop(f, env, pops);
       f.ret();
     },
     undefined,
     true,
   );
+  setResult(f, env, value.m, value.high.and(0xffff));
   f.run(f.call(core.finish, env, flags, register, pops));
 }
 
@@ -155,7 +143,7 @@ function emitAdd(m: ModuleBuilder, core: Core): FuncRef {
   const x = unpack(f, a);
   const y = unpack(f, b);
   const round = (sign: Expr, exp: Expr, hi: Expr, rest: Expr): void =>
-    retRounded(f, core, env, flags, { sign, exp, m: hi, low: rest });
+    f.ret(rounded(f, core, env, flags, { sign, exp, m: hi, low: rest }));
   f.if(x.m.eqz(), () => {
     f.if(y.m.eqz(), () => {
       const down = roundingOf(control(env)).eq(1).shl(15);
@@ -276,7 +264,7 @@ function emitMul(m: ModuleBuilder, core: Core): FuncRef {
     f.set(low, low.shl(1));
     f.set(exp, exp.sub(1));
   });
-  retRounded(f, core, env, flags, { sign, exp, m: hi, low });
+  f.ret(rounded(f, core, env, flags, { sign, exp, m: hi, low }));
   return f;
 }
 
@@ -331,7 +319,7 @@ function emitDiv(m: ModuleBuilder, core: Core): FuncRef {
     const exact = rest.shl(1).eq(y.m).and(rest.geS(0));
     f.set(rest, half.i64u().shl(63).or(exact.eqz().i64u()));
   });
-  retRounded(f, core, env, flags, { sign, exp, m: quotient, low: rest });
+  f.ret(rounded(f, core, env, flags, { sign, exp, m: quotient, low: rest }));
   return f;
 }
 
@@ -418,20 +406,36 @@ function sqrtF64(e: Expr): Expr {
   return op('f64', 0x9f, [e]);
 }
 
-export function emitArithmetic(m: ModuleBuilder, core: Core): Arithmetic {
-  const add = emitAdd(m, core);
-  const mul = emitMul(m, core);
-  const div = emitDiv(m, core);
+/** Of an operation: the function for usual numbers and the one for all, the sign bit that the latter wants, the order of operands. */
+interface Parts {
+  readonly usual: FuncRef;
+  readonly general: FuncRef;
+  readonly extra: readonly Expr[];
+  readonly reversed: boolean;
+}
 
-  const operation = (f: FuncBuilder, name: Operation, env: Expr, a: Ext, b: Ext, flags: Expr): Expr => {
-    const [x, y] = name.endsWith('r') ? [b, a] : [a, b];
-    const numbers = [env, x.m, x.e, y.m, y.e] as const;
-    if (name === 'mul') return f.call(mul, ...numbers, flags);
-    if (name.startsWith('div')) return f.call(div, ...numbers, flags);
-    return f.call(add, ...numbers, i32(name === 'add' ? 0 : SIGN_BIT), flags);
-  };
+/** What an operation's memory form calls when the conversion of its operand has raised something. */
+export function operationParts(name: Operation, fns: Numbers & GeneralArithmetic): Parts {
+  const reversed = name.endsWith('r');
+  switch (name) {
+    case 'add':
+      return { usual: fns.addNumbers, general: fns.add, extra: [i32(0)], reversed };
+    case 'sub':
+    case 'subr':
+      return { usual: fns.subNumbers, general: fns.add, extra: [i32(SIGN_BIT)], reversed };
+    case 'mul':
+      return { usual: fns.mulNumbers, general: fns.mul, extra: [], reversed };
+    default:
+      return { usual: fns.divNumbers, general: fns.div, extra: [], reversed };
+  }
+}
+
+export function emitArithmetic(m: ModuleBuilder, core: Core): Arithmetic {
+  const general = { add: emitAdd(m, core), mul: emitMul(m, core), div: emitDiv(m, core) };
+  const functions = { ...general, ...emitNumbers(m, general) };
 
   const registers = (name: Operation): FuncRef => {
+    const { usual, reversed } = operationParts(name, functions);
     const f = m.func(`x87${name}Registers`, ['i32', 'i32', 'i32', 'i32'], []);
     const [env, destination, source, pops] = [0, 1, 2, 3].map((i) => f.param(i));
     const top = f.copy(load('i32', env, FPU.top));
@@ -449,11 +453,13 @@ export function emitArithmetic(m: ModuleBuilder, core: Core): Arithmetic {
     );
     const a = readRegister(f, env, destination);
     const b = readRegister(f, env, source);
-    const flags = f.copy(operation(f, name, env, a, b, i32(0)));
-    retFinished(f, core, env, flags, destination, pops);
+    const [x, y] = reversed ? [b, a] : [a, b];
+    f.callInto([a.m, a.e], usual, env, x.m, x.e, y.m, y.e);
+    retFinished(f, core, env, { m: a.m, high: a.e }, destination, pops);
     return f;
   };
   const memory = (name: Operation): FuncRef => {
+    const { usual, general, extra, reversed } = operationParts(name, functions);
     const f = m.func(`x87${name}Memory`, ['i32', 'i64', 'i32', 'i32'], []);
     const [env, mantissa, high, flags] = [0, 1, 2, 3].map((i) => f.param(i));
     const register = f.copy(physical(env, 0));
@@ -468,11 +474,24 @@ export function emitArithmetic(m: ModuleBuilder, core: Core): Arithmetic {
       false,
     );
     const a = readRegister(f, env, register);
-    f.set(flags, operation(f, name, env, a, { m: mantissa, e: high }, flags));
-    retFinished(f, core, env, flags, register, i32(0));
+    const b = { m: mantissa, e: high };
+    const [x, y] = reversed ? [b, a] : [a, b];
+    f.if(
+      flags.eqz(),
+      () => {
+        f.callInto([a.m, a.e], usual, env, x.m, x.e, y.m, y.e);
+        retFinished(f, core, env, { m: a.m, high: a.e }, register, i32(0));
+        f.ret();
+      },
+      undefined,
+      true,
+    );
+    f.set(flags, f.call(general, env, x.m, x.e, y.m, y.e, ...extra, flags));
+    f.run(f.call(core.finish, env, flags, register, i32(0)));
     return f;
   };
   return {
+    ...functions,
     ...(Object.fromEntries(OPERATIONS.map((o) => [`${o}Registers`, registers(o)])) as RegisterArithmetic),
     ...(Object.fromEntries(OPERATIONS.map((o) => [`${o}Memory`, memory(o)])) as MemoryArithmetic),
     sqrt: emitSqrt(m, core),
