@@ -38,6 +38,8 @@ export const EXIT = {
   KICK: 1,
   /** The vCPU's turn ends, where several share a thread: it waits for another one. */
   YIELD: 2,
+  /** The kick is another vCPU's. */
+  VCPU: 4,
 } as const;
 
 /** Why generated code returned to the vCPU loop (the value `run` returns). */

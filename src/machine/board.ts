@@ -210,7 +210,8 @@ export class Board {
     const bases = Array.from({ length: config.cpus }, (_, i) => layout.vcpus + i * VCPU_BLOCK_SIZE);
     const together = config.accel === 'single' ? bases : undefined;
     // with icount the vCPUs' own thread ends a turn when one interrupts another, which may be waited for
-    const exit = config.icount !== undefined && role === 'vcpu' ? EXIT.KICK | EXIT.YIELD : EXIT.KICK;
+    const yields = config.icount !== undefined ? EXIT.YIELD : 0;
+    const exit = role === 'vcpu' ? EXIT.KICK | EXIT.VCPU | yields : EXIT.KICK;
     this.signals = bases.map((base) => new VcpuSignals(words, base, together ?? [base], exit));
     this.exclusive = new Exclusive(buffer, layout.exclusive, layout.vcpus, config.cpus);
     this.cpuWork = new CpuWork(buffer, layout.cpuWork, this, own);

@@ -70,6 +70,12 @@ export class Exclusive {
   isRunning(index: number): boolean {
     return Atomics.load(this.words, this.runningWord(index)) === 1;
   }
+  /** How many vCPUs execute guest code. */
+  countRunning(): number {
+    let count = 0;
+    for (let i = 0; i < this.count; i++) if (this.isRunning(i)) count++;
+    return count;
+  }
   /** The vCPU is about to execute guest code. */
   execStart(index: number): void {
     const { words } = this;

@@ -70,6 +70,8 @@ export const MachineControl = struct({
   exitStatus: atomicI32,
   /** Number of resets so far. */
   resets: atomicI32,
+  /** Number of vCPUs that look for a kick (`HaltPoll`). */
+  polling: atomicI32,
   /** Why the guest is at its end: SHUTDOWN_CAUSE. Written by the main loop before EVENT.SHUTDOWN. */
   shutdownCause: atomicI32,
   /** Sequence number of the last COMMAND that the main loop has carried out. */

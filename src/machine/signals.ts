@@ -63,6 +63,10 @@ export class VcpuSignals implements CpuSignals {
   sleep(sequence: number, timeoutNs = Infinity): void {
     Atomics.wait(this.words, this.together[0] + OFF.kickSeq, sequence, timeoutNs / 1e6);
   }
+  /** The last kick, or one that nobody has answered yet, was another vCPU's. *Thread:* its own. */
+  get kickedByVcpu(): boolean {
+    return (Atomics.load(this.words, this.at + OFF.exitRequest) & EXIT.VCPU) !== 0;
+  }
   clearInterrupt(bits: number): void {
     Atomics.and(this.words, this.at + OFF.interruptRequest, ~bits);
   }

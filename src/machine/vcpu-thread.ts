@@ -1,5 +1,5 @@
 /** What a vCPU worker does: builds its board and vCPUs, then executes until told to quit. */
-import { registerMemory, setOwnerId } from '@smp86/atomics-sync';
+import { opsFor, registerMemory, setOwnerId } from '@smp86/atomics-sync';
 import { Cpu, type ApicHooks } from '../cpu/sys/cpu.ts';
 import { CpuModel } from '../cpu/sys/cpuid.ts';
 import { KIND } from '../cpu/sys/exceptions.ts';
@@ -13,6 +13,7 @@ import { modelSpec } from './config.ts';
 import { CPU_WORK } from './cpu-work.ts';
 import { describeControl, describeDelivery, dumpCpu } from './cpu-dump.ts';
 import { ExecLog } from './exec-log.ts';
+import { HaltPoll } from './halt-poll.ts';
 import { HELPER_TRAITS, helperTable, YIELDING_TRAITS } from './helpers.ts';
 import { IcountRunner } from './icount-runner.ts';
 import { Log } from './log.ts';
@@ -127,10 +128,11 @@ export class VcpuThread {
   }
 
   private runOne(vcpu: Vcpu): void {
-    const { control } = this.board;
+    const { control, exclusive, config } = this.board;
+    const poll = config.cpus > 1 ? new HaltPoll(opsFor(this.board.buffer), control.polling, exclusive) : undefined;
     while (control.quit.load() === 0) {
       if (vcpu.stopRequested) this.park([vcpu]);
-      else if (this.turn(vcpu, false) === 'halted') vcpu.sleep();
+      else if (this.turn(vcpu, false) === 'halted') vcpu.sleep(poll);
     }
   }
 

@@ -27,6 +27,7 @@ import { correctStackFault } from '../cpu/tier0/stack-fault.ts';
 import { MAX_REFUSALS, REGION, RETURN_CACHE, RETURN_CACHE_SIZE } from '../jit/layout.ts';
 import type { Board } from './board.ts';
 import { CodeLookup } from './code-lookup.ts';
+import type { HaltPoll } from './halt-poll.ts';
 import { setFirmwareMtrrs } from './firmware-mtrrs.ts';
 import type { VcpuWorker } from './vcpu-worker.ts';
 
@@ -114,10 +115,12 @@ export class Vcpu {
     this.board.signals[this.index].sleep(seq);
   }
 
-  /** Sleeps until kicked, when there is nothing to do. */
-  sleep(): void {
+  /** Sleeps until kicked, when there is nothing to do. `poll`: looks for the kick first. */
+  sleep(poll?: HaltPoll): void {
     const seq = this.kickSequence;
-    if (this.idle) this.sleepUnlessKicked(seq);
+    if (!this.idle) return;
+    if (poll === undefined) this.sleepUnlessKicked(seq);
+    else poll.wait(this.board.signals[this.index], seq);
   }
 
   /**
