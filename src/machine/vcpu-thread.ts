@@ -129,7 +129,8 @@ export class VcpuThread {
 
   private runOne(vcpu: Vcpu): void {
     const { control, exclusive, config } = this.board;
-    const poll = config.cpus > 1 ? new HaltPoll(opsFor(this.board.buffer), control.polling, exclusive) : undefined;
+    const poll =
+      config.cpus > 1 ? new HaltPoll(opsFor(this.board.buffer), control.polling, exclusive) : undefined;
     while (control.quit.load() === 0) {
       if (vcpu.stopRequested) this.park([vcpu]);
       else if (this.turn(vcpu, false) === 'halted') vcpu.sleep(poll);
