@@ -1,9 +1,9 @@
 /** The functions for usual numbers against those for all: one answer, bit for bit. */
 import { describe, expect, it } from 'vitest';
 import { CpuEnv } from '../../src/cpu/env.ts';
+import { FLAGS_SHIFT } from '../../src/cpu/fpu/core.ts';
 import { emitX87Functions } from '../../src/cpu/fpu/functions.ts';
 import { FPU, INTEGER_BIT, SIGN_BIT } from '../../src/cpu/fpu/layout.ts';
-import { FLAGS_SHIFT } from '../../src/cpu/fpu/numbers.ts';
 import { ModuleBuilder } from '../../src/wasm/index.ts';
 import { Rng } from '../oracle/rng.ts';
 

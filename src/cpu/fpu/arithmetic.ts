@@ -14,7 +14,10 @@ import {
   control,
   type Core,
   denormalFlag,
+  emitUnary,
   type Ext,
+  FLAGS_SHIFT,
+  HIGH_MASK,
   isEmpty,
   isInfinity,
   isNanOrUnsupported,
@@ -33,7 +36,7 @@ import {
   unpack,
 } from './core.ts';
 import { mulHighUnsigned } from '../sem/product.ts';
-import { emitNumbers, FLAGS_SHIFT, type GeneralArithmetic, type Numbers } from './numbers.ts';
+import { emitNumbers, type GeneralArithmetic, type Numbers } from './numbers.ts';
 import { EXPONENT_BIAS, EXPONENT_MAX, FPU, FSW, INTEGER_BIT, SIGN_BIT } from './layout.ts';
 
 /** `subr` and `divr` take their operands in exchanged places. */
@@ -46,6 +49,8 @@ type RegisterArithmetic = { readonly [O in Operation as `${O}Registers`]: FuncRe
 type MemoryArithmetic = { readonly [O in Operation as `${O}Memory`]: FuncRef };
 
 export interface Arithmetic extends RegisterArithmetic, MemoryArithmetic, Numbers, GeneralArithmetic {
+  /** (env, mantissa, high) → mantissa, high and flags: the square root. */
+  readonly sqrtNumber: FuncRef;
   /** (env): ST(0) = √ST(0). */
   readonly sqrt: FuncRef;
 }
@@ -101,7 +106,7 @@ function retFinished(
     undefined,
     true,
   );
-  setResult(f, env, value.m, value.high.and(0xffff));
+  setResult(f, env, value.m, value.high.and(HIGH_MASK));
   f.run(f.call(core.finish, env, flags, register, pops));
 }
 
@@ -323,38 +328,28 @@ function emitDiv(m: ModuleBuilder, core: Core): FuncRef {
   return f;
 }
 
-function emitSqrt(m: ModuleBuilder, core: Core): FuncRef {
-  const f = m.func('x87Sqrt', ['i32'], []);
+/** (env, mantissa, high) → mantissa, high and flags */
+function emitSqrtNumber(m: ModuleBuilder, core: Core): FuncRef {
+  const f = m.func('x87SqrtNumber', ['i32', 'i64', 'i32'], ['i64', 'i32']);
   const env = f.param(0);
-  const register = f.copy(physical(env, 0));
-  const a = readRegister(f, env, register);
+  const a = { m: f.param(1), e: f.param(2) };
+  f.set(a.e, a.e.and(HIGH_MASK));
   const flags = f.copy(i32(0));
   const finish = (): void => {
-    f.run(f.call(core.finish, env, flags, register, i32(0)));
-    f.ret();
+    const r = result(env);
+    f.ret(r.m, r.e.or(flags.shl(FLAGS_SHIFT)));
   };
-  f.if(isEmpty(env, register), () => {
-    setDefaultNan(f, env);
-    f.set(flags, i32(FSW.IE | FSW.SF));
-    finish();
-  });
   f.if(isNanOrUnsupported(a), () => {
     f.set(flags, f.call(core.nan, env, a.m, a.e, a.m, a.e));
     finish();
   });
-  f.if(isZero(a), () => {
-    setResult(f, env, a.m, a.e);
-    finish();
-  });
+  f.if(isZero(a), () => f.ret(a.m, a.e));
   f.if(signOf(a), () => {
     setDefaultNan(f, env);
     f.set(flags, i32(FSW.IE));
     finish();
   });
-  f.if(isInfinity(a), () => {
-    setResult(f, env, a.m, a.e);
-    finish();
-  });
+  f.if(isInfinity(a), () => f.ret(a.m, a.e));
   f.set(flags, denormalFlag(a));
   const x = unpack(f, a);
   // radicand = x.m·2^64 (even exponent) or half of that; its root has its top bit set
@@ -433,6 +428,7 @@ export function operationParts(name: Operation, fns: Numbers & GeneralArithmetic
 export function emitArithmetic(m: ModuleBuilder, core: Core): Arithmetic {
   const general = { add: emitAdd(m, core), mul: emitMul(m, core), div: emitDiv(m, core) };
   const functions = { ...general, ...emitNumbers(m, general) };
+  const sqrtNumber = emitSqrtNumber(m, core);
 
   const registers = (name: Operation): FuncRef => {
     const { usual, reversed } = operationParts(name, functions);
@@ -494,6 +490,7 @@ export function emitArithmetic(m: ModuleBuilder, core: Core): Arithmetic {
     ...functions,
     ...(Object.fromEntries(OPERATIONS.map((o) => [`${o}Registers`, registers(o)])) as RegisterArithmetic),
     ...(Object.fromEntries(OPERATIONS.map((o) => [`${o}Memory`, memory(o)])) as MemoryArithmetic),
-    sqrt: emitSqrt(m, core),
+    sqrtNumber,
+    sqrt: emitUnary(m, core, 'x87Sqrt', sqrtNumber),
   };
 }

@@ -4,6 +4,7 @@ import {
   type Core,
   denormalFlag,
   exponentOf,
+  hasNormalExponent,
   isEmpty,
   isNanOrUnsupported,
   isUnsupported,
@@ -17,6 +18,10 @@ import { CONDITION_BITS, EXPONENT_MAX, FPU, FSW, INTEGER_BIT, QUIET_BIT } from '
 const UNORDERED = FSW.C0 | FSW.C2 | FSW.C3;
 
 export interface Comparisons {
+  /** (env, a mantissa, a high, b mantissa, b high, conversion flags, quiet) → exceptions and condition bits */
+  readonly compareNumbers: FuncRef;
+  /** (mantissa, high) → condition bits of FXAM */
+  readonly examineNumber: FuncRef;
   /** (env, i, quiet, pops): ST(0) with ST(i); `quiet`: a quiet NaN is no invalid operation. */
   readonly compareRegister: FuncRef;
   /** (env, mantissa, high, conversion flags, pops) */
@@ -33,6 +38,20 @@ function emitCompare(m: ModuleBuilder): FuncRef {
   const a = { m: f.param(1), e: f.param(2) };
   const b = { m: f.param(3), e: f.param(4) };
   const [flags, quiet] = [f.param(5), f.param(6)];
+  const signA = f.let(signOf(a));
+  // two normal numbers of one sign
+  const usual = a.m.and(b.m).ltS(0).and(hasNormalExponent(a).ne(0)).and(hasNormalExponent(b).ne(0));
+  f.if(
+    usual.and(signA.eq(signOf(b))),
+    () => {
+      const [ea, eb] = [f.let(exponentOf(a)), f.let(exponentOf(b))];
+      const less = ea.ltU(eb).or(ea.eq(eb).and(a.m.ltU(b.m)));
+      const equal = ea.eq(eb).and(a.m.eq(b.m));
+      f.ret(flags.or(equal.select(i32(FSW.C3), less.ne(signA.ne(0)).shl(8))));
+    },
+    undefined,
+    true,
+  );
   f.if(isNanOrUnsupported(a).or(isNanOrUnsupported(b)), () => {
     const invalid = f.copy(quiet.eqz().or(isUnsupported(a)).or(isUnsupported(b)));
     for (const x of [a, b]) {
@@ -43,7 +62,6 @@ function emitCompare(m: ModuleBuilder): FuncRef {
   });
   f.set(flags, flags.or(denormalFlag(a, b)));
   f.if(isZero(a).and(isZero(b)), () => f.ret(flags.or(FSW.C3)));
-  const signA = f.let(signOf(a));
   f.if(signA.ne(signOf(b)), () => f.ret(flags.or(signA.select(i32(FSW.C0), i32(0)))));
   // a pseudo-denormal has the value of the smallest normal exponent
   const exponent = (x: typeof a): Expr => exponentOf(x).or(exponentOf(x).eqz().and(x.m.ltS(0)));
@@ -122,12 +140,10 @@ export function emitComparisons(m: ModuleBuilder, core: Core): Comparisons {
     f.ret(flags.and(UNORDERED));
   }
 
-  const examine = m.func('x87Examine', ['i32'], []);
+  const examineNumber = m.func('x87ExamineNumber', ['i64', 'i32'], ['i32']);
   {
-    const f = examine;
-    const env = f.param(0);
-    const register = f.copy(physical(env, 0));
-    const x = readRegister(f, env, register);
+    const f = examineNumber;
+    const x = { m: f.param(0), e: f.param(1) };
     const kind = f.copy(i32(FSW.C2));
     const exp = f.let(exponentOf(x));
     f.if(exp.eqz(), () => f.set(kind, x.m.eqz().select(i32(FSW.C3), i32(FSW.C3 | FSW.C2))));
@@ -135,10 +151,20 @@ export function emitComparisons(m: ModuleBuilder, core: Core): Comparisons {
       f.set(kind, x.m.eq(INTEGER_BIT).select(i32(FSW.C2 | FSW.C0), i32(FSW.C0))),
     );
     f.if(isUnsupported(x), () => f.set(kind, i32(0)));
-    f.if(isEmpty(env, register), () => f.set(kind, i32(FSW.C3 | FSW.C0)));
-    // C1 is the sign, of an empty register too
-    const status = load('i32_16u', env, FPU.status).and(0xffff & ~CONDITION_BITS);
-    f.store(2, env, FPU.status, status.or(kind).or(signOf(x).shrU(6)));
+    f.ret(kind.or(signOf(x).shrU(6)));
   }
-  return { compareRegister, compareMemory, compareFlags, examine };
+
+  const examine = m.func('x87Examine', ['i32'], []);
+  {
+    const f = examine;
+    const env = f.param(0);
+    const register = f.copy(physical(env, 0));
+    const x = readRegister(f, env, register);
+    const kind = f.copy(f.call(examineNumber, x.m, x.e));
+    // C1 is the sign, of an empty register too
+    f.if(isEmpty(env, register), () => f.set(kind, kind.and(FSW.C1).or(FSW.C3 | FSW.C0)));
+    const status = load('i32_16u', env, FPU.status).and(0xffff & ~CONDITION_BITS);
+    f.store(2, env, FPU.status, status.or(kind));
+  }
+  return { compareNumbers: compare, examineNumber, compareRegister, compareMemory, compareFlags, examine };
 }

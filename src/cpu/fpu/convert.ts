@@ -12,8 +12,11 @@ import {
 import {
   control,
   type Core,
+  emitUnary,
   type Ext,
   exponentOf,
+  FLAGS_SHIFT,
+  HIGH_MASK,
   finishClean,
   isEmpty,
   isNanOrUnsupported,
@@ -52,6 +55,9 @@ export interface Conversions {
   readonly fromInteger: FuncRef;
   /** (env, low 8 bytes, high 2 bytes) → 0 */
   readonly fromBcd: FuncRef;
+  /** (env, bits) → mantissa, high and flags, as FLD reads it; a signaling NaN is quieted. */
+  readonly readFloat32: FuncRef;
+  readonly readFloat64: FuncRef;
   /** (env, bits): pushes a number; a signaling NaN is quieted. */
   readonly loadFloat32: FuncRef;
   readonly loadFloat64: FuncRef;
@@ -60,6 +66,13 @@ export interface Conversions {
    * in RESULT.high).
    */
   readonly toMemory: FuncRef;
+  /** (env, mantissa, high, bits, truncate) → integer, flags */
+  readonly toInteger: FuncRef;
+  /** (env, mantissa, high) → bits as an i64, flags */
+  readonly toFloat32: FuncRef;
+  readonly toFloat64: FuncRef;
+  /** (env, mantissa, high) → mantissa, high and flags: rounded to an integer. */
+  readonly roundNumber: FuncRef;
   /** (env): FRNDINT. */
   readonly roundToInteger: FuncRef;
 }
@@ -178,20 +191,33 @@ function emitLoadFloat(
     undefined,
     true,
   );
-  f.run(f.call(push, env, f.call(convert, env, value)));
+  const read = { m: f.local('i64'), e: f.local('i32') };
+  f.callInto([read.m, read.e], convert, env, value);
+  f.run(f.call(push, env, read.m, read.e));
   return f;
 }
 
-/** (env, flags of the conversion): pushes the result, quieting a signaling NaN. */
-function emitPushFloat(m: ModuleBuilder, core: Core): FuncRef {
-  const f = m.func('x87PushFloat', ['i32', 'i32'], []);
-  const [env, flags] = [f.param(0), f.param(1)];
+/** (env, bits) → mantissa, high and flags; a signaling NaN is quieted. */
+function emitReadFloat(m: ModuleBuilder, name: string, type: 'i32' | 'i64', convert: FuncRef): FuncRef {
+  const f = m.func(name, ['i32', type], ['i64', 'i32']);
+  const env = f.param(0);
+  const flags = f.copy(f.call(convert, env, f.param(1)));
   const x = { m: f.copy(result(env).m), e: f.copy(result(env).e) };
   const signals = exponentOf(x).eq(EXPONENT_MAX).and(x.m.ne(INTEGER_BIT)).and(x.m.and(QUIET_BIT).eqz());
   f.if(signals, () => {
-    setResult(f, env, x.m.or(QUIET_BIT), x.e);
+    f.set(x.m, x.m.or(QUIET_BIT));
     f.set(flags, i32(FSW.IE));
   });
+  f.ret(x.m, x.e.or(flags.shl(FLAGS_SHIFT)));
+  return f;
+}
+
+/** (env, mantissa, high and flags): pushes a number that was read. */
+function emitPushFloat(m: ModuleBuilder, core: Core): FuncRef {
+  const f = m.func('x87PushFloat', ['i32', 'i64', 'i32'], []);
+  const [env, mantissa, high] = [0, 1, 2].map((i) => f.param(i));
+  const flags = f.copy(high.shrU(FLAGS_SHIFT));
+  setResult(f, env, mantissa, high.and(HIGH_MASK));
   f.run(f.call(core.push, env, flags.and(FSW.IE)));
   // an unmasked denormal-operand exception does not keep the number from being pushed
   f.if(
@@ -210,13 +236,13 @@ function emitPushFloat(m: ModuleBuilder, core: Core): FuncRef {
   return f;
 }
 
-/** (env, mantissa, high) → flags; the bits of the smaller format in RESULT.mantissa. */
+/** (env, mantissa, high) → bits of the smaller format, flags */
 function emitToFloat(m: ModuleBuilder, name: string, format: FloatFormat): FuncRef {
   const { exponentBits, drop, bias } = format;
   const fractionBits = 63 - drop;
   const max = (1 << exponentBits) - 1;
   const fractionMask = (1n << BigInt(fractionBits)) - 1n;
-  const f = m.func(name, ['i32', 'i64', 'i32'], ['i32']);
+  const f = m.func(name, ['i32', 'i64', 'i32'], ['i64', 'i32']);
   const env = f.param(0);
   const x = { m: f.param(1), e: f.param(2) };
   const sign = f.copy(signOf(x).shrU(15));
@@ -235,16 +261,14 @@ function emitToFloat(m: ModuleBuilder, name: string, format: FloatFormat): FuncR
       const up = f.let(roundsUp(i32(0), sign, rest, top.and(1).ne(0)));
       // the integer bit, and what is carried into it, are one more in the exponent
       const head = sign.shl(exponentBits).or(near.sub(1)).i64u().shl(fractionBits);
-      f.store(8, env, RESULT.mantissa, head.add(top).add(up.i64u()));
-      f.ret(rest.ne(0).shl(5).or(up.shl(9)));
+      f.ret(head.add(top).add(up.i64u()), rest.ne(0).shl(5).or(up.shl(9)));
     },
     undefined,
     true,
   );
   const leave = (fraction: Expr, exp: Expr, flags: Expr): void => {
     const head = sign.shl(exponentBits).or(exp).i64u().shl(fractionBits);
-    f.store(8, env, RESULT.mantissa, head.or(fraction.and(fractionMask)));
-    f.ret(flags);
+    f.ret(head.or(fraction.and(fractionMask)), flags);
   };
   f.if(isNanOrUnsupported(x), () => {
     f.if(exponentOf(x).ne(EXPONENT_MAX).or(x.m.geS(0)), () => {
@@ -300,7 +324,7 @@ function emitToFloat(m: ModuleBuilder, name: string, format: FloatFormat): FuncR
   f.if(rest.ne(0), () => f.set(flags, flags.or(FSW.PE)));
   f.if(tiny, () => {
     // masked: only an inexact result counts as an underflow; unmasked: nothing is stored
-    f.if(cw.and(FSW.UE).eqz(), () => f.ret(i32(FSW.UE)));
+    f.if(cw.and(FSW.UE).eqz(), () => f.ret(i64(0), i32(FSW.UE)));
     f.if(rest.ne(0), () => f.set(flags, flags.or(FSW.UE)));
   });
   f.if(
@@ -314,7 +338,7 @@ function emitToFloat(m: ModuleBuilder, name: string, format: FloatFormat): FuncR
     },
   );
   f.if(exp.geS(max), () => {
-    f.if(cw.and(FSW.OE).eqz(), () => f.ret(i32(FSW.OE)));
+    f.if(cw.and(FSW.OE).eqz(), () => f.ret(i64(0), i32(FSW.OE)));
     const toInfinity = rounding.eqz().or(rounding.eq(sign.select(i32(1), i32(2))));
     f.if(
       toInfinity,
@@ -345,18 +369,15 @@ function splitInteger(f: FuncBuilder, x: Ext): { integer: Local; rest: Local } {
   return { integer, rest };
 }
 
-/** (env, mantissa, high, bits, truncate) → flags; the integer in RESULT.mantissa. */
+/** (env, mantissa, high, bits, truncate) → integer, flags */
 function emitToInteger(m: ModuleBuilder): FuncRef {
-  const f = m.func('x87ToInteger', ['i32', 'i64', 'i32', 'i32', 'i32'], ['i32']);
+  const f = m.func('x87ToInteger', ['i32', 'i64', 'i32', 'i32', 'i32'], ['i64', 'i32']);
   const env = f.param(0);
   const x = { m: f.param(1), e: f.param(2) };
   const [bits, truncate] = [f.param(3), f.param(4)];
   const sign = f.copy(signOf(x));
   const limit = f.copy(i64(1).shl(bits.sub(1).i64u()));
-  const invalid = (): void => {
-    f.store(8, env, RESULT.mantissa, i64(0).sub(limit));
-    f.ret(i32(FSW.IE));
-  };
+  const invalid = (): void => f.ret(i64(0).sub(limit), i32(FSW.IE));
   f.if(isSpecial(x).or(exponentOf(x).gtU(EXPONENT_BIAS + 63)), invalid);
   const { integer, rest } = splitInteger(f, x);
   const rounding = truncate.select(i32(3), roundingOf(control(env)));
@@ -365,8 +386,7 @@ function emitToInteger(m: ModuleBuilder): FuncRef {
   f.if(integer.gtU(limit).or(integer.eq(limit).and(sign.eqz())), invalid);
   // the addition wrapped round
   f.if(up.and(integer.eqz()), invalid);
-  f.store(8, env, RESULT.mantissa, sign.select(i64(0).sub(integer), integer));
-  f.ret(rest.ne(0).shl(5).or(up.shl(9)));
+  f.ret(sign.select(i64(0).sub(integer), integer), rest.ne(0).shl(5).or(up.shl(9)));
   return f;
 }
 
@@ -375,8 +395,9 @@ function emitToBcd(m: ModuleBuilder, toInteger: FuncRef): FuncRef {
   const f = m.func('x87ToBcd', ['i32', 'i64', 'i32'], ['i32']);
   const env = f.param(0);
   const x = { m: f.param(1), e: f.param(2) };
-  const flags = f.copy(f.call(toInteger, env, x.m, x.e, i32(64), i32(0)));
-  const value = f.copy(result(env).m);
+  const flags = f.local('i32');
+  const value = f.local('i64');
+  f.callInto([value, flags], toInteger, env, x.m, x.e, i32(64), i32(0));
   f.if(value.ltS(0), () => f.set(value, i64(0).sub(value)));
   f.if(flags.and(FSW.IE).ne(0).or(value.gtU(999999999999999999n)), () => {
     setResult(f, env, DEFAULT_NAN_MANTISSA, DEFAULT_NAN_HIGH);
@@ -407,11 +428,14 @@ const INDEFINITE: readonly bigint[] = [
   DEFAULT_NAN_MANTISSA,
 ];
 
-function emitToMemory(m: ModuleBuilder): FuncRef {
-  const toInteger = emitToInteger(m);
+interface ToNumbers {
+  readonly toInteger: FuncRef;
+  readonly toFloat32: FuncRef;
+  readonly toFloat64: FuncRef;
+}
+
+function emitToMemory(m: ModuleBuilder, { toInteger, toFloat32, toFloat64 }: ToNumbers): FuncRef {
   const toBcd = emitToBcd(m, toInteger);
-  const toFloat32 = emitToFloat(m, 'x87ToFloat32', FLOATS.float32);
-  const toFloat64 = emitToFloat(m, 'x87ToFloat64', FLOATS.float64);
   const f = m.func('x87ToMemory', ['i32', 'i32', 'i32'], ['i32']);
   const [env, format, truncate] = [0, 1, 2].map((i) => f.param(i));
   const register = f.copy(physical(env, 0));
@@ -421,12 +445,18 @@ function emitToMemory(m: ModuleBuilder): FuncRef {
     f.ret(i32(FSW.IE | FSW.SF));
   });
   const x = readRegister(f, env, register);
+  const flags = f.local('i32');
+  const by = (function_: FuncRef, ...args: Expr[]): void => {
+    f.callInto([x.m, flags], function_, env, x.m, x.e, ...args);
+    f.store(8, env, RESULT.mantissa, x.m);
+    f.ret(flags);
+  };
   f.switch(
     format,
     [
-      ...[16, 32, 64].map((bits) => () => f.ret(f.call(toInteger, env, x.m, x.e, i32(bits), truncate))),
-      () => f.ret(f.call(toFloat32, env, x.m, x.e)),
-      () => f.ret(f.call(toFloat64, env, x.m, x.e)),
+      ...[16, 32, 64].map((bits) => () => by(toInteger, i32(bits), truncate)),
+      () => by(toFloat32),
+      () => by(toFloat64),
       () => f.ret(f.call(toBcd, env, x.m, x.e)),
       () => {
         setResult(f, env, x.m, x.e);
@@ -438,33 +468,24 @@ function emitToMemory(m: ModuleBuilder): FuncRef {
   return f;
 }
 
-function emitRoundToInteger(m: ModuleBuilder, core: Core): FuncRef {
-  const f = m.func('x87RoundToInteger', ['i32'], []);
+/** (env, mantissa, high) → mantissa, high and flags */
+function emitRoundNumber(m: ModuleBuilder, core: Core): FuncRef {
+  const f = m.func('x87RoundNumber', ['i32', 'i64', 'i32'], ['i64', 'i32']);
   const env = f.param(0);
-  const register = f.copy(physical(env, 0));
-  const flags = f.copy(i32(FSW.IE | FSW.SF));
-  const finish = (): void => {
-    f.run(f.call(core.finish, env, flags, register, i32(0)));
-    f.ret();
-  };
-  f.if(isEmpty(env, register), () => {
-    setResult(f, env, DEFAULT_NAN_MANTISSA, DEFAULT_NAN_HIGH);
-    finish();
-  });
-  const x = readRegister(f, env, register);
+  const x = { m: f.param(1), e: f.param(2) };
+  f.set(x.e, x.e.and(HIGH_MASK));
+  const flags = f.local('i32');
   f.if(isNanOrUnsupported(x), () => {
     f.set(flags, f.call(core.nan, env, x.m, x.e, x.m, x.e));
-    finish();
+    const r = result(env);
+    f.ret(r.m, r.e.or(flags.shl(FLAGS_SHIFT)));
   });
   f.set(flags, exponentOf(x).eqz().and(x.m.ne(0)).shl(1));
   f.if(
     exponentOf(x)
       .geU(EXPONENT_BIAS + 63)
       .or(isZero(x)),
-    () => {
-      setResult(f, env, x.m, x.e);
-      finish();
-    },
+    () => f.ret(x.m, x.e.or(flags.shl(FLAGS_SHIFT))),
   );
   const { integer, rest } = splitInteger(f, x);
   const sign = f.copy(signOf(x));
@@ -473,8 +494,7 @@ function emitRoundToInteger(m: ModuleBuilder, core: Core): FuncRef {
   f.set(flags, flags.or(rest.ne(0).shl(5)).or(up.shl(9)));
   const shift = f.copy(integer.clz());
   const exp = integer.eqz().select(i32(0), i32(EXPONENT_BIAS + 63).sub(shift.i32()));
-  setResult(f, env, integer.shl(shift), exp.or(sign));
-  finish();
+  f.ret(integer.shl(shift), exp.or(sign).or(flags.shl(FLAGS_SHIFT)));
   return f;
 }
 
@@ -483,14 +503,26 @@ export function emitConversions(m: ModuleBuilder, core: Core): Conversions {
   const fromFloat32 = emitFromFloat(m, 'x87FromFloat32', FLOATS.float32);
   const fromFloat64 = emitFromFloat(m, 'x87FromFloat64', FLOATS.float64);
   const push = emitPushFloat(m, core);
+  const readFloat32 = emitReadFloat(m, 'x87ReadFloat32', 'i32', fromFloat32);
+  const readFloat64 = emitReadFloat(m, 'x87ReadFloat64', 'i64', fromFloat64);
+  const to = {
+    toInteger: emitToInteger(m),
+    toFloat32: emitToFloat(m, 'x87ToFloat32', FLOATS.float32),
+    toFloat64: emitToFloat(m, 'x87ToFloat64', FLOATS.float64),
+  };
+  const roundNumber = emitRoundNumber(m, core);
   return {
     fromFloat32,
     fromFloat64,
     fromInteger,
     fromBcd: emitFromBcd(m, fromInteger),
-    loadFloat32: emitLoadFloat(m, 'x87LoadFloat32', FLOATS.float32, fromFloat32, push),
-    loadFloat64: emitLoadFloat(m, 'x87LoadFloat64', FLOATS.float64, fromFloat64, push),
-    toMemory: emitToMemory(m),
-    roundToInteger: emitRoundToInteger(m, core),
+    readFloat32,
+    readFloat64,
+    loadFloat32: emitLoadFloat(m, 'x87LoadFloat32', FLOATS.float32, readFloat32, push),
+    loadFloat64: emitLoadFloat(m, 'x87LoadFloat64', FLOATS.float64, readFloat64, push),
+    ...to,
+    toMemory: emitToMemory(m, to),
+    roundNumber,
+    roundToInteger: emitUnary(m, core, 'x87RoundToInteger', roundNumber),
   };
 }

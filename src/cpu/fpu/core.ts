@@ -4,7 +4,8 @@
  *
  * A number travels as an i64 mantissa and an i32 with sign and exponent (bits 15..0). Functions leave their result
  * in `env.scratch[0]` (mantissa) and `env.scratch[1]` and return the status bits they raise: exceptions, SF, C1
- * and, for comparisons, C0, C2, C3. `finish` then turns those bits into status, result and pop as the masks ask.
+ * and, for comparisons, C0, C2, C3. `finish` then turns those bits into status, result and pop as the masks ask. Functions
+ * of numbers alone return both: mantissa, and sign and exponent with the status bits above them (`FLAGS_SHIFT`).
  */
 import {
   type Expr,
@@ -39,6 +40,11 @@ export const RESULT = {
   high2: SCRATCH + 24,
 } as const;
 
+/** Of a number that a function returns, the status bits that were raised are so far above sign and exponent. */
+export const FLAGS_SHIFT = 16;
+/** What is sign and exponent then. */
+export const HIGH_MASK = 0xffff;
+
 /** Added to (underflow) or taken from (overflow) the exponent of a result when the exception is unmasked. */
 const EXPONENT_ADJUST = 24576;
 /** Exceptions found before the operation: unmasked, they leave all operands alone. */
@@ -57,6 +63,10 @@ export function exponentOf(x: Ext): Expr {
 }
 export function signOf(x: Ext): Expr {
   return x.e.and(SIGN_BIT);
+}
+/** i32: nonzero when the exponent is that of a normal number. */
+export function hasNormalExponent(x: Ext): Expr {
+  return x.e.add(1).and(EXPONENT_MAX - 1);
 }
 /** Nonzero exponent without the integer bit: unnormal, pseudo-infinity, pseudo-NaN. */
 export function isUnsupported(x: Ext): Expr {
@@ -416,6 +426,27 @@ function emitDiv128(m: ModuleBuilder): FuncRef {
   const quotient = longDivision(f, hi, lo, d);
   f.store(8, env, RESULT.mantissa, hi);
   f.ret(quotient);
+  return f;
+}
+
+/** (env): ST(0) = f(ST(0)), by a function of a number: (env, mantissa, high) → mantissa, high and flags. */
+export function emitUnary(m: ModuleBuilder, core: Core, name: string, number: FuncRef): FuncRef {
+  const f = m.func(name, ['i32'], []);
+  const env = f.param(0);
+  const register = f.copy(physical(env, 0));
+  const flags = f.copy(i32(FSW.IE | FSW.SF));
+  f.if(
+    isEmpty(env, register),
+    () => setDefaultNan(f, env),
+    () => {
+      const x = readRegister(f, env, register);
+      f.callInto([x.m, x.e], number, env, x.m, x.e);
+      setResult(f, env, x.m, x.e.and(HIGH_MASK));
+      f.set(flags, x.e.shrU(FLAGS_SHIFT));
+    },
+    false,
+  );
+  f.run(f.call(core.finish, env, flags, register, i32(0)));
   return f;
 }
 

@@ -18,12 +18,18 @@ import {
 } from '../../wasm/index.ts';
 import { longDivision } from '../sem/division.ts';
 import { mulHighUnsigned } from '../sem/product.ts';
-import { control, type Ext, exponentOf, isZero, result, signOf } from './core.ts';
+import {
+  control,
+  type Ext,
+  exponentOf,
+  FLAGS_SHIFT,
+  hasNormalExponent,
+  HIGH_MASK,
+  isZero,
+  result,
+  signOf,
+} from './core.ts';
 import { EXPONENT_BIAS, EXPONENT_MAX, INTEGER_BIT, SIGN_BIT } from './layout.ts';
-
-/** The status bits of a result are so far above its exponent. */
-export const FLAGS_SHIFT = 16;
-const HIGH_MASK = 0xffff;
 
 /** (env, a mantissa, a high, b mantissa, b high) → mantissa, high and flags. */
 export interface Numbers {
@@ -41,10 +47,6 @@ export interface GeneralArithmetic {
   readonly div: FuncRef;
 }
 
-/** i32: nonzero when the exponent is that of a normal number. */
-function hasNormalExponent(x: Ext): Expr {
-  return x.e.add(1).and(0x7ffe);
-}
 /** i32 0/1 */
 function isNormal(x: Ext): Expr {
   return x.m.ltS(0).and(hasNormalExponent(x).ne(0));
