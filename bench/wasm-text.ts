@@ -270,8 +270,12 @@ class ModuleText {
           const callee = r.unsigned();
           const { params, results } = this.signatures[callee];
           const call = { head: `call $${this.names[callee]}`, args: take(params) };
-          if (results === 0) emit(call);
-          else stack.push(call);
+          if (results === 1) stack.push(call);
+          else {
+            emit(call);
+            // what takes them follows
+            for (let n = 0; n < results; n++) stack.push(`(;${n};)`);
+          }
           break;
         }
         case 0x13: {

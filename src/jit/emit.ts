@@ -12,6 +12,7 @@ import {
 } from '../wasm/index.ts';
 import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../cpu/env.ts';
 import { checkPending, CR4_OSFXSR, FPU_OFF, isSse, reportsPending } from '../cpu/sem/fpu-check.ts';
+import type { X87Functions } from '../cpu/fpu/functions.ts';
 import type { FpuUnit, Semantics } from '../cpu/sem/ins.ts';
 import type { Runtime } from '../cpu/sem/memory-access.ts';
 import { operandKinds, operandSize, semanticName, type SemanticsIndex } from '../cpu/sem/select.ts';
@@ -41,6 +42,8 @@ import {
 } from './layout.ts';
 import type { Block, Region, Step } from './region.ts';
 import { childOf, type LoopNode, loopTree } from './structure.ts';
+import { X87Cache } from './x87-cache.ts';
+import type { KnownStep } from './x87-plan.ts';
 
 const OFF = {
   codePage: CpuEnv.offsetOf('codePage'),
@@ -110,6 +113,7 @@ export class RegionEmitter {
   private readonly frame: RegionFrame;
   private readonly ins: JitIns;
   private readonly flags: JitFlags;
+  private readonly x87: X87Cache;
   /** Labels while a loop's body is being emitted: of the loop itself, and of the start of each child. */
   private readonly labels = new Map<LoopNode, { loop: Label; children: Label[] }>();
   private current = 0;
@@ -126,6 +130,7 @@ export class RegionEmitter {
     place: RegionPlace,
     semantics: SemanticsIndex<Semantics>,
     runtime: RegionRuntime,
+    x87: X87Functions,
   ) {
     this.f = f;
     this.region = region;
@@ -169,7 +174,8 @@ export class RegionEmitter {
       branchTo: (at) => this.branchTo(at),
       branchIndirect: (target) => this.branchIndirect(target),
     };
-    this.ins = new JitIns(this.frame, runtime, this.flags);
+    this.x87 = new X87Cache(f, this.frame.env, x87, (at) => this.linear(at));
+    this.ins = new JitIns(this.frame, runtime, this.flags, this.x87);
     const ofFpu = this.infos.flat().filter(({ semantics }) => semantics.unit !== undefined);
     this.usesFpu = ofFpu.length > 0;
     this.usesSse = ofFpu.some(({ semantics, kinds }) => isSse(semantics.unit as FpuUnit, [...kinds]));
@@ -439,27 +445,39 @@ export class RegionEmitter {
     if (!continues) flags.arrive();
     ins.arrive(continues);
     f.scope(() => {
-      block.steps.forEach((step, k) =>
-        this.step(step, this.infos[index][k], k === 0 && this.entries.has(index)),
-      );
+      block.steps.forEach((step, k) => this.step(step, index, k, k === 0 && this.entries.has(index)));
       ins.flush();
       if (block.end === 'branch' || block.end === 'fall') this.branchTo(block.next);
       else if (block.end === 'leave') ins.exit(EXIT_JUMP, block.next);
+      if (!this.continues.has(index + 1)) this.x87.drop();
     });
   }
 
+  /** The instructions from one on that are executed one after the other, or not at all. */
+  private *following(index: number, k: number): Iterable<KnownStep> {
+    const { blocks } = this.region;
+    for (; ; index++, k = 0) {
+      for (; k < blocks[index].steps.length; k++)
+        yield { insn: blocks[index].steps[k].insn, info: this.infos[index][k] };
+      if (!this.continues.has(index + 1)) return;
+    }
+  }
+
   /** `first`: control comes here from outside the region, so it must not be sent out for what the TLB lacks. */
-  private step(step: Step, info: StepInfo, first: boolean): void {
+  private step(step: Step, index: number, k: number, first: boolean): void {
     const { ins, flags } = this;
+    const info = this.infos[index][k];
     const { semantics, kinds } = info;
     if (info.leaves) ins.flush();
     flags.begin(info.flagsLive, info.writesFlags, info.simple);
     if (info.readsFlags) flags.beforeReading();
     ins.begin(step.insn, step.at, semantics, operandSize(step.insn, semantics), kinds, first);
     ins.popsToMemory = semantics.name === 'pop' && kinds === 'm';
-    // that its unit is on was checked where the region was entered
-    if (semantics.unit !== undefined && reportsPending(semantics.unit, ins.kinds)) checkPending(ins);
-    semantics.emit(ins);
+    if (!this.x87.step(ins, info, step.at, () => this.following(index, k))) {
+      // that its unit is on was checked where the region was entered
+      if (semantics.unit !== undefined && reportsPending(semantics.unit, ins.kinds)) checkPending(ins);
+      semantics.emit(ins);
+    }
     ins.end();
   }
 
@@ -481,7 +499,8 @@ export class RegionEmitter {
     if (child < 0) {
       f.if(atomicLoad8(this.frame.env, OFF.exitRequest), () => ins.exit(REASON.KICK, at), undefined, false);
     }
-    ins.settle(this.flagsLiveIn[to] && !this.continues.has(to));
+    const continues = this.continues.has(to);
+    ins.settle(this.flagsLiveIn[to] && !continues, continues);
     if (dispatches) f.set(this.next, i32(to));
     f.br(child < 0 ? loop : children[child]);
   }

@@ -19,6 +19,7 @@ import { ORDINARY } from '../cpu/sys/words.ts';
 import { loadOfSize, MemoryAccess, type Runtime } from '../cpu/sem/memory-access.ts';
 import { JitFlags } from './jit-flags.ts';
 import { isInKnownPage, KnownPages } from './known-pages.ts';
+import type { X87Cache } from './x87-cache.ts';
 
 const OFF = {
   exitRequest: CpuEnv.offsetOf('exitRequest'),
@@ -107,14 +108,16 @@ export class JitIns extends MemoryAccess implements Ins {
   readonly registersRead = new Set<number>();
   /** A store is certain between the last load of guest memory and what comes now. */
   private storedSinceLoad = false;
+  private readonly x87: X87Cache;
 
-  constructor(frame: RegionFrame, runtime: Runtime, flags: JitFlags) {
+  constructor(frame: RegionFrame, runtime: Runtime, flags: JitFlags, x87: X87Cache) {
     super();
     this.frame = frame;
     this.f = frame.f;
     this.env = frame.env;
     this.runtime = runtime;
     this.flags = flags;
+    this.x87 = x87;
     this.stackSize = frame.narrow ? 1 : 2;
     this.pages = new KnownPages(frame.f);
   }
@@ -153,9 +156,13 @@ export class JitIns extends MemoryAccess implements Ins {
     if (this.dirty.size > 0 && this.pages.unconditional) this.storedSinceLoad = true;
     for (const r of this.dirty) this.f.store(8, this.env, r * 8, this.frame.regs[r].i64u());
   }
-  /** Before a branch that may be conditional: the env is as it is expected elsewhere. */
-  settle(flags: boolean): void {
+  /**
+   * Before a branch that may be conditional: the env is as it is expected elsewhere. `continues`: control comes to where it
+   * leads from nowhere else.
+   */
+  settle(flags: boolean, continues = false): void {
     this.storeDirty();
+    if (!continues) this.x87.store();
     if (flags) this.flags.settle();
   }
   /** After the instruction's code: leaves when it changed the region's own code. */
@@ -168,6 +175,15 @@ export class JitIns extends MemoryAccess implements Ins {
     this.f.if(this.frame.stale, leave, undefined, false);
   }
 
+  /** What is being emitted. */
+  get instruction(): Insn {
+    return this.insn;
+  }
+  /** Leaves the region for the next instruction. */
+  leaveToNext(): void {
+    this.exit(EXIT_JUMP, this.at + this.insn.length);
+  }
+
   /** i64: linear address of a region offset. */
   private linearAt(at: number): Expr {
     return this.frame.base.add(at).i64u();
@@ -178,6 +194,7 @@ export class JitIns extends MemoryAccess implements Ins {
     const code = exitCode(reason, at);
     if (code === undefined) return this.exitTo(this.linearAt(at));
     this.storeDirty();
+    this.x87.store();
     f.set(frame.exitCode, i32(code));
     f.br(this.flags.leave() ? frame.exitWithFlags : frame.exitLabel);
   }

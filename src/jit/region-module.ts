@@ -8,7 +8,7 @@ import { TRANSCENDENTAL_HELPERS } from '../cpu/fpu/transcendental-helpers.ts';
 import { INTEGER_SEMANTICS, semanticsWith, X87_PREFIX } from '../cpu/sem/index.ts';
 import type { FpuUnit } from '../cpu/sem/ins.ts';
 import { operandKinds, SemanticsIndex } from '../cpu/sem/select.ts';
-import type { SemanticsTraits } from '../cpu/tier0/handlers.ts';
+import { type SemanticsTraits, traitsOf as semanticsTraits } from '../cpu/tier0/handlers.ts';
 import { helperId } from '../machine/helpers.ts';
 import { KERNEL_SEMANTICS } from './kernel-semantics.ts';
 import { SEGMENT_SEMANTICS } from './segment-semantics.ts';
@@ -49,7 +49,7 @@ function otherSemantics(): Others {
     const integer = new Set(INTEGER_SEMANTICS.map((s) => s.name));
     const semantics = semanticsWith(m, x87).filter((s) => !integer.has(s.name));
     others = {
-      traits: new SemanticsIndex(semantics.map(({ emit: _, ...traits }) => traits)),
+      traits: new SemanticsIndex(semantics.map(semanticsTraits)),
       x87: x87 as unknown as Record<string, FuncRef>,
     };
   }
@@ -119,7 +119,7 @@ export function buildRegionModule(
   const semantics = integerOnly
     ? INTEGER
     : new SemanticsIndex([...semanticsWith(m, x87 as unknown as X87Functions), ...SYSTEM_SEMANTICS]);
-  new RegionEmitter(f, region, place, semantics, runtime).emit();
+  new RegionEmitter(f, region, place, semantics, runtime, x87 as unknown as X87Functions).emit();
   m.exportFunc('region', f);
   return m.build();
 }

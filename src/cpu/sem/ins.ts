@@ -9,6 +9,7 @@
 import type { Expr, FuncBuilder } from '../../wasm/index.ts';
 import { i32, i64 } from '../../wasm/index.ts';
 import type { FlagEmitter } from './flag-emitter.ts';
+import type { StackInstruction } from './x87-stack.ts';
 
 /** How an operand of the form at hand is given. */
 export type OperandKind =
@@ -198,5 +199,7 @@ export interface Semantics {
   /** Sets arithmetic flags, all of them unconditionally and without reading any: a variant with dead flags is worth having. */
   readonly setsAllFlags?: boolean;
   readonly unit?: FpuUnit;
+  /** Of x87 instructions whose effect on the stack is known beforehand: their parts. */
+  readonly stack?: StackInstruction;
   readonly emit: (ins: Ins) => void;
 }

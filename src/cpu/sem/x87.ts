@@ -12,6 +12,7 @@ import { TRANSCENDENTAL_HELPERS } from '../fpu/transcendental-helpers.ts';
 import { type Ins, type Semantics, signExtend } from './ins.ts';
 import type { Helper } from './misc-helpers.ts';
 import { X87_CONTROL_SEMANTICS } from './x87-control.ts';
+import { setComparedFlags, type StackInstruction, type StackOperation } from './x87-stack.ts';
 
 const CS_SELECTOR = CpuEnv.offsetOf('segs') + SEG.CS * Segment.size + Segment.offsetOf('selector');
 
@@ -38,14 +39,66 @@ function plain(name: string, form: string, emit: (ins: Ins) => void): Semantics 
   });
 }
 
+/** An instruction in parts; see `StackInstruction`. Without `fetch`, one without memory operand. */
+function inParts(
+  name: string,
+  forms: readonly string[],
+  sizes: readonly number[],
+  operation: StackOperation,
+  perform: (ins: Ins, operands: readonly Expr[]) => Expr | void,
+  fetch: (ins: Ins) => readonly Expr[] = () => [],
+  integer = false,
+): Semantics {
+  const stack: StackInstruction = {
+    operation,
+    integer,
+    fetch,
+    perform: (ins, operands) => {
+      notePointers(ins);
+      return perform(ins, operands) ?? undefined;
+    },
+  };
+  const emit = (ins: Ins): void => {
+    const bits = stack.perform(ins, fetch(ins));
+    if (bits !== undefined) setComparedFlags(ins, bits);
+  };
+  return { ...x87(name, forms, sizes, emit), stack };
+}
+function ofRegisters(
+  name: string,
+  form: string,
+  operation: StackOperation,
+  perform: (ins: Ins) => Expr | void,
+): Semantics {
+  return inParts(name, [form], [4], operation, perform);
+}
+function ofMemory(
+  name: string,
+  sizes: readonly number[],
+  integer: boolean,
+  operation: StackOperation,
+  perform: (ins: Ins, operands: readonly Expr[]) => void,
+): Semantics {
+  return inParts(name, ['m'], sizes, operation, perform, fetchMemory, integer);
+}
+/** A memory operand; of ten bytes, eight and two. */
+function fetchMemory(ins: Ins): readonly Expr[] {
+  const address = ins.address(0);
+  if (ins.size !== 10) return [ins.load(address, ins.size)];
+  return [ins.load(address, 8), ins.load(address.add(8), 2)];
+}
+
 /** A memory operand as an 80-bit number: mantissa and high are bound; `flags` are those of the conversion. */
-function readNumber(ins: Ins, fns: X87Functions, integer: boolean): { m: Expr; e: Expr; flags: Expr } {
+function toNumber(
+  ins: Ins,
+  fns: X87Functions,
+  value: Expr,
+  integer: boolean,
+): { m: Expr; e: Expr; flags: Expr } {
   const { f, env, size } = ins;
-  const value = ins.load(ins.address(0), size);
   const flags = integer
     ? f.copy(f.call(fns.fromInteger, env, signExtend(value, size, 8)))
     : f.copy(f.call(size === 4 ? fns.fromFloat32 : fns.fromFloat64, env, value));
-  notePointers(ins);
   return {
     m: f.copy(ins.envLoad('i64', RESULT.mantissa)),
     e: f.copy(ins.envLoad('i32', RESULT.high)),
@@ -55,13 +108,14 @@ function readNumber(ins: Ins, fns: X87Functions, integer: boolean): { m: Expr; e
 
 /** FADD, FIADD, FADDP …: all forms of one operation. */
 function arithmetic(fns: X87Functions, stem: Operation): Semantics[] {
+  const operation = (pops: number): StackOperation => ({ kind: 'arithmetic', operation: stem, pops });
   const registers = (name: string, pops: number): Semantics =>
-    plain(name, 'ss', (ins) =>
+    ofRegisters(name, 'ss', operation(pops), (ins) =>
       ins.f.run(ins.f.call(fns[`${stem}Registers`], ins.env, ins.stIndex(0), ins.stIndex(1), i32(pops))),
     );
   const memory = (name: string, sizes: number[], integer: boolean): Semantics =>
-    x87(name, ['m'], sizes, (ins) => {
-      const { m, e, flags } = readNumber(ins, fns, integer);
+    ofMemory(name, sizes, integer, operation(0), (ins, [value]) => {
+      const { m, e, flags } = toNumber(ins, fns, value, integer);
       ins.f.run(ins.f.call(fns[`${stem}Memory`], ins.env, m, e, flags));
     });
   return [
@@ -75,22 +129,19 @@ function arithmetic(fns: X87Functions, stem: Operation): Semantics[] {
 /** FCOM, FCOMP, FICOM, FICOMP, FUCOM …. */
 function comparisons(fns: X87Functions): Semantics[] {
   const registers = (name: string, quiet: boolean, pops: number, form = 'ss'): Semantics =>
-    plain(name, form, (ins) => {
+    ofRegisters(name, form, { kind: 'compare', quiet, pops, to: 'status' }, (ins) => {
       const i = form === '' ? i32(1) : ins.stIndex(1);
       ins.f.run(ins.f.call(fns.compareRegister, ins.env, i, i32(quiet ? 1 : 0), i32(pops)));
     });
   const memory = (name: string, sizes: number[], integer: boolean, pops: number): Semantics =>
-    x87(name, ['m'], sizes, (ins) => {
-      const { m, e, flags } = readNumber(ins, fns, integer);
+    ofMemory(name, sizes, integer, { kind: 'compare', quiet: false, pops, to: 'status' }, (ins, [value]) => {
+      const { m, e, flags } = toNumber(ins, fns, value, integer);
       ins.f.run(ins.f.call(fns.compareMemory, ins.env, m, e, flags, i32(pops)));
     });
   const toFlags = (name: string, quiet: boolean, pops: number): Semantics =>
-    plain(name, 'ss', (ins) => {
-      const { f } = ins;
-      const call = f.call(fns.compareFlags, ins.env, ins.stIndex(1), i32(quiet ? 1 : 0), i32(pops));
-      const r = f.copy(call);
-      const bit = (n: number): Expr => r.shrU(n).and(1);
-      ins.flags.setAll({ cf: bit(8), pf: bit(10), zf: bit(14) });
+    ofRegisters(name, 'ss', { kind: 'compare', quiet, pops, to: 'flags' }, (ins) => {
+      const i = ins.stIndex(1);
+      return ins.f.copy(ins.f.call(fns.compareFlags, ins.env, i, i32(quiet ? 1 : 0), i32(pops)));
     });
   return [
     registers('fcom', false, 0),
@@ -107,99 +158,98 @@ function comparisons(fns: X87Functions): Semantics[] {
     toFlags('fcomip', false, 1),
     toFlags('fucomi', true, 0),
     toFlags('fucomip', true, 1),
-    plain('ftst', '', (ins) =>
+    ofRegisters('ftst', '', { kind: 'compare', quiet: false, pops: 0, to: 'status', zero: true }, (ins) =>
       ins.f.run(ins.f.call(fns.compareMemory, ins.env, i64(0), i32(0), i32(0), i32(0))),
     ),
-    plain('fxam', '', (ins) => ins.f.run(ins.f.call(fns.examine, ins.env))),
+    ofRegisters('fxam', '', { kind: 'examine' }, (ins) => ins.f.run(ins.f.call(fns.examine, ins.env))),
   ];
 }
 
 function loads(fns: X87Functions): Semantics[] {
+  const load: StackOperation = { kind: 'load' };
   const pushResult = (ins: Ins, flags: Expr): void => ins.f.run(ins.f.call(fns.push, ins.env, flags));
   return [
-    plain('fld', 's', (ins) => ins.f.run(ins.f.call(fns.load, ins.env, ins.stIndex(0)))),
-    x87('fld', ['m'], [4, 8], (ins) => {
-      const { f, env, size } = ins;
-      const value = ins.load(ins.address(0), size);
-      notePointers(ins);
-      f.run(f.call(size === 4 ? fns.loadFloat32 : fns.loadFloat64, env, value));
-    }),
-    x87('fld', ['m'], [10], (ins) => {
-      const { m, e } = readTen(ins);
+    ofRegisters('fld', 's', load, (ins) => ins.f.run(ins.f.call(fns.load, ins.env, ins.stIndex(0)))),
+    ofMemory('fld', [4, 8], false, load, ({ f, env, size }, [value]) =>
+      f.run(f.call(size === 4 ? fns.loadFloat32 : fns.loadFloat64, env, value)),
+    ),
+    ofMemory('fld', [10], false, load, (ins, [m, e]) => {
       setResult(ins.f, ins.env, m, e);
       pushResult(ins, i32(0));
     }),
-    x87('fild', ['m'], [2, 4, 8], (ins) => {
-      const { flags } = readNumber(ins, fns, true);
-      pushResult(ins, flags);
-    }),
+    ofMemory('fild', [2, 4, 8], true, load, (ins, [value]) =>
+      pushResult(ins, toNumber(ins, fns, value, true).flags),
+    ),
     x87('fbld', ['m'], [10], (ins) => {
-      const { m, e } = readTen(ins);
+      const [m, e] = fetchMemory(ins);
+      notePointers(ins);
       pushResult(ins, ins.f.copy(ins.f.call(fns.fromBcd, ins.env, m, e)));
     }),
   ];
 }
 
-/** Ten bytes of memory: i64 and i32, bound. */
-function readTen(ins: Ins): { m: Expr; e: Expr } {
+/** i32: after an unmasked exception other than PE, a store to memory does not happen. */
+export function isStoreStopped(env: Expr, flags: Expr): Expr {
+  return flags.and(control(env).xor(-1)).and(EXCEPTIONS & ~FSW.PE);
+}
+/** Stores a converted number to the memory operand; `e`: the last 2 of 10 bytes. */
+export function storeConverted(ins: Ins, m: Expr, e: Expr): void {
+  const { f, size } = ins;
   const address = ins.address(0);
-  const m = ins.load(address, 8);
-  const e = ins.load(address.add(8), 2);
-  notePointers(ins);
-  return { m, e };
+  if (size === 10) {
+    const mantissa = f.let(m);
+    const high = f.let(e);
+    const host = ins.probeWrite(address, 10);
+    f.store(8, host, 0, mantissa);
+    f.store(2, host, 8, high);
+    ins.commit(host, 10);
+  } else if (size === 8) ins.store(address, m, 8);
+  else ins.store(address, size === 2 ? m.i32().low(16) : m.i32(), size);
 }
 
-/** Stores ST(0) to memory in a format; the store does not happen after an unmasked exception other than PE. */
-function storeMemory(ins: Ins, fns: X87Functions, format: number, pops: number, truncate = false): void {
-  const { f, env, size } = ins;
-  const address = ins.address(0);
-  const flags = f.copy(f.call(fns.toMemory, env, i32(format), i32(truncate ? 1 : 0)));
-  const stopped = flags.and(control(env).xor(-1)).and(EXCEPTIONS & ~FSW.PE);
-  f.if(
-    stopped.eqz(),
-    () => {
-      const mantissa = ins.envLoad('i64', RESULT.mantissa);
-      if (size === 10) {
-        const m = f.copy(mantissa);
-        const e = f.copy(ins.envLoad('i32', RESULT.high));
-        const host = ins.probeWrite(address, 10);
-        f.store(8, host, 0, m);
-        f.store(2, host, 8, e);
-        ins.commit(host, 10);
-      } else if (size === 8) {
-        ins.store(address, mantissa, 8);
-      } else {
-        ins.store(address, size === 2 ? mantissa.i32().low(16) : mantissa.i32(), size);
-      }
-    },
-    undefined,
-    true,
-  );
-  notePointers(ins);
-  f.run(f.call(fns.status, env, flags, i32(pops)));
+/** A store of ST(0) to memory. */
+function storeMemory(
+  fns: X87Functions,
+  name: string,
+  formats: Readonly<Record<number, number>>,
+  pops: number,
+  truncate = false,
+): Semantics {
+  const convert = ({ f, env, size }: Ins): Expr =>
+    f.copy(f.call(fns.toMemory, env, i32(formats[size]), i32(truncate ? 1 : 0)));
+  const finish = (ins: Ins, flags: Expr): void => {
+    notePointers(ins);
+    ins.f.run(ins.f.call(fns.status, ins.env, flags, i32(pops)));
+  };
+  const perform = (ins: Ins): undefined => {
+    const flags = convert(ins);
+    const store = (): void =>
+      storeConverted(ins, ins.envLoad('i64', RESULT.mantissa), ins.envLoad('i32', RESULT.high));
+    ins.f.if(isStoreStopped(ins.env, flags).eqz(), store, undefined, true);
+    finish(ins, flags);
+  };
+  const operation: StackOperation = { kind: 'storeMemory', formats, pops, truncate, convert, finish };
+  const sizes = Object.keys(formats).map(Number);
+  return { ...x87(name, ['m'], sizes, perform), stack: { operation, fetch: () => [], perform } };
 }
 
 function stores(fns: X87Functions): Semantics[] {
-  const integerFormat: Record<number, number> = { 2: FORMAT.int16, 4: FORMAT.int32, 8: FORMAT.int64 };
+  const floats = { 4: FORMAT.float32, 8: FORMAT.float64 };
+  const integers = { 2: FORMAT.int16, 4: FORMAT.int32, 8: FORMAT.int64 };
   const toRegister = (name: string, pops: number): Semantics =>
-    plain(name, 's', (ins) => ins.f.run(ins.f.call(fns.store, ins.env, ins.stIndex(0), i32(pops))));
-  const toFloat = (name: string, pops: number): Semantics =>
-    x87(name, ['m'], [4, 8], (ins) =>
-      storeMemory(ins, fns, ins.size === 4 ? FORMAT.float32 : FORMAT.float64, pops),
+    ofRegisters(name, 's', { kind: 'store', pops }, (ins) =>
+      ins.f.run(ins.f.call(fns.store, ins.env, ins.stIndex(0), i32(pops))),
     );
-  const toInteger = (name: string, sizes: number[], pops: number, truncate = false): Semantics =>
-    x87(name, ['m'], sizes, (ins) => storeMemory(ins, fns, integerFormat[ins.size], pops, truncate));
   return [
     toRegister('fst', 0),
     toRegister('fstp', 1),
     plain('fstpnce', 's', (ins) => ins.f.run(ins.f.call(fns.storeUnchecked, ins.env, ins.stIndex(0)))),
-    toFloat('fst', 0),
-    toFloat('fstp', 1),
-    x87('fstp', ['m'], [10], (ins) => storeMemory(ins, fns, FORMAT.extended, 1)),
-    toInteger('fist', [2, 4], 0),
-    toInteger('fistp', [2, 4, 8], 1),
-    toInteger('fisttp', [2, 4, 8], 1, true),
-    x87('fbstp', ['m'], [10], (ins) => storeMemory(ins, fns, FORMAT.bcd, 1)),
+    storeMemory(fns, 'fst', floats, 0),
+    storeMemory(fns, 'fstp', { ...floats, 10: FORMAT.extended }, 1),
+    storeMemory(fns, 'fist', { 2: FORMAT.int16, 4: FORMAT.int32 }, 0),
+    storeMemory(fns, 'fistp', integers, 1),
+    storeMemory(fns, 'fisttp', integers, 1, true),
+    storeMemory(fns, 'fbstp', { 10: FORMAT.bcd }, 1),
   ];
 }
 
@@ -218,26 +268,37 @@ const CONSTANTS: readonly [string, bigint, number, 'exact' | 'below' | 'above'][
 ];
 
 function constants(fns: X87Functions): Semantics[] {
-  return CONSTANTS.map(([name, mantissa, high, rest]) =>
-    plain(name, '', (ins) => {
-      const rounding = control(ins.env).shrU(10).and(3);
+  return CONSTANTS.map(([name, value, high, rest]) => {
+    const mantissa = ({ env }: Ins): Expr => {
+      const rounding = control(env).shrU(10).and(3);
       const up = rest === 'exact' ? i32(0) : rest === 'above' ? rounding.and(1).eqz() : rounding.eq(2);
-      setResult(ins.f, ins.env, i64(mantissa).add(up.i64u()), i32(high));
+      return i64(value).add(up.i64u());
+    };
+    return ofRegisters(name, '', { kind: 'constant', mantissa, high }, (ins) => {
+      setResult(ins.f, ins.env, mantissa(ins), i32(high));
       ins.f.run(ins.f.call(fns.push, ins.env, i32(0)));
-    }),
-  );
+    });
+  });
 }
 
 function moves(fns: X87Functions): Semantics[] {
   const sign = (name: string, and: number, xor: number): Semantics =>
-    plain(name, '', (ins) => ins.f.run(ins.f.call(fns.sign, ins.env, i32(and), i32(xor))));
+    ofRegisters(name, '', { kind: 'sign', and, xor }, (ins) =>
+      ins.f.run(ins.f.call(fns.sign, ins.env, i32(and), i32(xor))),
+    );
   const conditional = (name: string, pair: number, negate: number): Semantics =>
-    plain(name, 'ss', (ins) => {
-      const condition = ins.flags.condition(pair * 2 + negate);
-      ins.f.run(ins.f.call(fns.move, ins.env, ins.stIndex(1), condition));
-    });
+    inParts(
+      name,
+      ['ss'],
+      [4],
+      { kind: 'move' },
+      (ins, [condition]) => ins.f.run(ins.f.call(fns.move, ins.env, ins.stIndex(1), condition)),
+      (ins) => [ins.f.copy(ins.flags.condition(pair * 2 + negate))],
+    );
   return [
-    plain('fxch', 'ss', (ins) => ins.f.run(ins.f.call(fns.exchange, ins.env, ins.stIndex(1)))),
+    ofRegisters('fxch', 'ss', { kind: 'exchange' }, (ins) =>
+      ins.f.run(ins.f.call(fns.exchange, ins.env, ins.stIndex(1))),
+    ),
     sign('fchs', 0xffff, SIGN_BIT),
     sign('fabs', 0x7fff, 0),
     ...['b', 'e', 'be', 'u'].flatMap((suffix, i) => {
@@ -250,9 +311,15 @@ function moves(fns: X87Functions): Semantics[] {
 function others(fns: X87Functions): Semantics[] {
   const call = (name: string, fn: keyof X87Functions, ...args: number[]): Semantics =>
     plain(name, '', (ins) => ins.f.run(ins.f.call(fns[fn], ins.env, ...args.map((a) => i32(a)))));
+  const unary = (
+    name: string,
+    fn: 'sqrt' | 'roundToInteger',
+    number: 'sqrtNumber' | 'roundNumber',
+  ): Semantics =>
+    ofRegisters(name, '', { kind: 'unary', number }, (ins) => ins.f.run(ins.f.call(fns[fn], ins.env)));
   return [
-    call('fsqrt', 'sqrt'),
-    call('frndint', 'roundToInteger'),
+    unary('fsqrt', 'sqrt', 'sqrtNumber'),
+    unary('frndint', 'roundToInteger', 'roundNumber'),
     call('fscale', 'scale'),
     call('fxtract', 'extract'),
     call('fprem', 'remainder', 0),

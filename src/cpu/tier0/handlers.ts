@@ -68,7 +68,10 @@ function formsOf(s: Semantics, hot: ReadonlySet<string>): HandlerForm[] {
 }
 
 /** What a semantics says about itself, without its code. */
-export type SemanticsTraits = Omit<Semantics, 'emit'>;
+export type SemanticsTraits = Omit<Semantics, 'emit' | 'stack'>;
+export function traitsOf({ emit: _emit, stack: _stack, ...traits }: Semantics): SemanticsTraits {
+  return traits;
+}
 
 /** What decoding needs to know of the handlers: plain data, so that a worker gets it without the semantics. */
 export interface HandlerTable {
@@ -97,7 +100,7 @@ export class HandlerSet {
     });
   }
   table(): HandlerTable {
-    return { numbers: this.numbers, semantics: this.semantics.map(({ emit: _, ...traits }) => traits) };
+    return { numbers: this.numbers, semantics: this.semantics.map(traitsOf) };
   }
   /** Name of a handler number, for logs and profiles. */
   nameOf(number: number): string {
