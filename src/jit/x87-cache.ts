@@ -155,7 +155,10 @@ export class X87Cache {
   }
   private flush(): void {
     this.store();
-    if (!this.active) return;
+    if (this.active) this.clean();
+  }
+  /** The env has all. */
+  private clean(): void {
     for (const r of this.l.registers) r.dirty = false;
     this.storedValid = [...this.state.valid];
     this.storedDepth = this.state.depth;
@@ -225,10 +228,9 @@ export class X87Cache {
     const { ok, top, tags, status, raised, c1, registers } = this.l;
     this.active = true;
     this.left = plan.steps - 1;
-    this.storedValid = new Array<boolean | undefined>(REGISTERS).fill(undefined);
-    this.storedDepth = 0;
     this.state = new StackState((register, valid) => (this.storedValid[register] = valid));
-    for (const r of registers) r.dirty = r.loaded = false;
+    this.clean();
+    for (const r of registers) r.loaded = false;
     f.set(top, load('i32', env, FPU.top));
     f.set(status, load('i32_16u', env, FPU.status));
     const word = load('i32_8u', env, FPU.tags);

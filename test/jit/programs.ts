@@ -20,6 +20,7 @@ import { newFx, randomSse, randomX87 } from '../oracle/fp-values.ts';
 import { decodedRow } from '../oracle/generate.ts';
 import type { Rng } from '../oracle/rng.ts';
 import { classOf } from '../oracle/rows.ts';
+import { controlWordAt, x87Fx, x87Patches, X87Source } from './x87-programs.ts';
 
 const ARITHMETIC = FLAG.CF | FLAG.PF | FLAG.AF | FLAG.ZF | FLAG.SF | FLAG.OF;
 /** Registers of programs in 64-bit and 32-bit code. */
@@ -85,13 +86,19 @@ class Program {
   private readonly count: number;
   /** MOV of 32 bits into a register, which others change. */
   private readonly changeable: Item[] = [];
+  private readonly x87: X87Source | undefined;
   fx: Uint8Array | undefined;
 
-  constructor(rng: Rng, forms: Forms, selfModifying: boolean) {
+  constructor(rng: Rng, forms: Forms, kind: ProgramKind) {
     this.rng = rng;
+    if (kind === 'x87') {
+      const depth = rng.below(6);
+      this.x87 = new X87Source(rng, forms.x87, depth);
+      this.fx = x87Fx(rng, depth);
+    }
     this.mode32 = forms.mode32;
     this.registers = registersOf(forms);
-    this.selfModifying = selfModifying;
+    this.selfModifying = kind === 'self-modifying';
     this.integer = forms.integer;
     this.other = forms.other;
     this.count = 2 + rng.below(rng.once(3) ? 24 : 8);
@@ -117,7 +124,8 @@ class Program {
     this.blocks.push(this.block);
     // nothing is known of AF where control comes from elsewhere
     this.undefined = FLAG.AF;
-    for (let n = rng.below(rng.once(4) ? 10 : 4); n > 0; n--) this.instruction();
+    const most = (this.x87 === undefined ? 1 : 3) * (rng.once(4) ? 10 : 4);
+    for (let n = rng.below(most); n > 0; n--) this.instruction();
     this.end(b);
   }
 
@@ -142,10 +150,12 @@ class Program {
 
   private instruction(): void {
     const { rng } = this;
-    if (rng.once(12)) return this.repeated();
-    if (rng.once(8)) return this.stack();
+    const often = this.x87 === undefined ? 1 : 6;
+    if (rng.once(12 * often)) return this.repeated();
+    if (rng.once(8 * often)) return this.stack();
     if (this.selfModifying && rng.once(3)) return this.selfModify();
-    const form = rng.pick(rng.once(4) && this.other.length > 0 ? this.other : this.integer);
+    const ofX87 = rng.once(8) ? undefined : this.x87?.next();
+    const form = ofX87 ?? rng.pick(rng.once(4) && this.other.length > 0 ? this.other : this.integer);
     const { row } = form;
     if (FAULTING.test(row.name) && !rng.once(8)) return;
     if (row.flagsRead & this.undefined & FLAG.AF) return;
@@ -208,6 +218,8 @@ class Program {
       const place = DATA + 0x40 + rng.below(2 * PAGE - 0x80);
       const spot = BigInt(even ? place & -16 : place);
       if (isDirect(row)) address = { ...none, direct: spot };
+      else if (this.x87 !== undefined && row.name === 'fldcw')
+        address = { ...none, disp: controlWordAt(rng) };
       else if (rng.once(4)) address = { ...none, disp: spot, ripRelative: !this.mode32 && rng.once(2) };
       else {
         const disp = rng.below(256) - 128;
@@ -224,7 +236,7 @@ class Program {
     }
     const fields = {
       reg: row.codes.length > 0 && row.operands.some((o) => o.startsWith('S')) ? 3 : this.register(),
-      rm: this.register(),
+      rm: this.x87 !== undefined && classOf(row) === 'x87' ? this.x87.register() : this.register(),
       opcodeReg: this.register(),
       vvvv: 0,
       address,
@@ -507,22 +519,26 @@ export interface Forms {
   readonly mode32: boolean;
   readonly integer: readonly Form[];
   readonly other: readonly Form[];
+  readonly x87: readonly Form[];
 }
+/** `self-modifying`: it also writes its own code, which must be writable; `x87`: mostly of such instructions. */
+export type ProgramKind = 'any' | 'self-modifying' | 'x87';
 export function programForms(forms: readonly Form[], mode32: boolean): Forms {
   const usable = forms.filter((f) => f.mode32 === mode32);
   return {
     mode32,
     integer: usable.filter((f) => classOf(f.row) === 'integer'),
     other: usable.filter((f) => classOf(f.row) !== 'integer'),
+    x87: usable.filter((f) => classOf(f.row) === 'x87'),
   };
 }
 function registersOf({ mode32 }: Forms): Registers {
   return mode32 ? REGISTERS_32 : REGISTERS_64;
 }
 
-/** A program as a case. `selfModifying`: it also writes its own code, which must be writable. */
-export function programCase(rng: Rng, forms: Forms, name: string, selfModifying = false): Case {
-  const program = new Program(rng, forms, selfModifying);
+/** A program as a case. */
+export function programCase(rng: Rng, forms: Forms, name: string, kind: ProgramKind = 'any'): Case {
+  const program = new Program(rng, forms, kind);
   const { mode32 } = forms;
   const { count, pointers, counter } = registersOf(forms);
   const offset = rng.once(3) ? PAGE - CROSSING - rng.below(200) : 0x100 + rng.below(0x800);
@@ -547,6 +563,7 @@ export function programCase(rng: Rng, forms: Forms, name: string, selfModifying 
     { offset, bytes: code.subarray(0, Math.min(code.length, 2 * PAGE - offset)) },
     { offset: 4 * PAGE + (TABLE - READ_ONLY), bytes: Uint8Array.from(table) },
     { offset: stackOffset, bytes: Uint8Array.from(returns) },
+    ...(kind === 'x87' ? x87Patches(rng) : []),
   ];
   return {
     name,

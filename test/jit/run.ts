@@ -1,7 +1,7 @@
 /**
  * Compares tier 1 with tier 0 and the host CPU:
  *
- *   node test/jit/run.ts [--rows PATTERN] [--cases N] [--sequences N] [--programs N] [--self-modifying N] [--seed N] [--only N] [--show N] [--switch]
+ *   node test/jit/run.ts [--rows PATTERN] [--cases N] [--sequences N] [--programs N] [--x87 N] [--self-modifying N] [--seed N] [--only N] [--show N] [--switch]
  */
 import { parseArgs } from 'node:util';
 import { NativeError } from '../oracle/native.ts';
@@ -14,6 +14,7 @@ const { values } = parseArgs({
     sequences: { type: 'string', default: '20000' },
     'self-modifying': { type: 'string', default: '1000' },
     programs: { type: 'string', default: '5000' },
+    x87: { type: 'string', default: '2000' },
     seed: { type: 'string', default: '1' },
     only: { type: 'string' },
     switch: { type: 'boolean', default: false },
@@ -27,6 +28,7 @@ try {
     cases: Number(values.cases),
     sequences: Number(values.sequences),
     programs: Number(values.programs),
+    x87: Number(values.x87),
     selfModifying: Number(values['self-modifying']),
     rows: values.rows === undefined ? undefined : new RegExp(values.rows),
     only: values.only === undefined ? undefined : Number(values.only),

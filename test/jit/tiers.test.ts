@@ -12,6 +12,7 @@ function start(log: (line: string) => void): TierOracle | NativeError {
       cases: 3,
       sequences: 1000,
       programs: 800,
+      x87: 500,
       selfModifying: 250,
       shown: 1,
       log,
@@ -33,7 +34,7 @@ describe.skipIf(oracle instanceof NativeError)('tier 1', () => {
   });
 
   it(
-    'agrees with tier 0 and the host CPU on single instructions, sequences, programs and self-modifying programs',
+    'agrees with tier 0 and the host CPU on single instructions, sequences, programs (of the x87, too) and self-modifying programs',
     { timeout: 600 * SECONDS },
     () => {
       result = (oracle as TierOracle).run();
@@ -55,6 +56,7 @@ function startSwitching(): TierOracle {
     cases: 1,
     sequences: 300,
     programs: 400,
+    x87: 250,
     selfModifying: 120,
     switching: true,
     shown: 1,

@@ -222,6 +222,8 @@ function storeMemory(
     ins.f.run(ins.f.call(fns.status, ins.env, flags, i32(pops)));
   };
   const perform = (ins: Ins): undefined => {
+    // computed here, and used where it is conditional
+    ins.address(0);
     const flags = convert(ins);
     const store = (): void =>
       storeConverted(ins, ins.envLoad('i64', RESULT.mantissa), ins.envLoad('i32', RESULT.high));
