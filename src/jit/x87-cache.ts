@@ -4,28 +4,20 @@
  * are no code, numbers go through functions of numbers, and status, tags and TOP are made where somebody may see them:
  * where the row ends, and on every way out of it. If not, each instruction is done by functions on the env.
  */
-import { type Expr, type FuncBuilder, type FuncRef, i32, i64, load, type Local } from '../wasm/index.ts';
+import { type Expr, type FuncBuilder, i32, i64, load, type Local } from '../wasm/index.ts';
 import { CpuEnv, SEG, Segment } from '../cpu/env.ts';
 import { operationParts } from '../cpu/fpu/arithmetic.ts';
 import { FORMAT } from '../cpu/fpu/convert.ts';
 import { FLAGS_SHIFT, RESULT } from '../cpu/fpu/core.ts';
 import type { X87Functions } from '../cpu/fpu/functions.ts';
-import {
-  CONDITION_BITS,
-  EXCEPTIONS,
-  EXPONENT_BIAS,
-  FPU,
-  FSW,
-  INTEGER_BIT,
-  SIGN_BIT,
-} from '../cpu/fpu/layout.ts';
+import { CONDITION_BITS, EXCEPTIONS, FPU, FSW } from '../cpu/fpu/layout.ts';
 import { checkPending } from '../cpu/sem/fpu-check.ts';
-import { signExtend } from '../cpu/sem/ins.ts';
 import { isStoreStopped, storeConverted } from '../cpu/sem/x87.ts';
 import { statusWord } from '../cpu/sem/x87-control.ts';
 import { setComparedFlags, type StackInstruction, type StackOperation } from '../cpu/sem/x87-stack.ts';
 import type { StepInfo } from './analysis.ts';
 import type { JitIns } from './jit-ins.ts';
+import { convertUnusual, memoryNumber } from './x87-operands.ts';
 import { type KnownStep, planStack, REGISTERS, roleOf, StackState } from './x87-plan.ts';
 
 const CS_SELECTOR = CpuEnv.offsetOf('segs') + SEG.CS * Segment.size + Segment.offsetOf('selector');
@@ -33,11 +25,6 @@ const CS_SELECTOR = CpuEnv.offsetOf('segs') + SEG.CS * Segment.size + Segment.of
 const MIN_OPERATIONS = 2;
 const ALL_BITS = (1 << REGISTERS) - 1;
 const CONDITIONS = CONDITION_BITS & ~FSW.C1;
-const FLOATS = {
-  4: { bias: 127, exponentBits: 8, fractionBits: 23 },
-  8: { bias: 1023, exponentBits: 11, fractionBits: 52 },
-} as const;
-
 /** A register: mantissa, and sign and exponent below what is of no meaning. */
 interface Register {
   readonly m: Local;
@@ -337,8 +324,8 @@ export class X87Cache {
           f.set(found, f.call(fns.compareNumbers, env, a.m, a.e, m, e, flags, quiet));
         if (operation.zero === true) either(() => compare(i64(0), i32(0), i32(0)));
         else if (memory) {
-          const b = this.operand(ins, operands[0], integer === true);
-          either(() => this.whenUsual(b, (flags) => compare(b.m, b.e, flags)));
+          const b = memoryNumber(ins, fns, operands[0], integer === true);
+          either(() => compare(b.m, b.e, convertUnusual(ins, b)));
         } else {
           const b = this.read(ins.kinds.length === 0 ? 1 : reg(1));
           either(() => compare(b.m, b.e, i32(0)));
@@ -360,7 +347,7 @@ export class X87Cache {
           f.set(to.m, operands[0]);
           f.set(to.e, operands[1]);
         } else {
-          const b = this.operand(ins, operands[0], integer === true);
+          const b = memoryNumber(ins, fns, operands[0], integer === true);
           const to = this.overwrite(-1);
           f.set(to.m, b.m);
           f.set(to.e, b.e);
@@ -462,16 +449,14 @@ export class X87Cache {
       const b = this.read(reg[1]);
       either(() => compute(b));
     } else {
-      const b = this.operand(ins, operand, integer);
+      const b = memoryNumber(ins, fns, operand, integer);
       either(() => {
         if (b.unusual === undefined) return compute(b);
         f.if(
           b.unusual.eqz(),
           () => compute(b),
           () => {
-            const flags = f.copy(f.call(b.convert, env, operand));
-            f.set(b.m, load('i64', env, RESULT.mantissa));
-            f.set(b.e, load('i32', env, RESULT.high));
+            const flags = convertUnusual(ins, b);
             const clean = { m: a.m, e: a.e.and(0xffff) };
             const [x, y] = order<{ m: Expr; e: Expr }>(clean, b);
             f.set(flags, f.call(general, env, x.m, x.e, y.m, y.e, ...extra, flags));
@@ -484,67 +469,6 @@ export class X87Cache {
     }
     a.dirty = true;
     this.raise(a.e);
-  }
-
-  // --- memory operands ---
-
-  /** A memory operand as a number. `unusual`, i32: it is a denormal number, a NaN or infinite, and has not been converted. */
-  private operand(ins: JitIns, value: Expr, integer: boolean): MemoryNumber {
-    return integer ? this.integer(ins, value) : this.float(ins.size as 4 | 8, value);
-  }
-  private integer(ins: JitIns, operand: Expr): MemoryNumber {
-    const { f } = this;
-    const value = f.copy(signExtend(operand, ins.size, 8));
-    const sign = f.copy(value.shrS(63));
-    const magnitude = f.copy(value.xor(sign).sub(sign));
-    const shift = f.copy(magnitude.clz());
-    const high = i32(EXPONENT_BIAS + 63)
-      .sub(shift.i32())
-      .or(sign.i32().and(SIGN_BIT));
-    const e = f.copy(magnitude.eqz().select(i32(0), high));
-    const m = f.copy(magnitude.shl(shift));
-    return { m, e, bits: operand, unusual: undefined, convert: this.fns.fromInteger };
-  }
-  private float(size: 4 | 8, value: Expr): MemoryNumber {
-    const { f, fns } = this;
-    const { bias, exponentBits, fractionBits } = FLOATS[size];
-    const max = (1 << exponentBits) - 1;
-    const bits = f.copy(value.i64u());
-    const m = f.copy(bits.shl(63 - fractionBits).or(INTEGER_BIT));
-    const field = f.copy(bits.shrU(fractionBits).i32().and(max));
-    const sign = bits.shrU(size * 8 - 16).i32().and(SIGN_BIT); // prettier-ignore
-    const e = f.copy(field.add(EXPONENT_BIAS - bias).or(sign));
-    const unusual = f.copy(i32(0));
-    f.if(
-      field.sub(1).geU(max - 1),
-      () => {
-        const zero = size === 4 ? bits.shl(33) : bits.shl(1);
-        f.set(unusual, zero.ne(0));
-        f.set(m, i64(0));
-        f.set(e, sign);
-      },
-      undefined,
-      false,
-    );
-    return { m, e, bits: value, unusual, convert: size === 4 ? fns.fromFloat32 : fns.fromFloat64 };
-  }
-  /** `use` gets what the conversion of an operand raises. */
-  private whenUsual(b: MemoryNumber, use: (flags: Expr) => void): void {
-    const { f, env } = this;
-    const flags = f.copy(i32(0));
-    if (b.unusual !== undefined) {
-      f.if(
-        b.unusual,
-        () => {
-          f.set(flags, f.call(b.convert, env, b.bits));
-          f.set(b.m, load('i64', env, RESULT.mantissa));
-          f.set(b.e, load('i32', env, RESULT.high));
-        },
-        undefined,
-        false,
-      );
-    }
-    use(flags);
   }
 
   private storeMemory(ins: JitIns, operation: Operation<'storeMemory'>): void {
@@ -623,16 +547,4 @@ export class X87Cache {
     semantics.emit(ins);
     f.set(ok, ok.and(load('i32_16u', env, FPU.control).and(EXCEPTIONS).eq(EXCEPTIONS)));
   }
-}
-
-/** A memory operand as a number. */
-interface MemoryNumber {
-  readonly m: Local;
-  readonly e: Local;
-  /** i32: it is a denormal number, a NaN or infinite, and has not been converted; undefined: it never is. */
-  readonly unusual: Local | undefined;
-  /** (env, bits) → flags; the number in RESULT. */
-  readonly convert: FuncRef;
-  /** As it is in memory. */
-  readonly bits: Expr;
 }

@@ -53,6 +53,12 @@ export const GOLDEN: readonly Golden[] = [
   },
   { name: 'stack', about: 'PUSH and POP', code: '50 53 5b 58 ff c9 75 f8' },
   { name: 'string', about: 'REP MOVSB', code: 'f3 a4 ff ca 75 fa' },
+  {
+    name: 'x87',
+    about: 'a sum of products: x87 registers in locals from the first load to the end of a turn',
+    bits: 32,
+    code: 'dd 02 83 c2 08 dc 0e 83 c6 08 de c1 49 75 f1',
+  },
   { name: 'sum32', about: 'the loop of `sum` as 32-bit code', bits: 32, code: '03 07 83 c7 04 49 75 f8' },
 ];
 
