@@ -1,7 +1,7 @@
 /**
  * Arithmetic on two numbers that are given and come back as numbers, wherever they belong: usual cases in place, the
- * others by the functions of arithmetic.ts. Usual are normal operands, and zeros, the nearest number of 64 bits as the
- * result, and no overflow or underflow near. Source: Intel SDM vol. 1, 4.8.
+ * others by the functions of arithmetic.ts. Usual are normal operands, and zeros, the nearest number of 64 or 53 bits as
+ * the result, and no overflow or underflow near. Source: Intel SDM vol. 1, 4.8.
  *
  * Of a number's high half only the low 16 bits are looked at. Results are two: the mantissa, and sign and exponent, with
  * the status bits that were raised above them (`FLAGS_SHIFT`).
@@ -47,6 +47,9 @@ export interface GeneralArithmetic {
   readonly div: FuncRef;
 }
 
+/** What a mantissa of 53 bits has. */
+const NARROW_MASK = ~0x7ffn;
+
 /** i32 0/1 */
 function isNormal(x: Ext): Expr {
   return x.m.ltS(0).and(hasNormalExponent(x).ne(0));
@@ -86,6 +89,9 @@ function binary(
   const a = { m: f.param(1), e: f.param(2) };
   const b = { m: f.param(3), e: f.param(4) };
   f.block((toGeneral) => {
+    const word = f.copy(control(env).and(0x0f00));
+    // of 53 bits
+    const narrow = word.eq(0x0200);
     const exact = (mantissa: Expr, high: Expr): void => f.ret(mantissa, high.and(HIGH_MASK));
     const u: Usual = {
       f,
@@ -94,8 +100,20 @@ function binary(
       general: toGeneral,
       exact,
       rounded: (mantissa, sign, exp, up, inexact) => {
-        const c1 = f.let(up);
-        f.set(mantissa, mantissa.add(c1.i64u()));
+        const c1 = f.copy(up);
+        const precise = f.copy(inexact);
+        f.if(
+          narrow,
+          () => {
+            const rest = f.let(mantissa.shl(53).or(precise.i64u()));
+            f.set(mantissa, mantissa.and(NARROW_MASK));
+            f.set(c1, roundsUpNearest(mantissa.shrU(64 - 53), rest));
+            f.set(precise, rest.ne(0));
+            f.set(mantissa, mantissa.add(c1.i64u().shl(64 - 53)));
+          },
+          () => f.set(mantissa, mantissa.add(c1.i64u())),
+          false,
+        );
         f.if(
           mantissa.eqz(),
           () => {
@@ -106,13 +124,14 @@ function binary(
           false,
         );
         f.brIf(toGeneral, exp.sub(1).geU(EXPONENT_MAX - 1), false);
-        const flags = inexact.shl(FLAGS_SHIFT + 5).or(c1.shl(FLAGS_SHIFT + 9));
+        const flags = precise.shl(FLAGS_SHIFT + 5).or(c1.shl(FLAGS_SHIFT + 9));
         f.ret(mantissa, exp.or(sign).or(flags));
       },
     };
-    f.brIf(toGeneral, control(env).and(0x0f00).ne(0x0300), false);
+    f.brIf(toGeneral, word.and(0x0e00).ne(0x0200), false);
     const normal = a.m.and(b.m).ltS(0).and(hasNormalExponent(a).ne(0)).and(hasNormalExponent(b).ne(0));
     f.if(normal.eqz(), () => {
+      f.brIf(toGeneral, narrow, false);
       zeros(u);
       f.br(toGeneral);
     }, undefined, false); // prettier-ignore
