@@ -7,7 +7,7 @@
 import { type Expr, type FuncBuilder, i32, i64, load, type Local } from '../wasm/index.ts';
 import { CpuEnv, SEG, Segment } from '../cpu/env.ts';
 import { operationParts } from '../cpu/fpu/arithmetic.ts';
-import { FORMAT } from '../cpu/fpu/convert.ts';
+import { FLOATS, FORMAT, usualFloat } from '../cpu/fpu/convert.ts';
 import { FLAGS_SHIFT, RESULT } from '../cpu/fpu/core.ts';
 import type { X87Functions } from '../cpu/fpu/functions.ts';
 import { CONDITION_BITS, EXCEPTIONS, FPU, FSW } from '../cpu/fpu/layout.ts';
@@ -490,9 +490,21 @@ export class X87Cache {
             f.set(e, x.e);
             return f.set(flags, i32(0));
           case FORMAT.float32:
-            return f.callInto([m, flags], fns.toFloat32, env, x.m, x.e);
-          case FORMAT.float64:
-            return f.callInto([m, flags], fns.toFloat64, env, x.m, x.e);
+          case FORMAT.float64: {
+            const [format, convert] =
+              ins.size === 4 ? [FLOATS.float32, fns.toFloat32] : [FLOATS.float64, fns.toFloat64];
+            const usual = usualFloat(f, env, x, format);
+            return f.if(
+              usual.condition,
+              () => {
+                const found = usual.convert();
+                f.set(m, found.bits);
+                f.set(flags, found.flags);
+              },
+              () => f.callInto([m, flags], convert, env, x.m, x.e),
+              true,
+            );
+          }
           default:
             return f.callInto(
               [m, flags],

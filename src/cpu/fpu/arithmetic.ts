@@ -30,6 +30,7 @@ import {
   result,
   retInvalid,
   roundingOf,
+  roundsUpNearest,
   setDefaultNan,
   setResult,
   signOf,
@@ -387,6 +388,17 @@ function emitSqrtNumber(m: ModuleBuilder, core: Core): FuncRef {
   const restHigh = f.let(x.m.sub(squareHigh).sub(low.ltU(squareLow).i64u()));
   const above = restHigh.ne(0).or(restLow.gtU(root));
   const rest = f.let(above.i64u().shl(63).or(restHigh.or(restLow).ne(0).i64u()));
+  // in place, but for a mantissa that may overflow
+  f.if(
+    control(env).and(0x0f00).eq(0x0300).and(root.ne(-1n)),
+    () => {
+      const up = f.copy(roundsUpNearest(root, rest));
+      f.set(flags, flags.or(rest.ne(0).shl(5)).or(up.shl(9)));
+      f.ret(root.add(up.i64u()), exp.or(flags.shl(FLAGS_SHIFT)));
+    },
+    undefined,
+    true,
+  );
   f.set(flags, flags.or(f.call(core.round, env, i32(0), exp, root, rest, dropOf(env))));
   finish();
   return f;

@@ -28,6 +28,7 @@ import {
   RESULT,
   roundingOf,
   roundsUp,
+  roundsUpNearest,
   setResult,
   signOf,
   unpack,
@@ -77,7 +78,7 @@ export interface Conversions {
   readonly roundToInteger: FuncRef;
 }
 
-const FLOATS = {
+export const FLOATS = {
   float32: { exponentBits: 8, drop: 40, bias: 127 },
   float64: { exponentBits: 11, drop: 11, bias: 1023 },
 } as const;
@@ -236,6 +237,33 @@ function emitPushFloat(m: ModuleBuilder, core: Core): FuncRef {
   return f;
 }
 
+/** A normal number that stays one, and the nearest is wanted: i32, is it that? And its bits and flags then, bound. */
+export function usualFloat(
+  f: FuncBuilder,
+  env: Expr,
+  x: Ext,
+  { exponentBits, drop, bias }: FloatFormat,
+): { condition: Expr; convert(): { bits: Expr; flags: Expr } } {
+  const fractionBits = 63 - drop;
+  // one less than the exponent
+  const near = f.copy(exponentOf(x).sub(EXPONENT_BIAS - bias + 1));
+  const condition = near
+    .ltU((1 << exponentBits) - 3)
+    .and(x.m.ltS(0))
+    .and(roundingOf(control(env)).eqz());
+  const convert = (): { bits: Expr; flags: Expr } => {
+    const rest = f.copy(x.m.shl(64 - drop));
+    const top = f.copy(x.m.shrU(drop));
+    const up = f.copy(roundsUpNearest(top, rest));
+    // the integer bit, and what is carried into it, are one more in the exponent
+    const sign = signOf(x).shrU(15).shl(exponentBits);
+    const head = sign.or(near).i64u().shl(fractionBits);
+    const bits = f.copy(head.add(top).add(up.i64u()));
+    return { bits, flags: f.copy(rest.ne(0).shl(5).or(up.shl(9))) };
+  };
+  return { condition, convert };
+}
+
 /** (env, mantissa, high) → bits of the smaller format, flags */
 function emitToFloat(m: ModuleBuilder, name: string, format: FloatFormat): FuncRef {
   const { exponentBits, drop, bias } = format;
@@ -246,22 +274,12 @@ function emitToFloat(m: ModuleBuilder, name: string, format: FloatFormat): FuncR
   const env = f.param(0);
   const x = { m: f.param(1), e: f.param(2) };
   const sign = f.copy(signOf(x).shrU(15));
-  // a normal number that stays one, and the nearest is wanted
-  const near = f.copy(exponentOf(x).sub(EXPONENT_BIAS - bias));
-  const usual = near
-    .sub(1)
-    .ltU(max - 2)
-    .and(x.m.ltS(0))
-    .and(roundingOf(control(env)).eqz());
+  const usual = usualFloat(f, env, x, format);
   f.if(
-    usual,
+    usual.condition,
     () => {
-      const rest = f.let(x.m.shl(64 - drop));
-      const top = f.let(x.m.shrU(drop));
-      const up = f.let(roundsUp(i32(0), sign, rest, top.and(1).ne(0)));
-      // the integer bit, and what is carried into it, are one more in the exponent
-      const head = sign.shl(exponentBits).or(near.sub(1)).i64u().shl(fractionBits);
-      f.ret(head.add(top).add(up.i64u()), rest.ne(0).shl(5).or(up.shl(9)));
+      const { bits, flags } = usual.convert();
+      f.ret(bits, flags);
     },
     undefined,
     true,

@@ -167,6 +167,11 @@ export function roundsUp(rounding: Expr, sign: Expr, rest: Expr, odd: Expr): Exp
   return rounding.eqz().select(nearest, directed);
 }
 
+/** i32 0/1: more than half of 2^64 is cut off, or half of an odd mantissa. */
+export function roundsUpNearest(m: Expr, low: Expr): Expr {
+  return low.gtU(i64(INTEGER_BIT).sub(m.and(1)));
+}
+
 function emitRound(m: ModuleBuilder): FuncRef {
   const f = m.func('x87Round', ['i32', 'i32', 'i32', 'i64', 'i64', 'i32'], ['i32']);
   const [env, sign, exp, hi, low, drop] = [0, 1, 2, 3, 4, 5].map((i) => f.param(i));

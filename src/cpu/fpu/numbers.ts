@@ -27,6 +27,7 @@ import {
   HIGH_MASK,
   isZero,
   result,
+  roundsUpNearest,
   signOf,
 } from './core.ts';
 import { EXPONENT_BIAS, EXPONENT_MAX, INTEGER_BIT, SIGN_BIT } from './layout.ts';
@@ -69,11 +70,6 @@ interface Usual {
    * or half and the mantissa odd; and whether it is anything.
    */
   rounded(m: Local, sign: Expr, exp: Local, up: Expr, inexact: Expr): void;
-}
-
-/** More than half of 2^64 is cut off, or half of an odd mantissa. */
-function roundsUpNearest(m: Expr, low: Expr): Expr {
-  return low.gtU(i64(INTEGER_BIT).sub(m.and(1)));
 }
 
 function binary(
