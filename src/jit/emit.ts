@@ -174,7 +174,7 @@ export class RegionEmitter {
       branchTo: (at) => this.branchTo(at),
       branchIndirect: (target) => this.branchIndirect(target),
     };
-    this.x87 = new X87Cache(f, this.frame.env, x87, (at) => this.linear(at));
+    this.x87 = new X87Cache(f, this.frame.env, x87, this.infos.flat(), (at) => this.linear(at));
     this.ins = new JitIns(this.frame, runtime, this.flags, this.x87);
     const ofFpu = this.infos.flat().filter(({ semantics }) => semantics.unit !== undefined);
     this.usesFpu = ofFpu.length > 0;

@@ -9,6 +9,7 @@ import { CpuEnv, SEG, Segment } from '../cpu/env.ts';
 import { operationParts } from '../cpu/fpu/arithmetic.ts';
 import { FLOATS, FORMAT, usualFloat } from '../cpu/fpu/convert.ts';
 import { FLAGS_SHIFT, RESULT } from '../cpu/fpu/core.ts';
+import { computeNumbers } from '../cpu/fpu/numbers.ts';
 import type { X87Functions } from '../cpu/fpu/functions.ts';
 import { CONDITION_BITS, EXCEPTIONS, FPU, FSW } from '../cpu/fpu/layout.ts';
 import { checkPending } from '../cpu/sem/fpu-check.ts';
@@ -23,6 +24,8 @@ import { type KnownStep, planStack, REGISTERS, roleOf, StackState } from './x87-
 const CS_SELECTOR = CpuEnv.offsetOf('segs') + SEG.CS * Segment.size + Segment.offsetOf('selector');
 /** Fewer are not worth the look. */
 const MIN_OPERATIONS = 2;
+/** In regions of more arithmetic instructions they are calls: in place each has some 300 bytes of WebAssembly. */
+const MAX_IN_PLACE = 40;
 const ALL_BITS = (1 << REGISTERS) - 1;
 const CONDITIONS = CONDITION_BITS & ~FSW.C1;
 /** A register: mantissa, and sign and exponent below what is of no meaning. */
@@ -60,6 +63,8 @@ export class X87Cache {
   private readonly fns: X87Functions;
   /** i64: linear address of a region offset. */
   private readonly linearAt: (at: number) => Expr;
+  /** Sums and products are computed in place. */
+  private readonly inPlace: boolean;
   private locals: Locals | undefined;
   private state = new StackState(() => {});
   /** Of the env: tags as far as they are known, and TOP less that at the start. */
@@ -75,7 +80,16 @@ export class X87Cache {
   /** What is emitted now is executed when the row does not work on locals. */
   private suspended = false;
 
-  constructor(f: FuncBuilder, env: Local, fns: X87Functions, linearAt: (at: number) => Expr) {
+  /** `infos`: of the region's instructions. */
+  constructor(
+    f: FuncBuilder,
+    env: Local,
+    fns: X87Functions,
+    infos: readonly StepInfo[],
+    linearAt: (at: number) => Expr,
+  ) {
+    const arithmetic = infos.filter(({ semantics }) => semantics.stack?.operation.kind === 'arithmetic');
+    this.inPlace = arithmetic.length <= MAX_IN_PLACE;
     this.f = f;
     this.env = env;
     this.fns = fns;
@@ -443,7 +457,8 @@ export class X87Cache {
     const order = <T>(x: T, y: T): [T, T] => (reversed ? [y, x] : [x, y]);
     const compute = (b: { m: Expr; e: Expr }): void => {
       const [x, y] = order<{ m: Expr; e: Expr }>(a, b);
-      f.callInto([a.m, a.e], usual, env, x.m, x.e, y.m, y.e);
+      if (this.inPlace) f.scope(() => computeNumbers(f, env, fns, usual, x, y, a));
+      else f.callInto([a.m, a.e], fns[usual], env, x.m, x.e, y.m, y.e);
     };
     if (operand === undefined) {
       const b = this.read(reg[1]);

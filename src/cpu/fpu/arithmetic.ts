@@ -415,25 +415,25 @@ function sqrtF64(e: Expr): Expr {
 
 /** Of an operation: the function for usual numbers and the one for all, the sign bit that the latter wants, the order of operands. */
 interface Parts {
-  readonly usual: FuncRef;
+  readonly usual: keyof Numbers;
   readonly general: FuncRef;
   readonly extra: readonly Expr[];
   readonly reversed: boolean;
 }
 
 /** What an operation's memory form calls when the conversion of its operand has raised something. */
-export function operationParts(name: Operation, fns: Numbers & GeneralArithmetic): Parts {
+export function operationParts(name: Operation, fns: GeneralArithmetic): Parts {
   const reversed = name.endsWith('r');
   switch (name) {
     case 'add':
-      return { usual: fns.addNumbers, general: fns.add, extra: [i32(0)], reversed };
+      return { usual: 'addNumbers', general: fns.add, extra: [i32(0)], reversed };
     case 'sub':
     case 'subr':
-      return { usual: fns.subNumbers, general: fns.add, extra: [i32(SIGN_BIT)], reversed };
+      return { usual: 'subNumbers', general: fns.add, extra: [i32(SIGN_BIT)], reversed };
     case 'mul':
-      return { usual: fns.mulNumbers, general: fns.mul, extra: [], reversed };
+      return { usual: 'mulNumbers', general: fns.mul, extra: [], reversed };
     default:
-      return { usual: fns.divNumbers, general: fns.div, extra: [], reversed };
+      return { usual: 'divNumbers', general: fns.div, extra: [], reversed };
   }
 }
 
@@ -462,7 +462,7 @@ export function emitArithmetic(m: ModuleBuilder, core: Core): Arithmetic {
     const a = readRegister(f, env, destination);
     const b = readRegister(f, env, source);
     const [x, y] = reversed ? [b, a] : [a, b];
-    f.callInto([a.m, a.e], usual, env, x.m, x.e, y.m, y.e);
+    f.callInto([a.m, a.e], functions[usual], env, x.m, x.e, y.m, y.e);
     retFinished(f, core, env, { m: a.m, high: a.e }, destination, pops);
     return f;
   };
@@ -487,7 +487,7 @@ export function emitArithmetic(m: ModuleBuilder, core: Core): Arithmetic {
     f.if(
       flags.eqz(),
       () => {
-        f.callInto([a.m, a.e], usual, env, x.m, x.e, y.m, y.e);
+        f.callInto([a.m, a.e], functions[usual], env, x.m, x.e, y.m, y.e);
         retFinished(f, core, env, { m: a.m, high: a.e }, register, i32(0));
         f.ret();
       },

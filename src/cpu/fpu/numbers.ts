@@ -72,6 +72,26 @@ interface Usual {
   rounded(m: Local, sign: Expr, exp: Local, up: Expr, inexact: Expr): void;
 }
 
+function areNormal(a: Ext, b: Ext): Expr {
+  return a.m.and(b.m).ltS(0).and(hasNormalExponent(a).ne(0)).and(hasNormalExponent(b).ne(0));
+}
+/** After a mantissa was made larger by rounding. */
+function carry(f: FuncBuilder, mantissa: Local, exp: Local, general: Label): void {
+  f.if(
+    mantissa.eqz(),
+    () => {
+      f.set(mantissa, i64(INTEGER_BIT));
+      f.set(exp, exp.add(1));
+    },
+    undefined,
+    false,
+  );
+  f.brIf(general, exp.sub(1).geU(EXPONENT_MAX - 1), false);
+}
+function flagsOf(inexact: Expr, c1: Expr): Expr {
+  return inexact.shl(FLAGS_SHIFT + 5).or(c1.shl(FLAGS_SHIFT + 9));
+}
+
 function binary(
   m: ModuleBuilder,
   name: string,
@@ -110,23 +130,12 @@ function binary(
           () => f.set(mantissa, mantissa.add(c1.i64u())),
           false,
         );
-        f.if(
-          mantissa.eqz(),
-          () => {
-            f.set(mantissa, i64(INTEGER_BIT));
-            f.set(exp, exp.add(1));
-          },
-          undefined,
-          false,
-        );
-        f.brIf(toGeneral, exp.sub(1).geU(EXPONENT_MAX - 1), false);
-        const flags = precise.shl(FLAGS_SHIFT + 5).or(c1.shl(FLAGS_SHIFT + 9));
-        f.ret(mantissa, exp.or(sign).or(flags));
+        carry(f, mantissa, exp, toGeneral);
+        f.ret(mantissa, exp.or(sign).or(flagsOf(precise, c1)));
       },
     };
     f.brIf(toGeneral, word.and(0x0e00).ne(0x0200), false);
-    const normal = a.m.and(b.m).ltS(0).and(hasNormalExponent(a).ne(0)).and(hasNormalExponent(b).ne(0));
-    f.if(normal.eqz(), () => {
+    f.if(areNormal(a, b).eqz(), () => {
       f.brIf(toGeneral, narrow, false);
       zeros(u);
       f.br(toGeneral);
@@ -151,77 +160,77 @@ function addOrSub(m: ModuleBuilder, name: string, general: FuncRef, flip: number
       f.if(isZero(b).and(isNormal(a)), () => exact(a.m, a.e));
       f.if(isZero(a).and(isNormal(b)), () => exact(b.m, b.e.xor(flip)));
     },
-    ({ f, a, b, exact, rounded }) => {
-      const ea = f.let(exponentOf(a));
-      const eb = f.let(exponentOf(b));
-      const distance = f.copy(ea.sub(eb));
-      // by selection: which is larger cannot be foretold
-      const swap = f.let(distance.ltS(0));
-      const x = f.copy(swap.select(b.m, a.m));
-      const y = f.copy(swap.select(a.m, b.m));
-      const exp = f.copy(swap.select(eb, ea));
-      const sign = f.copy(swap.select(b.e.xor(flip), a.e).and(SIGN_BIT));
-      f.set(distance, swap.select(i32(0).sub(distance), distance));
-      // y is moved right below x, to 128 bits
-      const shift = f.copy(distance.i64u());
-      const low = f.copy(y.shl(1).shl(shift.xor(63)));
+    (u) => usualSum(u, flip),
+  );
+}
+function usualSum({ f, a, b, exact, rounded }: Usual, flip: number): void {
+  const ea = f.let(exponentOf(a));
+  const eb = f.let(exponentOf(b));
+  const distance = f.copy(ea.sub(eb));
+  // by selection: which is larger cannot be foretold
+  const swap = f.let(distance.ltS(0));
+  const x = f.copy(swap.select(b.m, a.m));
+  const y = f.copy(swap.select(a.m, b.m));
+  const exp = f.copy(swap.select(eb, ea));
+  const sign = f.copy(swap.select(b.e.xor(flip), a.e).and(SIGN_BIT));
+  f.set(distance, swap.select(i32(0).sub(distance), distance));
+  // y is moved right below x, to 128 bits
+  const shift = f.copy(distance.i64u());
+  const low = f.copy(y.shl(1).shl(shift.xor(63)));
+  f.if(
+    distance.gtU(63),
+    () => {
+      // beyond 65 it is something, but less than a quarter
+      f.set(low, distance.gtU(65).select(i64(1), y.shrU(shift).or(y.and(shift).and(1))));
+      f.set(y, i64(0));
+    },
+    () => f.set(y, y.shrU(shift)),
+    false,
+  );
+  f.if(
+    a.e.xor(b.e).xor(flip).and(SIGN_BIT).eqz(),
+    () => {
+      f.set(x, x.add(y));
+      const carried = f.copy(x.ltU(y));
+      const by = f.let(carried.i64u());
+      f.set(
+        low,
+        low
+          .shrU(by)
+          .or(low.and(by))
+          .or(carried.select(x.shl(63), i64(0))),
+      );
+      f.set(x, carried.select(x.shrU(1).or(INTEGER_BIT), x));
+      f.set(exp, exp.add(carried));
+    },
+    () => {
+      f.set(x, x.sub(y).sub(low.ne(0).i64u()));
+      f.set(low, i64(0).sub(low));
+      f.if(distance.eqz().and(a.m.ltU(b.m)), () => {
+        f.set(x, i64(0).sub(x));
+        f.set(sign, sign.xor(SIGN_BIT));
+      });
       f.if(
-        distance.gtU(63),
+        x.eqz(),
         () => {
-          // beyond 65 it is something, but less than a quarter
-          f.set(low, distance.gtU(65).select(i64(1), y.shrU(shift).or(y.and(shift).and(1))));
-          f.set(y, i64(0));
+          f.if(low.eqz(), () => exact(i64(0), i32(0)));
+          f.set(x, low);
+          f.set(low, i64(0));
+          f.set(exp, exp.sub(64));
         },
-        () => f.set(y, y.shrU(shift)),
+        undefined,
         false,
       );
-      f.if(
-        a.e.xor(b.e).xor(flip).and(SIGN_BIT).eqz(),
-        () => {
-          f.set(x, x.add(y));
-          const carried = f.copy(x.ltU(y));
-          const by = f.let(carried.i64u());
-          f.set(
-            low,
-            low
-              .shrU(by)
-              .or(low.and(by))
-              .or(carried.select(x.shl(63), i64(0))),
-          );
-          f.set(x, carried.select(x.shrU(1).or(INTEGER_BIT), x));
-          f.set(exp, exp.add(carried));
-        },
-        () => {
-          f.set(x, x.sub(y).sub(low.ne(0).i64u()));
-          f.set(low, i64(0).sub(low));
-          f.if(distance.eqz().and(a.m.ltU(b.m)), () => {
-            f.set(x, i64(0).sub(x));
-            f.set(sign, sign.xor(SIGN_BIT));
-          });
-          f.if(
-            x.eqz(),
-            () => {
-              f.if(low.eqz(), () => exact(i64(0), i32(0)));
-              f.set(x, low);
-              f.set(low, i64(0));
-              f.set(exp, exp.sub(64));
-            },
-            undefined,
-            false,
-          );
-          const left = f.copy(x.clz());
-          f.set(x, x.shl(left).or(low.shrU(1).shrU(left.xor(63))));
-          f.set(low, low.shl(left));
-          f.set(exp, exp.sub(left.i32()));
-        },
-      );
-      rounded(x, sign, exp, roundsUpNearest(x, low), low.ne(0));
+      const left = f.copy(x.clz());
+      f.set(x, x.shl(left).or(low.shrU(1).shrU(left.xor(63))));
+      f.set(low, low.shl(left));
+      f.set(exp, exp.sub(left.i32()));
     },
   );
+  rounded(x, sign, exp, roundsUpNearest(x, low), low.ne(0));
 }
 
 function emitMulNumbers(m: ModuleBuilder, general: FuncRef): FuncRef {
-  const signs = ({ f, a, b }: Usual): Expr => f.let(signOf({ m: a.m, e: a.e.xor(b.e) }));
   return binary(
     m,
     'x87MulNumbers',
@@ -232,27 +241,31 @@ function emitMulNumbers(m: ModuleBuilder, general: FuncRef): FuncRef {
       const fits = (x: Ext, y: Ext): Expr => isZero(x).and(isNormal(y).or(isZero(y)));
       f.if(fits(a, b).or(fits(b, a)), () => u.exact(i64(0), signs(u)));
     },
-    (u) => {
-      const { f, a, b } = u;
-      const high = f.copy(mulHighUnsigned(f, a.m, b.m));
-      const low = f.copy(a.m.mul(b.m));
-      // 0 or 1 place to the left
-      const left = f.copy(high.shrU(63).xor(1));
-      f.set(high, high.shl(left).or(low.shrU(63).and(left)));
-      f.set(low, low.shl(left));
-      const exp = f.copy(
-        exponentOf(a)
-          .add(exponentOf(b))
-          .sub(EXPONENT_BIAS - 1)
-          .sub(left.i32()),
-      );
-      u.rounded(high, signs(u), exp, roundsUpNearest(high, low), low.ne(0));
-    },
+    usualProduct,
   );
+}
+/** Of a product or quotient. */
+function signs({ f, a, b }: Usual): Expr {
+  return f.let(signOf({ m: a.m, e: a.e.xor(b.e) }));
+}
+function usualProduct(u: Usual): void {
+  const { f, a, b } = u;
+  const high = f.copy(mulHighUnsigned(f, a.m, b.m));
+  const low = f.copy(a.m.mul(b.m));
+  // 0 or 1 place to the left
+  const left = f.copy(high.shrU(63).xor(1));
+  f.set(high, high.shl(left).or(low.shrU(63).and(left)));
+  f.set(low, low.shl(left));
+  const exp = f.copy(
+    exponentOf(a)
+      .add(exponentOf(b))
+      .sub(EXPONENT_BIAS - 1)
+      .sub(left.i32()),
+  );
+  u.rounded(high, signs(u), exp, roundsUpNearest(high, low), low.ne(0));
 }
 
 function emitDivNumbers(m: ModuleBuilder, general: FuncRef): FuncRef {
-  const signs = ({ f, a, b }: Usual): Expr => f.let(signOf({ m: a.m, e: a.e.xor(b.e) }));
   return binary(
     m,
     'x87DivNumbers',
@@ -272,6 +285,53 @@ function emitDivNumbers(m: ModuleBuilder, general: FuncRef): FuncRef {
       u.rounded(quotient, signs(u), exp, up, rest.ne(0));
     },
   );
+}
+
+const IN_PLACE: Partial<Record<keyof Numbers, (u: Usual) => void>> = {
+  addNumbers: (u) => usualSum(u, 0),
+  subNumbers: (u) => usualSum(u, SIGN_BIT),
+  mulNumbers: usualProduct,
+};
+
+/** Calls a function of numbers and puts its results into `to`; sums and products of normal numbers are computed in place. */
+export function computeNumbers(
+  f: FuncBuilder,
+  env: Expr,
+  fns: Numbers,
+  name: keyof Numbers,
+  a: Ext,
+  b: Ext,
+  to: { readonly m: Local; readonly e: Local },
+): void {
+  const call = (): void => f.callInto([to.m, to.e], fns[name], env, a.m, a.e, b.m, b.e);
+  const usual = IN_PLACE[name];
+  if (usual === undefined) return call();
+  f.block((done) => {
+    f.block((general) => {
+      const give = (m: Expr, high: Expr): void => {
+        f.set(to.m, m);
+        f.set(to.e, high);
+        f.br(done);
+      };
+      f.brIf(general, control(env).and(0x0f00).ne(0x0300), false);
+      f.brIf(general, areNormal(a, b).eqz(), false);
+      usual({
+        f,
+        a,
+        b,
+        general,
+        exact: give,
+        rounded: (mantissa, sign, exp, up, inexact) => {
+          const c1 = f.copy(up);
+          const precise = f.copy(inexact);
+          f.set(mantissa, mantissa.add(c1.i64u()));
+          carry(f, mantissa, exp, general);
+          give(mantissa, exp.or(sign).or(flagsOf(precise, c1)));
+        },
+      });
+    });
+    call();
+  });
 }
 
 export function emitNumbers(m: ModuleBuilder, { add, mul, div }: GeneralArithmetic): Numbers {
