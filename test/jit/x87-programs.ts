@@ -10,6 +10,8 @@ import type { Rng } from '../oracle/rng.ts';
 const REGISTERS = 8;
 /** Instructions that save or change all of the state are rare. */
 const RARE = /^(fninit|fnclex|fincstp|fdecstp|ffree|ffreep|fbld|fbstp|fprem1?|fscale|fxtract|fstpnce)$/;
+/** What comes between others in compiled code: words are stored and loaded. */
+const CONTROL = /^(fldcw|fnstcw|fnstsw)$/;
 const PUSHES = /^(fld|fild|fbld|fld1|fldz|fldpi|fldl2t|fldl2e|fldlg2|fldln2)$/;
 const POPS_TWO = /^f(u?com)pp$/;
 const POPS =
@@ -49,6 +51,7 @@ export class X87Source {
   private readonly pops: readonly Form[];
   private readonly others: readonly Form[];
   private readonly rare: readonly Form[];
+  private readonly control: readonly Form[];
   private depth: number;
 
   constructor(rng: Rng, forms: readonly Form[], depth: number) {
@@ -59,6 +62,7 @@ export class X87Source {
     this.pushes = named(PUSHES);
     this.pops = [...named(POPS), ...named(POPS_TWO)];
     this.others = forms.filter((f) => ![...this.pushes, ...this.pops].includes(f) && !RARE.test(f.row.name));
+    this.control = forms.filter((f) => CONTROL.test(f.row.name));
     this.rare = forms.filter((f) => RARE.test(f.row.name));
   }
 
@@ -66,6 +70,7 @@ export class X87Source {
     const { rng, depth } = this;
     const wild = rng.once(60);
     if (this.rare.length > 0 && rng.once(40)) return this.taken(rng.pick(this.rare));
+    if (this.control.length > 0 && rng.once(16)) return rng.pick(this.control);
     const push = wild ? rng.once(3) : depth < 2 || (depth < 7 && rng.once(4));
     const pop = wild ? rng.once(3) : depth > 2 && rng.once(depth > 5 ? 2 : 4);
     return this.taken(rng.pick(push ? this.pushes : pop ? this.pops : this.others));
