@@ -17,6 +17,7 @@ import { CpuEnv, REASON, SEG, Segment, TLB_SET, XMM_STRIDE } from '../cpu/env.ts
 import type { Ins, OperandKind, Semantics } from '../cpu/sem/ins.ts';
 import { ORDINARY } from '../cpu/sys/words.ts';
 import { loadOfSize, MemoryAccess, type Runtime } from '../cpu/sem/memory-access.ts';
+import { Bounds } from './bounds.ts';
 import { JitFlags } from './jit-flags.ts';
 import { isInKnownPage, KnownPages } from './known-pages.ts';
 import type { X87Cache } from './x87-cache.ts';
@@ -35,6 +36,19 @@ const FS = SEG.FS;
 const LIMIT = Segment.offsetOf('limit');
 const ATTRIBUTES = Segment.offsetOf('attr');
 const GP = 13;
+
+const PAGE = 4096;
+/** Bytes of a table that is looked for in one page; of a larger one it is less likely. */
+const MAX_TABLE = 2048;
+
+/** An entry of a table. */
+interface TableEntry {
+  /** i64: where the table begins. */
+  readonly table: Expr;
+  /** i32: of the entry, at most `reach`. */
+  readonly offset: Expr;
+  readonly reach: number;
+}
 
 /** What an instruction's code needs of its region. */
 export interface RegionFrame {
@@ -104,6 +118,9 @@ export class JitIns extends MemoryAccess implements Ins {
   /** The instruction changes the MMU index. */
   private changesMode = false;
   private readonly pages: KnownPages;
+  private readonly bounds = new Bounds();
+  /** The memory operand is this far into a table, if its index is known to be small. */
+  private tableEntry: TableEntry | undefined;
   /** Those whose value from before the region somebody may want. */
   readonly registersRead = new Set<number>();
   /** A store is certain between the last load of guest memory and what comes now. */
@@ -120,6 +137,10 @@ export class JitIns extends MemoryAccess implements Ins {
     this.x87 = x87;
     this.stackSize = frame.narrow ? 1 : 2;
     this.pages = new KnownPages(frame.f);
+    frame.f.onSet = (local, value) => {
+      this.bounds.assigned(local, value, this.pages.unconditional);
+      this.pages.assigned(local, value);
+    };
   }
 
   /** `inPlace`: what the TLB lacks is fetched; otherwise the region is left for tier 0. */
@@ -134,6 +155,7 @@ export class JitIns extends MemoryAccess implements Ins {
     const locks = insn.lock !== 0 || semantics.name === 'xchg';
     this.lock = locks && insn.memOperand === 0 && semantics.lockable === true;
     this.memoryAddress = undefined;
+    this.tableEntry = undefined;
     this.stores = false;
     this.repeats = semantics.reps !== undefined;
     this.changesMode = false;
@@ -145,6 +167,7 @@ export class JitIns extends MemoryAccess implements Ins {
   arrive(continues: boolean): void {
     if (continues) return this.pages.continue();
     this.pages.arrive();
+    this.bounds.arrive();
     this.storedSinceLoad = false;
   }
   /** Stores registers that have changed to the env. Emitted where nothing is conditional. */
@@ -289,8 +312,10 @@ export class JitIns extends MemoryAccess implements Ins {
     if (insn.base === BASE_RIP) a = this.linearAt(this.at + insn.length + insn.disp);
     else if (insn.base >= 0) a = this.register(insn.base).add(i64(disp + BigInt(this.popped())));
     else a = i64(disp);
+    const start = a;
     if (insn.index >= 0) a = this.register(insn.index).shl(insn.scale).add(a);
     if (insn.addrSize === 4) a = a.and(0xffffffffn);
+    else this.findTable(n, start);
     if (insn.seg >= FS && insn.size[n] !== 0)
       a = a.add(this.envLoad('i64', OFF.segs + insn.seg * Segment.size));
     return f.copy(a);
@@ -303,14 +328,29 @@ export class JitIns extends MemoryAccess implements Ins {
   private narrowAddress(n: number): Expr {
     const { insn, f } = this;
     let a: Expr = insn.base < 0 ? i32(insn.disp) : this.register(insn.base).add(insn.disp + this.popped());
+    const start = a;
     if (insn.index >= 0) a = this.register(insn.index).shl(insn.scale).add(a);
     if (insn.addrSize === 2) a = a.and(0xffff);
+    else this.findTable(n, start);
     // LEA has a segment too, and no size
     if (insn.seg < FS || insn.size[n] === 0) return f.copy(a.i64u());
     const offset = f.let(a.i64u());
     this.checkSegment(insn.seg, offset, insn.size[n]);
     const base = this.envLoad('i32', OFF.segs + insn.seg * Segment.size);
     return f.copy(base.add(offset.i32()).i64u());
+  }
+  /** `start`: the operand's address without its index. */
+  private findTable(n: number, start: Expr): void {
+    const { insn, f } = this;
+    if (insn.index < 0 || insn.seg >= FS || insn.size[n] === 0) return;
+    const index = this.frame.regs[insn.index];
+    const most = this.bounds.of(index);
+    if (most === undefined || most << insn.scale >= MAX_TABLE) return;
+    this.tableEntry = {
+      table: f.let(start.i64u()),
+      offset: f.let(index.i32().shl(insn.scale)),
+      reach: most << insn.scale,
+    };
   }
   /** What is not an access within the limit of an ordinary data segment is left to tier 0. */
   private checkSegment(seg: number, offset: Expr, size: number): void {
@@ -350,14 +390,34 @@ export class JitIns extends MemoryAccess implements Ins {
     // keeps V8 from merging this load with an earlier one of the same address (DESIGN.md, memory order)
     if (!this.storedSinceLoad || this.repeats) this.f.drop(atomicLoad8(this.env, OFF.exitRequest));
   }
-  protected override loaded(value: Expr): Expr {
+  protected override loaded(value: Local, size: number): Expr {
     this.storedSinceLoad = false;
+    if (size <= 2) this.bounds.set(value, 2 ** (size * 8) - 1);
     return value;
   }
   protected override stored(): void {
     if (this.pages.unconditional) this.storedSinceLoad = true;
   }
   protected override hitOrMiss(
+    address: Expr,
+    size: number,
+    array: number,
+    use: (base: Expr, offset: number) => void,
+  ): void {
+    const { f, tableEntry } = this;
+    if (tableEntry === undefined || address !== this.memoryAddress) {
+      return this.pageOrMiss(address, size, array, use);
+    }
+    // the page of the whole table, before the index is known
+    const { table, offset, reach } = tableEntry;
+    const whole = reach + size;
+    const inTable = (): void => this.pageOrMiss(table, whole, array, (base, at) => use(base.add(offset), at));
+    const otherwise = (): void => this.pageOrMiss(address, size, array, use);
+    const start = table.i32().and(PAGE - 1);
+    if (start.value !== undefined) return Number(start.value) <= PAGE - whole ? inTable() : otherwise();
+    f.if(start.leU(PAGE - whole), inTable, otherwise, true);
+  }
+  private pageOrMiss(
     address: Expr,
     size: number,
     array: number,

@@ -59,11 +59,12 @@ export class KnownPages {
 
   constructor(f: FuncBuilder) {
     this.f = f;
-    f.onSet = (local, value) => {
-      const origin = this.unconditional ? this.originOf(value) : undefined;
-      if (origin === undefined) this.origins.delete(local.index);
-      else this.origins.set(local.index, origin);
-    };
+  }
+  /** A local gets a value. */
+  assigned(local: Local, value: Expr): void {
+    const origin = this.unconditional ? this.originOf(value) : undefined;
+    if (origin === undefined) this.origins.delete(local.index);
+    else this.origins.set(local.index, origin);
   }
 
   /** What is emitted now is executed whenever the stretch is. */

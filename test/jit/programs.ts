@@ -220,7 +220,21 @@ class Program {
       if (isDirect(row)) address = { ...none, direct: spot };
       else if (this.x87 !== undefined && row.name === 'fldcw')
         address = { ...none, disp: controlWordAt(rng) };
-      else if (rng.once(4)) address = { ...none, disp: spot, ripRelative: !this.mode32 && rng.once(2) };
+      else if (rng.once(6)) {
+        // an entry of a table, which may go over a page's end
+        const scale = rng.below(4);
+        const index = this.smallIndex();
+        const table = spot - BigInt(rng.below(256) << scale);
+        address = rng.once(2)
+          ? { ...none, index, scale, disp: table }
+          : {
+              ...none,
+              base: rng.pick(this.registers.pointers),
+              index,
+              scale,
+              disp: BigInt(rng.below(64) - 64),
+            };
+      } else if (rng.once(4)) address = { ...none, disp: spot, ripRelative: !this.mode32 && rng.once(2) };
       else {
         const disp = rng.below(256) - 128;
         address = {
@@ -253,6 +267,40 @@ class Program {
       length: bytes.length,
       undefined: this.undefined,
     };
+  }
+
+  /** Makes a register small, as the index of a table is; gives its number. */
+  private smallIndex(): number {
+    const { rng } = this;
+    const r = rng.pick(this.registers.free);
+    const [low, rex] = [r & 7, r >= 8 ? [0x41] : []];
+    switch (rng.below(4)) {
+      case 0: {
+        // MOVZX r32, byte [disp32]
+        const place = little(DATA + rng.below(2 * PAGE), 4);
+        const move = [0x0f, 0xb6];
+        this.either(
+          [...(r >= 8 ? [0x44] : []), ...move, (low << 3) | 4, 0x25, ...place],
+          [...move, (low << 3) | 5, ...place],
+        );
+        break;
+      }
+      case 1:
+        this.emit(...rex, 0x83, 0xe0 | low, rng.below(128)); // AND r32, imm8
+        this.undefined = FLAG.AF;
+        break;
+      case 2:
+        this.emit(...rex, 0xc1, 0xe8 | low, 24 + rng.below(7)); // SHR r32, imm8
+        this.undefined = FLAG.AF | FLAG.OF;
+        break;
+      default:
+        // MOVZX r32, r8
+        this.either(
+          [0x40 | (r >= 8 ? 5 : 0), 0x0f, 0xb6, 0xc0 | (low << 3) | low],
+          [0x0f, 0xb6, 0xc0 | (low << 3) | low],
+        );
+    }
+    return r;
   }
 
   /** A repeated string instruction over few elements. */

@@ -95,7 +95,7 @@ export abstract class MemoryAccess {
   /** Before each load of guest memory. */
   protected beforeLoad(): void {}
   /** After it; gives the value. */
-  protected loaded(value: Expr): Expr {
+  protected loaded(value: Local, _size: number): Expr {
     return value;
   }
   /** After a plain store of guest memory. */
@@ -208,12 +208,12 @@ export abstract class MemoryAccess {
     if (!this.inlineProbes) {
       const host = f.copy(f.call(runtime.probeRead, this.env, a, i32(size)));
       this.faultIf(host.eq(-1));
-      return this.loaded(f.copy(loadOfSize(size, host)));
+      return this.loaded(f.copy(loadOfSize(size, host)), size);
     }
     if (this.missLeaves) {
       const value = f.local(LOAD_TYPE[size as MemorySize]);
       this.hitOrMiss(a, size, TLB_SET.READ, (base, offset) => f.set(value, loadOfSize(size, base, offset)));
-      return this.loaded(value);
+      return this.loaded(value, size);
     }
     const probe = this.probe(a, size, TLB_SET.READ);
     const host = f.local('i32');
@@ -226,7 +226,7 @@ export abstract class MemoryAccess {
       },
       true,
     );
-    return this.loaded(f.copy(loadOfSize(size, host)));
+    return this.loaded(f.copy(loadOfSize(size, host)), size);
   }
 
   store(address: Expr, value: Expr, size: number): void {
