@@ -14,7 +14,7 @@ import type { X87Functions } from '../cpu/fpu/functions.ts';
 import { CONDITION_BITS, EXCEPTIONS, FPU, FSW } from '../cpu/fpu/layout.ts';
 import { checkPending } from '../cpu/sem/fpu-check.ts';
 import { isStoreStopped, storeConverted } from '../cpu/sem/x87.ts';
-import { statusWord } from '../cpu/sem/x87-control.ts';
+import { fetchControl, loadControl, statusWord } from '../cpu/sem/x87-control.ts';
 import { setComparedFlags, type StackInstruction, type StackOperation } from '../cpu/sem/x87-stack.ts';
 import type { StepInfo } from './analysis.ts';
 import type { JitIns } from './jit-ins.ts';
@@ -67,9 +67,8 @@ export class X87Cache {
   private readonly inPlace: boolean;
   private locals: Locals | undefined;
   private state = new StackState(() => {});
-  /** Of the env: tags as far as they are known, and TOP less that at the start. */
+  /** Tags in the env, as far as they are known. */
   private storedValid: (boolean | undefined)[] = [];
-  private storedDepth = 0;
   private statusChanged = false;
   /** Region offset of the last instruction, if the env does not have it. */
   private ip: number | undefined;
@@ -136,7 +135,7 @@ export class X87Cache {
         this.readStatus(ins);
         return true;
       case 'controlWord':
-        this.writeControl(ins, info);
+        this.writeControl(ins);
         return true;
       case 'wait':
         this.waiting(ins);
@@ -147,25 +146,12 @@ export class X87Cache {
   }
   /** All is in the env, and the row is at an end. Where nothing is conditional. */
   end(): void {
-    this.flush();
+    this.store();
     this.active = false;
   }
   /** The row is at an end, and whoever goes on has stored it. */
   drop(): void {
     this.active = false;
-  }
-  private flush(): void {
-    this.store();
-    if (this.active) this.clean();
-  }
-  /** The env has all. */
-  private clean(): void {
-    for (const r of this.l.registers) r.dirty = false;
-    this.storedValid = [...this.state.valid];
-    this.storedDepth = this.state.depth;
-    this.statusChanged = false;
-    this.ip = undefined;
-    this.dpChanged = false;
   }
 
   /** Puts all into the env; what is known stays known, so this may be emitted on a way that leads away. */
@@ -174,7 +160,7 @@ export class X87Cache {
     const { f, env, state } = this;
     const { ok, top, registers, dp } = this.l;
     const tagsChanged = state.valid.some((v, i) => v !== this.storedValid[i]);
-    const topChanged = state.depth !== this.storedDepth;
+    const topChanged = state.depth !== 0;
     const dirty = registers.flatMap((r, i) => (r.dirty ? [{ ...r, i }] : []));
     const { ip } = this;
     if (!tagsChanged && !topChanged && dirty.length === 0 && !this.statusChanged && ip === undefined) return;
@@ -229,9 +215,11 @@ export class X87Cache {
     const { ok, top, tags, status, raised, c1, registers } = this.l;
     this.active = true;
     this.left = plan.steps - 1;
+    this.storedValid = new Array<boolean | undefined>(REGISTERS).fill(undefined);
     this.state = new StackState((register, valid) => (this.storedValid[register] = valid));
-    this.clean();
-    for (const r of registers) r.loaded = false;
+    for (const r of registers) r.dirty = r.loaded = false;
+    this.statusChanged = this.dpChanged = false;
+    this.ip = undefined;
     f.set(top, load('i32', env, FPU.top));
     f.set(status, load('i32_16u', env, FPU.status));
     const word = load('i32_8u', env, FPU.tags);
@@ -565,13 +553,22 @@ export class X87Cache {
     if (ins.kinds.includes('m')) ins.store(ins.address(0), word, 2);
     else ins.write(0, word, 2);
   }
-  /** The row goes on when all exceptions are masked still. */
-  private writeControl(ins: JitIns, { semantics }: StepInfo): void {
+  /** The row works on when all exceptions are masked still. */
+  private writeControl(ins: JitIns): void {
     const { f, env } = this;
     const { ok } = this.l;
-    this.flush();
     this.waiting(ins);
-    semantics.emit(ins);
-    f.set(ok, ok.and(load('i32_16u', env, FPU.control).and(EXCEPTIONS).eq(EXCEPTIONS)));
+    const word = fetchControl(ins);
+    f.if(
+      ok.and(word.and(EXCEPTIONS).eq(EXCEPTIONS)),
+      // none waits, and none does now
+      () => f.store(2, env, FPU.control, word),
+      () => {
+        this.store();
+        loadControl(ins, word);
+        f.set(ok, i32(0));
+      },
+      true,
+    );
   }
 }

@@ -25,6 +25,15 @@ export function statusWord(ins: Ins): Expr {
   return ins.envLoad('i32_16u', FPU.status).or(ins.envLoad('i32', FPU.top).shl(FSW.TOP_SHIFT));
 }
 
+/** FLDCW: the word in memory as it is loaded, bound; and what loading it does. */
+export function fetchControl(ins: Ins): Expr {
+  return ins.f.copy(ins.load(ins.address(0), 2).and(FCW.WRITABLE).or(FCW.FIXED));
+}
+export function loadControl(ins: Ins, word: Expr): void {
+  ins.envStore(2, FPU.control, word);
+  ins.envStore(2, FPU.status, withSummary(ins, ins.f.copy(ins.envLoad('i32_16u', FPU.status)), word));
+}
+
 function clearC1(ins: Ins): void {
   ins.envStore(2, FPU.status, ins.envLoad('i32_16u', FPU.status).and(0xffff & ~FSW.C1));
 }
@@ -76,18 +85,7 @@ export const X87_CONTROL_SEMANTICS: readonly Semantics[] = [
     ['m'],
     [2],
   ),
-  control(
-    'fldcw',
-    'x87',
-    (ins) => {
-      const image = ins.load(ins.address(0), 2);
-      const word = ins.f.let(image.and(FCW.WRITABLE).or(FCW.FIXED));
-      ins.envStore(2, FPU.control, word);
-      ins.envStore(2, FPU.status, withSummary(ins, ins.f.copy(ins.envLoad('i32_16u', FPU.status)), word));
-    },
-    ['m'],
-    [2],
-  ),
+  control('fldcw', 'x87', (ins) => loadControl(ins, fetchControl(ins)), ['m'], [2]),
   control(
     'fnstsw',
     'x87-nowait',
