@@ -7,6 +7,7 @@ import { ROWS } from '../cpu/decode/table.ts';
 import { ARITHMETIC } from '../cpu/flags.ts';
 import type { Semantics } from '../cpu/sem/ins.ts';
 import { isLocked } from '../cpu/sem/select.ts';
+import { MAX_ENTRIES } from './layout.ts';
 import type { Block, Region } from './region.ts';
 import { childOf, type LoopNode } from './structure.ts';
 
@@ -34,6 +35,8 @@ const STAYS = new Set(
     'bsf bsr tzcnt lzcnt popcnt clc stc cmc cld std lahf sahf andn blsr blsi blsmsk bextr bzhi mulx rorx sarx shlx shrx'
   ).split(' '),
 );
+/** Besides those and SSE and x87 instructions, these neither look at registers in the env nor change them there. */
+const PLAIN = new Set('jcc jmp loop loope loopne jcxz push pop div idiv movnti movbe'.split(' '));
 /** They set all flags when their count is not 0. */
 const SHIFTS = new Set(['shl', 'shr', 'sar', 'shld', 'shrd']);
 /** They set all flags, like the arithmetic instructions that say so by themselves. */
@@ -69,6 +72,11 @@ export function stepInfo(insn: Insn, kinds: string, semantics: Semantics, size: 
     simple: !isLocked(insn, semantics) && (kills || name === 'inc' || name === 'dec'),
     flagsLive: true,
   };
+}
+
+/** All that it does with registers and flags is emitted where it stands. */
+export function isPlain({ semantics: { name, unit, reps } }: StepInfo): boolean {
+  return reps === undefined && (unit !== undefined || STAYS.has(name) || PLAIN.has(name));
 }
 
 /** Region offsets that control goes to from a block; undefined: anywhere. */
@@ -183,4 +191,12 @@ export function entryBlocks(region: Region, indexOf: ReadonlyMap<number, number>
     }
   });
   return entries;
+}
+
+/** The blocks a region can be entered at, in the order of its description's entries: the head first. */
+export function entriesOf(region: Region): number[] {
+  const indexOf = new Map(region.blocks.map((b, i) => [b.at, i]));
+  const head = indexOf.get(region.head) as number;
+  const others = [...entryBlocks(region, indexOf)].filter((i) => i !== head);
+  return [head, ...others].slice(0, MAX_ENTRIES);
 }

@@ -18,7 +18,7 @@ import type { Runtime } from '../cpu/sem/memory-access.ts';
 import { operandKinds, operandSize, semanticName, type SemanticsIndex } from '../cpu/sem/select.ts';
 import { STATUS } from '../cpu/tier0/context.ts';
 import { RECORD } from '../cpu/tier0/record.ts';
-import { entryBlocks, flagLiveness, stepInfo, type StepInfo, wayBetween } from './analysis.ts';
+import { entriesOf, entryBlocks, flagLiveness, stepInfo, type StepInfo, wayBetween } from './analysis.ts';
 import {
   EXIT_CODE,
   EXIT_INDIRECT,
@@ -33,7 +33,6 @@ import { JitFlags } from './jit-flags.ts';
 import {
   EXIT_COUNT,
   EXIT_SAMPLE,
-  MAX_ENTRIES,
   PAGE_CHECK_SIZE,
   PAGE_CHECKS,
   REGION,
@@ -41,6 +40,7 @@ import {
   RETURN_ENTRIES,
 } from './layout.ts';
 import type { Block, Region, Step } from './region.ts';
+import { smallLoops } from './small-loops.ts';
 import { childOf, type LoopNode, loopTree } from './structure.ts';
 import { X87Cache } from './x87-cache.ts';
 import type { KnownStep } from './x87-plan.ts';
@@ -78,14 +78,6 @@ export interface RegionPlace {
   readonly name: string;
 }
 
-/** The blocks a region can be entered at, in the order of its description's entries: the head first. */
-export function entriesOf(region: Region): number[] {
-  const indexOf = new Map(region.blocks.map((b, i) => [b.at, i]));
-  const head = indexOf.get(region.head) as number;
-  const others = [...entryBlocks(region, indexOf)].filter((i) => i !== head);
-  return [head, ...others].slice(0, MAX_ENTRIES);
-}
-
 /** What generated code of a region calls besides its instructions' runtime. */
 export interface RegionRuntime extends Runtime {
   /** (env): deferred flags in the env become words. */
@@ -109,6 +101,9 @@ export class RegionEmitter {
   private readonly dispatched: ReadonlySet<number>;
   /** Blocks that control reaches only by falling out of the one before. */
   private readonly continues: ReadonlySet<number>;
+  /** Registers that small loops write, and by block the loop that it is in. */
+  private readonly small: ReadonlyMap<LoopNode, ReadonlySet<number>>;
+  private readonly smallOf = new Map<number, LoopNode>();
   private readonly next: Local;
   private readonly frame: RegionFrame;
   private readonly ins: JitIns;
@@ -142,6 +137,10 @@ export class RegionEmitter {
     this.flagsLiveIn = flagLiveness(region, this.indexOf, this.infos);
     const edges = this.edges();
     this.tree = loopTree(region.blocks.length, edges);
+    this.small = smallLoops(this.tree, region, this.infos);
+    for (const node of this.small.keys()) {
+      for (let b = node.lo; b <= node.hi; b++) this.smallOf.set(b, node);
+    }
     this.entries = new Set(entriesOf(region));
     // an indirect jump, and a call that is remembered, come through the root's dispatch
     const dispatched = new Set([...this.entries, ...entryBlocks(region, this.indexOf)]);
@@ -402,6 +401,9 @@ export class RegionEmitter {
 
   private loop(node: LoopNode): void {
     const { f, next } = this;
+    if (this.small.has(node) && this.flagsLiveIn.slice(node.lo, node.hi + 1).includes(true)) {
+      this.flags.enterLoop();
+    }
     f.loop((loopLabel) => {
       const children: Label[] = [];
       this.labels.set(node, { loop: loopLabel, children });
@@ -442,8 +444,9 @@ export class RegionEmitter {
     this.current = index;
     if (this.dispatched.has(index)) f.set(this.next, i32(NONE));
     const continues = this.continues.has(index);
-    if (!continues) flags.arrive();
-    ins.arrive(continues);
+    const loop = this.smallOf.get(index);
+    if (!continues) flags.arrive(loop !== undefined);
+    ins.arrive(continues, loop && this.small.get(loop));
     f.scope(() => {
       block.steps.forEach((step, k) => this.step(step, index, k, k === 0 && this.entries.has(index)));
       ins.flush();
@@ -500,7 +503,9 @@ export class RegionEmitter {
       f.if(atomicLoad8(this.frame.env, OFF.exitRequest), () => ins.exit(REASON.KICK, at), undefined, false);
     }
     const continues = this.continues.has(to);
-    ins.settle(this.flagsLiveIn[to] && !continues, continues);
+    const small = this.smallOf.get(to);
+    const inLoop = small !== undefined && small === this.smallOf.get(current);
+    ins.settle(this.flagsLiveIn[to] && !continues, continues, inLoop);
     if (dispatches) f.set(this.next, i32(to));
     f.br(child < 0 ? loop : children[child]);
   }

@@ -25,8 +25,8 @@ interface Setter {
 }
 type Image = Parameters<FlagEmitter['setAll']>[0];
 
-/** Where the flags are: a known setter's operands; deferred in the env; the lazy words there. */
-type State = Setter | 'deferred' | 'words';
+/** Where the flags are: a known setter's operands; deferred in the env, or in the locals; the lazy words in the env. */
+type State = Setter | 'deferred' | 'locals' | 'words';
 
 /** `DEFERRED` kind and operands; where `b` means nothing it is left out. */
 interface Deferred {
@@ -59,9 +59,16 @@ export class JitFlags extends FlagEmitter {
 
   // --- the emitter's side ---
 
-  /** At a point that control reaches from elsewhere: they are in the env. */
-  arrive(): void {
-    this.state = 'deferred';
+  /** At a point that control reaches from elsewhere: they are in the env, in a small loop in the locals. */
+  arrive(inLoop: boolean): void {
+    this.state = inLoop ? 'locals' : 'deferred';
+  }
+  /** Before a small loop: from the env into the locals. */
+  enterLoop(): void {
+    const { f, env, locals } = this;
+    f.set(locals.kind, load('i32', env, FLAG_WORDS.kind));
+    f.set(locals.a, load('i64', env, FLAG_WORDS.a));
+    f.set(locals.b, load('i64', env, FLAG_WORDS.b));
   }
   /** Before an instruction. `live`: what it sets may be seen. `simple`: it sets flags in one place, all or but CF. */
   begin(live: boolean, writes: boolean, simple: boolean): void {
@@ -71,17 +78,24 @@ export class JitFlags extends FlagEmitter {
   }
   /** Before an instruction that reads flags. */
   beforeReading(): void {
-    if (this.state === 'deferred') this.toWords();
+    if (this.state === 'deferred' || this.state === 'locals') this.toWords();
   }
-  /** Puts them into the env; what is known stays known, so this may be emitted on a way that leads away. */
-  settle(): void {
+  /**
+   * Puts them into the env, or into the locals where the way stays in a small loop; what is known stays known, so this may
+   * be emitted on a way that leads away.
+   */
+  settle(inLoop = false): void {
     const { state } = this;
-    if (typeof state === 'object') this.store(this.deferred(state));
+    if (inLoop) {
+      // the words in the env are it
+      if (!this.leave()) this.f.set(this.locals.kind, i32(0));
+    } else if (state === 'locals') this.store(this.locals);
+    else if (typeof state === 'object') this.store(this.deferred(state));
   }
-  /** On a way out of the region: true when they were put into the locals, from where `storeLeft` takes them. */
+  /** On a way out of the region: true when they are in the locals, from where `storeLeft` takes them. */
   leave(): boolean {
     const { f, locals, state } = this;
-    if (typeof state !== 'object') return false;
+    if (typeof state !== 'object') return state === 'locals';
     const { kind, a, b } = this.deferred(state);
     f.set(locals.kind, kind);
     f.set(locals.a, a);
@@ -129,12 +143,9 @@ export class JitFlags extends FlagEmitter {
     const { f, env, state } = this;
     if (state === 'words') return;
     const make = (): void => f.run(f.call(this.flagWords, env));
-    if (state === 'deferred') {
-      f.if(load('i32', env, FLAG_WORDS.kind), make, undefined, false);
-    } else {
-      this.settle();
-      make();
-    }
+    this.settle();
+    if (typeof state === 'object') make();
+    else f.if(load('i32', env, FLAG_WORDS.kind), make, undefined, false);
     this.state = 'words';
   }
 
@@ -214,13 +225,15 @@ export class JitFlags extends FlagEmitter {
   }
   /** CF for an instruction that keeps it, bound. */
   private keptCarry(): Expr {
-    const { f, env } = this;
-    if (this.state !== 'deferred') return f.copy(this.carry());
+    const { f, env, locals, state } = this;
+    if (state !== 'deferred' && state !== 'locals') return f.copy(this.carry());
     const carry = f.local('i32');
+    const kind = state === 'locals' ? locals.kind : load('i32', env, FLAG_WORDS.kind);
+    const kept = state === 'locals' ? locals.b.i32() : load('i32', env, FLAG_WORDS.b);
     // in a loop the one that kept it is this very instruction
     f.if(
-      load('i32', env, FLAG_WORDS.kind).and(14).eq(DEFERRED.INC),
-      () => f.set(carry, load('i32', env, FLAG_WORDS.b)),
+      kind.and(14).eq(DEFERRED.INC),
+      () => f.set(carry, kept),
       () => {
         this.toWords();
         f.set(carry, super.carry());

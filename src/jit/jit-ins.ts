@@ -121,6 +121,8 @@ export class JitIns extends MemoryAccess implements Ins {
   private readonly bounds = new Bounds();
   /** The memory operand is this far into a table, if its index is known to be small. */
   private tableEntry: TableEntry | undefined;
+  /** In a small loop: those that it writes, which are stored where it is left. */
+  private loopRegisters: ReadonlySet<number> | undefined;
   /** Those whose value from before the region somebody may want. */
   readonly registersRead = new Set<number>();
   /** A store is certain between the last load of guest memory and what comes now. */
@@ -163,15 +165,25 @@ export class JitIns extends MemoryAccess implements Ins {
     // these call out of the region
     if (inPlace || this.repeats) this.pages.forget();
   }
-  /** At the start of a block; `continues`: control comes there only from the block before. */
-  arrive(continues: boolean): void {
+  /**
+   * At the start of a block; `continues`: control comes there only from the block before; `loopRegisters`: those that the
+   * small loop writes that it is in.
+   */
+  arrive(continues: boolean, loopRegisters: ReadonlySet<number> | undefined): void {
+    this.loopRegisters = loopRegisters;
+    this.dirty.clear();
+    for (const r of loopRegisters ?? []) {
+      this.dirty.add(r);
+      this.registersRead.add(r);
+    }
     if (continues) return this.pages.continue();
     this.pages.arrive();
     this.bounds.arrive();
     this.storedSinceLoad = false;
   }
-  /** Stores registers that have changed to the env. Emitted where nothing is conditional. */
+  /** Stores registers that have changed to the env, where they do not stay in locals. Emitted where nothing is conditional. */
   flush(): void {
+    if (this.loopRegisters !== undefined) return;
     this.storeDirty();
     this.dirty.clear();
   }
@@ -181,12 +193,12 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   /**
    * Before a branch that may be conditional: the env is as it is expected elsewhere. `continues`: control comes to where it
-   * leads from nowhere else.
+   * leads from nowhere else. `inLoop`: it stays in a small loop.
    */
-  settle(flags: boolean, continues = false): void {
-    this.storeDirty();
+  settle(flags: boolean, continues = false, inLoop = false): void {
+    if (!inLoop) this.storeDirty();
     if (!continues) this.x87.store();
-    if (flags) this.flags.settle();
+    if (flags) this.flags.settle(inLoop);
   }
   /** After the instruction's code: leaves when it changed the region's own code. */
   end(): void {
@@ -257,7 +269,9 @@ export class JitIns extends MemoryAccess implements Ins {
       const mask = size === 2 ? 0xffffn : high ? 0xff00n : 0xffn;
       f.set(local, local.and(~mask).or(high ? part.shl(8) : part));
     }
-    if (this.repeats) f.store(8, this.env, reg * 8, local.i64u());
+    const { loopRegisters } = this;
+    const atOnce = this.repeats || (loopRegisters !== undefined && !loopRegisters.has(reg));
+    if (atOnce) f.store(8, this.env, reg * 8, local.i64u());
     else this.dirty.add(reg);
   }
 
@@ -388,7 +402,7 @@ export class JitIns extends MemoryAccess implements Ins {
   }
   protected override beforeLoad(): void {
     // keeps V8 from merging this load with an earlier one of the same address (DESIGN.md, memory order)
-    if (!this.storedSinceLoad || this.repeats) this.f.drop(atomicLoad8(this.env, OFF.exitRequest));
+    if (!this.storedSinceLoad || this.repeats) this.f.drop(atomicLoad8(this.env));
   }
   protected override loaded(value: Local, size: number): Expr {
     this.storedSinceLoad = false;

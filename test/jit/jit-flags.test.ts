@@ -50,7 +50,7 @@ const SETTERS: Readonly<Record<string, Setter>> = {
 /** Setters that change some flags only: what they keep is in the words. */
 const PARTIAL = new Set(['cmp, then CF changed', 'cmp, then CF and OF changed', 'cmp, then ZF changed']);
 
-type Kind = 'lazy' | 'known' | 'deferred';
+type Kind = 'lazy' | 'known' | 'deferred' | 'locals';
 
 /** A function of two values that gives 16 conditions and six single flags as bits. */
 function emit(
@@ -71,9 +71,9 @@ function emit(
   known.begin(true, true, !partial);
   setter(flags, f, size, operands[0], operands[1]);
   for (const o of operands) f.set(o, o.xor(-1));
-  if (kind === 'deferred') {
-    known.settle();
-    known.arrive();
+  if (kind === 'deferred' || kind === 'locals') {
+    known.settle(kind === 'locals');
+    known.arrive(kind === 'locals');
     known.beforeReading();
   }
   const bits = f.local('i32', i32(0));
@@ -101,7 +101,7 @@ describe.each([1, 2, 4, 8])('conditions after an instruction of %i bytes', (size
     m.importMemory('env', 'memory', 1, 1);
     const flagWords = m.func('flagWords', ['i32'], []);
     emitFlagWords(flagWords, flagWords.param(0));
-    const kinds: Kind[] = ['lazy', 'known', 'deferred'];
+    const kinds: Kind[] = ['lazy', 'known', 'deferred', 'locals'];
     for (const kind of kinds) emit(m, size, SETTERS[name], kind, flagWords, PARTIAL.has(name));
     const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
     const { exports } = new WebAssembly.Instance(new WebAssembly.Module(m.build()), { env: { memory } });
