@@ -39,10 +39,7 @@ export function loopTree(count: number, edges: readonly (readonly [number, numbe
     while (i <= hi) {
       const end = ends.get(i);
       // the node's own interval is not its child
-      if (
-        end !== undefined &&
-        !(i === lo && (end === hi || parent === undefined) && sameInterval(node, i, end))
-      ) {
+      if (end !== undefined && !(i === lo && end === hi)) {
         node.children.push(build(i, end, node));
         i = end + 1;
       } else {
@@ -52,7 +49,6 @@ export function loopTree(count: number, edges: readonly (readonly [number, numbe
     }
     return node;
   };
-  const sameInterval = (node: LoopNode, lo: number, hi: number): boolean => node.lo === lo && node.hi === hi;
   return build(0, count - 1, undefined);
 }
 
