@@ -359,11 +359,13 @@ export class JitIns extends MemoryAccess implements Ins {
     if (insn.index < 0 || insn.seg >= FS || insn.size[n] === 0) return;
     const index = this.frame.regs[insn.index];
     const most = this.bounds.of(index);
-    if (most === undefined || most << insn.scale >= MAX_TABLE) return;
+    // too large a number for a shift
+    const reach = most === undefined ? MAX_TABLE : most * 2 ** insn.scale;
+    if (reach >= MAX_TABLE) return;
     this.tableEntry = {
       table: f.let(start.i64u()),
       offset: f.let(index.i32().shl(insn.scale)),
-      reach: most << insn.scale,
+      reach,
     };
   }
   /** What is not an access within the limit of an ordinary data segment is left to tier 0. */

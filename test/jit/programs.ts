@@ -290,7 +290,8 @@ class Program {
         this.undefined = FLAG.AF;
         break;
       case 2:
-        this.emit(...rex, 0xc1, 0xe8 | low, 24 + rng.below(7)); // SHR r32, imm8
+        // SHR r32, imm8: often too little
+        this.emit(...rex, 0xc1, 0xe8 | low, rng.once(4) ? 2 + rng.below(22) : 24 + rng.below(7));
         this.undefined = FLAG.AF | FLAG.OF;
         break;
       default:
