@@ -6,7 +6,7 @@
  * The TLB's answer holds as long as nothing of the region calls out of it: until then nobody removes an entry of this
  * vCPU's, but for those who wait until it has left generated code (cpu/sys/tlb.ts).
  */
-import { type Expr, type FuncBuilder, Local, LOCAL_GET } from '../wasm/index.ts';
+import { type Expr, EXTEND_U, type FuncBuilder, Local, LOCAL_GET } from '../wasm/index.ts';
 import { isWithinPage } from '../cpu/sem/memory-access.ts';
 
 /** The value of something: that of a root, plus `offset`. */
@@ -41,9 +41,6 @@ export function isInKnownPage({ known, delta }: Neighbour, size: number): Expr |
 }
 
 const PAGE = 4096;
-const ADD = [0x6a, 0x7c];
-const SUB = [0x6b, 0x7d];
-const EXTEND = 0xad;
 
 export class KnownPages {
   private readonly f: FuncBuilder;
@@ -101,8 +98,8 @@ export class KnownPages {
       return origin;
     }
     // addresses of one page differ in their low bits only, so zero-extension makes no difference between them
-    if (e.code === EXTEND) return this.originOf(e.args[0]);
-    const sign = ADD.includes(e.code) ? 1 : SUB.includes(e.code) ? -1 : 0;
+    if (e.code === EXTEND_U) return this.originOf(e.args[0]);
+    const sign = e.is('add') ? 1 : e.is('sub') ? -1 : 0;
     if (sign === 0 || e.args[1].value === undefined) return undefined;
     const constant = Number(BigInt.asIntN(64, BigInt(e.args[1].value)));
     const origin = Math.abs(constant) < 2 ** 31 ? this.originOf(e.args[0]) : undefined;

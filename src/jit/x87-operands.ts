@@ -1,14 +1,10 @@
 /** Memory operands of x87 instructions as numbers, in place where they are usual ones. Source: Intel SDM vol. 1, 4.2, 4.8. */
 import { type Expr, type FuncRef, i32, i64, load, type Local } from '../wasm/index.ts';
+import { FLOATS } from '../cpu/fpu/convert.ts';
 import { RESULT } from '../cpu/fpu/core.ts';
 import type { X87Functions } from '../cpu/fpu/functions.ts';
 import { EXPONENT_BIAS, INTEGER_BIT, SIGN_BIT } from '../cpu/fpu/layout.ts';
 import { type Ins, signExtend } from '../cpu/sem/ins.ts';
-
-const FLOATS = {
-  4: { bias: 127, exponentBits: 8, fractionBits: 23 },
-  8: { bias: 1023, exponentBits: 11, fractionBits: 52 },
-} as const;
 
 export interface MemoryNumber {
   readonly m: Local;
@@ -42,10 +38,11 @@ function ofInteger(ins: Ins, fns: X87Functions, bits: Expr): MemoryNumber {
 
 function ofFloat(ins: Ins, fns: X87Functions, bits: Expr): MemoryNumber {
   const { f, size } = ins;
-  const { bias, exponentBits, fractionBits } = FLOATS[size as 4 | 8];
+  const { bias, exponentBits, drop } = size === 4 ? FLOATS.float32 : FLOATS.float64;
+  const fractionBits = 63 - drop;
   const max = (1 << exponentBits) - 1;
   const wide = f.copy(bits.i64u());
-  const m = f.copy(wide.shl(63 - fractionBits).or(INTEGER_BIT));
+  const m = f.copy(wide.shl(drop).or(INTEGER_BIT));
   const field = f.copy(wide.shrU(fractionBits).i32().and(max));
   const signBit = f.copy(
     wide

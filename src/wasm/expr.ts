@@ -14,7 +14,10 @@ const I64_CONST = 0x42;
 const F32_CONST = 0x43;
 const F64_CONST = 0x44;
 export const LOCAL_GET = 0x20;
-const SELECT = 0x1b;
+export const SELECT = 0x1b;
+/** i32.wrap_i64, i64.extend_i32_u */
+export const WRAP = 0xa7;
+export const EXTEND_U = 0xad;
 
 export class Expr {
   readonly type: ValType;
@@ -51,9 +54,19 @@ export class Expr {
   get isPure(): boolean {
     const { code } = this;
     const divides = (code >= 0x6d && code <= 0x70) || (code >= 0x7f && code <= 0x82);
-    const computes = (code >= 0x45 && code <= 0x5a) || (code >= 0x67 && code <= 0x8a);
-    const converts = code === 0xa7 || code === 0xac || code === 0xad || (code >= 0xc0 && code <= 0xc4);
+    const computes = this.isComparison || (code >= 0x67 && code <= 0x8a);
+    const converts = code === WRAP || code === 0xac || code === EXTEND_U || (code >= 0xc0 && code <= 0xc4);
     return (computes && !divides) || converts || (code === SELECT && this.type !== 'v128');
+  }
+
+  /** It is this operation on two integers. */
+  is(op: BinaryOp): boolean {
+    const { code } = this;
+    return code === BINARY[op][0] || code === BINARY[op][1];
+  }
+  /** It compares integers, or one with 0: 0 or 1. */
+  get isComparison(): boolean {
+    return this.code >= 0x45 && this.code <= 0x5a;
   }
 
   private lift(x: Operand): Expr {
@@ -165,14 +178,14 @@ export class Expr {
     if (this.type === 'i32') return this;
     if (this.value !== undefined) return i32(Number(BigInt.asIntN(32, BigInt(this.value))));
     // wrap(extend(x)) is x
-    if (this.code === 0xac || this.code === 0xad) return this.args[0];
-    return new Expr('i32', 0xa7, [this]);
+    if (this.code === 0xac || this.code === EXTEND_U) return this.args[0];
+    return new Expr('i32', WRAP, [this]);
   }
   /** Zero-extended to 64 bits (identity on i64). */
   i64u(): Expr {
     if (this.type === 'i64') return this;
     if (this.value !== undefined) return i64(BigInt(Number(this.value) >>> 0));
-    return new Expr('i64', 0xad, [this]);
+    return new Expr('i64', EXTEND_U, [this]);
   }
   /** Sign-extended from 32 to 64 bits (identity on i64). */
   i64s(): Expr {

@@ -20,26 +20,10 @@ import { newFx, randomSse, randomX87 } from '../oracle/fp-values.ts';
 import { decodedRow } from '../oracle/generate.ts';
 import type { Rng } from '../oracle/rng.ts';
 import { classOf } from '../oracle/rows.ts';
+import { type Forms, type ProgramKind, type Registers, registersOf } from './program-forms.ts';
 import { controlWordAt, x87Fx, x87Patches, X87Source } from './x87-programs.ts';
 
 const ARITHMETIC = FLAG.CF | FLAG.PF | FLAG.AF | FLAG.ZF | FLAG.SF | FLAG.OF;
-/** Registers of programs in 64-bit and 32-bit code. */
-interface Registers {
-  readonly count: number;
-  /** They point into the data pages. */
-  readonly pointers: readonly number[];
-  /** Counts steps down; no random instruction writes it. */
-  readonly counter: number;
-  /** Free for conditions. */
-  readonly free: readonly number[];
-}
-const REGISTERS_64: Registers = {
-  count: 16,
-  pointers: [3, 6, 7, 13, 14],
-  counter: 15,
-  free: [0, 1, 2, 5, 8, 9, 10, 11],
-};
-const REGISTERS_32: Registers = { count: 8, pointers: [3, 6, 7], counter: 5, free: [0, 1, 2] };
 const SP = 4;
 const SHIFTS = /^(shl|shr|sar|rol|ror|rcl|rcr|shld|shrd)$/;
 const FAULTING = /^(div|idiv)$/;
@@ -561,28 +545,6 @@ function programFx(rng: Rng): Uint8Array {
   v.setUint16(FX.FCW, 0x37f, true);
   v.setUint16(FX.FSW, rng.below(8) << 11, true);
   return fx;
-}
-
-/** Forms that programs draw from. */
-export interface Forms {
-  readonly mode32: boolean;
-  readonly integer: readonly Form[];
-  readonly other: readonly Form[];
-  readonly x87: readonly Form[];
-}
-/** `self-modifying`: it also writes its own code, which must be writable; `x87`: mostly of such instructions. */
-export type ProgramKind = 'any' | 'self-modifying' | 'x87';
-export function programForms(forms: readonly Form[], mode32: boolean): Forms {
-  const usable = forms.filter((f) => f.mode32 === mode32);
-  return {
-    mode32,
-    integer: usable.filter((f) => classOf(f.row) === 'integer'),
-    other: usable.filter((f) => classOf(f.row) !== 'integer'),
-    x87: usable.filter((f) => classOf(f.row) === 'x87'),
-  };
-}
-function registersOf({ mode32 }: Forms): Registers {
-  return mode32 ? REGISTERS_32 : REGISTERS_64;
 }
 
 /** A program as a case. */

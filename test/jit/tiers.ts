@@ -13,7 +13,8 @@ import { Rng } from '../oracle/rng.ts';
 import { ROWS, rowSelector, rowText } from '../oracle/rows.ts';
 import { sequenceCase, sequenceForms } from '../oracle/sequences.ts';
 import { formKey, JitGuest, type TierCounts } from './guest.ts';
-import { type Forms, programCase, programForms, type ProgramKind } from './programs.ts';
+import { type Forms, programForms, type ProgramKind } from './program-forms.ts';
+import { programCase } from './programs.ts';
 
 export interface TierOptions {
   readonly seed: number;
