@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BLOCK, BLOCKS, blockOf, IMAGE_SIZE } from './crash-writer.ts';
-import { type GuestConsole, LinuxGuest } from './linux-guest.ts';
+import { type GuestConsole, LinuxGuest, startEmulator } from './linux-guest.ts';
 
 export interface CrashOptions {
   readonly kills: number;
@@ -76,22 +76,8 @@ async function startGuest(program: string, image: string, first: number, seed: n
     files: [{ path: 'bin/crash-guest', data: readFileSync(program), mode: 0o755 }],
     start: async ({ kernel, initrd, append }, _, received): Promise<GuestConsole> => {
       const args = ['-kernel', kernel, '-initrd', initrd, '-append', append];
-      const child = spawn(
-        process.execPath,
-        [SMP86, '-smp', '2', '-m', '256M', '-nographic', ...args, ...disk],
-        { stdio: ['pipe', 'pipe', 'inherit'] },
-      );
-      child.stdout.on('data', received);
-      child.stdin.on('error', () => {});
-      const exit = once(child, 'close').then(() => ({ reason: 'exit', status: child.exitCode }));
-      return {
-        write: (text) => child.stdin.write(text),
-        exit,
-        kill: async () => {
-          child.kill('SIGKILL');
-          await exit;
-        },
-      };
+      const options = ['-smp', '2', '-m', '256M', '-nographic'];
+      return startEmulator(process.execPath, [SMP86, ...options, ...args, ...disk], received);
     },
   });
   guest.write(`crash-guest /dev/vda ${first} ${seed}\n`);

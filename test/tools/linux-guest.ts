@@ -56,6 +56,8 @@ export interface GuestConsole {
   write(text: string): void;
   readonly exit: Promise<GuestExit>;
   kill(): Promise<void>;
+  /** Of a process: stops it, or lets it go on. */
+  freeze?(frozen: boolean): void;
 }
 
 export class GuestError extends Error {
@@ -105,7 +107,8 @@ export class LinuxGuest {
       if (options.start !== undefined) {
         return await options.start(prepared, options.append ?? '', (bytes) => guest.received(bytes));
       }
-      return options.emulator === 'qemu' ? startQemu(args, guest) : await startSmp86(args, guest);
+      if (options.emulator !== 'qemu') return await startSmp86(args, guest);
+      return startEmulator('qemu-system-x86_64', args, (bytes) => guest.received(bytes));
     };
     const console = await start();
     guest.console = console;
@@ -230,6 +233,11 @@ export class LinuxGuest {
     });
   }
 
+  /** Takes all CPU time from an emulator that is a process, until it is called with false. */
+  freeze(frozen: boolean): void {
+    this.console?.freeze?.(frozen);
+  }
+
   /** Ends the machine, whatever it does. */
   async close(): Promise<void> {
     if (this.ended === undefined) await this.console?.kill();
@@ -251,21 +259,32 @@ async function startSmp86(args: readonly string[], guest: LinuxGuest): Promise<G
   };
 }
 
-function startQemu(args: readonly string[], guest: LinuxGuest): GuestConsole {
-  const child = spawn('qemu-system-x86_64', args, { stdio: ['pipe', 'pipe', 'inherit'] });
+/** An emulator that is a process, with the guest's serial port at its standard input and output. It ends with this one. */
+export function startEmulator(
+  command: string,
+  args: readonly string[],
+  received: (bytes: Uint8Array) => void,
+): GuestConsole {
+  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  // also when it is frozen, and would not see the end of its input
+  const end = (): void => void child.kill('SIGKILL');
+  process.once('exit', end);
   child.stdin.on('error', () => {});
-  child.stdout.on('data', (bytes: Uint8Array) => guest.received(bytes));
-  const exit = new Promise<GuestExit>((resolve) => {
-    child.on('error', (error) => resolve({ reason: error.message, status: null }));
-    child.on('close', (status) => resolve({ reason: 'exit', status }));
+  child.stdout.on('data', received);
+  const { promise: exit, resolve } = Promise.withResolvers<GuestExit>();
+  child.on('error', (error) => resolve({ reason: error.message, status: null }));
+  child.on('close', (status) => {
+    process.off('exit', end);
+    resolve({ reason: 'exit', status });
   });
   return {
     write: (text) => child.stdin.write(text),
     exit,
     kill: async () => {
-      child.kill('SIGKILL');
+      end();
       await exit;
     },
+    freeze: (frozen) => void child.kill(frozen ? 'SIGSTOP' : 'SIGCONT'),
   };
 }
 
