@@ -67,8 +67,8 @@ export const REASON = {
 /** Indices in `segs`. */
 export const SEG = { ES: 0, CS: 1, SS: 2, DS: 3, FS: 4, GS: 5 } as const;
 
-/** Number of entries of each TLB array (a power of two). */
-export const TLB_ENTRIES = 4096;
+/** Entries of a TLB's arrays for reads and for writes (a power of two): 64 MiB. */
+export const TLB_ENTRIES = 16384;
 /**
  * Bytes of a TLB entry: tag u64, addend u32 (what added to the low half of a linear address of the page gives the wasm
  * address), info u32. The tag is the linear page address, for data less one, so that less an address it is -1 less the
@@ -78,9 +78,9 @@ export const TLB_ENTRY_SIZE = 16;
 /** Low half of the tag of entry `n` (counted from any array's start) when it holds nothing: bits 0 and 1 are 1 and 0. */
 export function invalidTag(n: number): number {
   // no address that has this entry is within a page of it, whatever the tag's high half: probes subtract
-  return ((((n ^ (TLB_ENTRIES / 2)) & (TLB_ENTRIES - 1)) << 12) | 1) >>> 0;
+  return ((((n ^ (CODE_TLB_ENTRIES / 2)) & (CODE_TLB_ENTRIES - 1)) << 12) | 1) >>> 0;
 }
-/** The code of a kernel, some 4000 pages in a row, has a place for each: each conflict costs a look-up. */
+/** At most TLB_ENTRIES. The code of a kernel, some 4000 pages in a row, has a place for each: each conflict costs a look-up. */
 export const CODE_TLB_ENTRIES = 4096;
 
 /** One MMU index's arrays. Order and sizes are known to generated code. */
@@ -262,9 +262,12 @@ export const REGION_NOTES_SIZE = 24576;
 /** Tables of the x87's transcendental functions, after those; see fpu/transcendental-tables.ts. */
 export const FPU_TABLES_OFFSET = SCRATCH_OFFSET + SCRATCH_SIZE + REGION_NOTES_SIZE;
 export const FPU_TABLES_ROOM = 24576;
+/** Where write entries are, by page, a word for each of so many classes of wasm pages; see sys/tlb.ts. */
+export const WRITE_PLACES_OFFSET = FPU_TABLES_OFFSET + FPU_TABLES_ROOM;
+export const WRITE_CLASSES = 65536;
 /** Bytes of one vCPU's block. */
-export const VCPU_BLOCK_SIZE = Math.ceil((FPU_TABLES_OFFSET + FPU_TABLES_ROOM) / 65536) * 65536;
+export const VCPU_BLOCK_SIZE = Math.ceil((WRITE_PLACES_OFFSET + WRITE_CLASSES * 4) / 65536) * 65536;
 
-// `invalidTag` takes any entry's number from the first set's start
-if (TLB_SET.SIZE % (TLB_ENTRIES * TLB_ENTRY_SIZE) !== 0) throw new Error('TLB arrays do not line up');
+// `invalidTag` takes any entry's number from the first set's start; that of an array's start is a multiple
+if (TLB_ENTRIES % CODE_TLB_ENTRIES !== 0) throw new Error('TLB arrays do not line up');
 if (CpuEnv.size > ENV_SIZE) throw new Error(`CpuEnv is ${CpuEnv.size} bytes`);

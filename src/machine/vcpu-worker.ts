@@ -62,14 +62,14 @@ export class VcpuWorker {
     const page = (hostPage << 12) >>> 0;
     const block = (i: number): number => board.layout.vcpus + i * VCPU_BLOCK_SIZE;
     // a vCPU of this thread is not between a probe and its store
-    dropWriteEntriesOf(board.buffer, block(self), page);
+    dropWriteEntriesOf(board.buffer, block(self), page, true);
     let written = false;
     for (let i = 0; i < board.config.cpus; i++) {
       if (i !== self && hasWriteEntryFor(board.buffer, block(i), page)) written = true;
     }
     if (!written) return;
     exclusive.start(self);
-    for (let i = 0; i < board.config.cpus; i++) dropWriteEntriesOf(board.buffer, block(i), page);
+    for (let i = 0; i < board.config.cpus; i++) dropWriteEntriesOf(board.buffer, block(i), page, false);
     exclusive.end(self);
   }
   private exclusively(body: () => void): void {

@@ -19,7 +19,7 @@ const MAP_BASE = 0x10000;
 const CODE_MAP_BASE = 0x20000;
 const RECORDS = 0x30000;
 const ENV_BASE = 0x100000;
-const RAM_BASE = 0x200000;
+const RAM_BASE = 0x400000;
 const RAM_SIZE = 0x200000;
 
 /** Reason and exception of one step. */

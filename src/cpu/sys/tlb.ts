@@ -4,7 +4,17 @@
  * and that no decoded code came from.
  */
 import { viewsOf } from '@smp86/atomics-sync';
-import { CODE_TLB_ENTRIES, CpuEnv, invalidTag, MMU, TLB_ENTRIES, TLB_SET, tlbSetOffset } from '../env.ts';
+import {
+  CODE_TLB_ENTRIES,
+  CpuEnv,
+  invalidTag,
+  MMU,
+  TLB_ENTRIES,
+  TLB_SET,
+  tlbSetOffset,
+  WRITE_CLASSES,
+  WRITE_PLACES_OFFSET,
+} from '../env.ts';
 import { ACCESS, PAGE } from './page-walk.ts';
 
 /** Bits of an entry's info word, below the host page. */
@@ -18,7 +28,7 @@ const CODE_WORDS = TLB_SET.CODE >>> 2;
 const SET_WORDS = TLB_SET.SIZE >>> 2;
 const FIRST_SET = tlbSetOffset(0) >>> 2;
 const W_CODE_LOSSES = CpuEnv.offsetOf('codeLosses') >>> 2;
-const JOURNAL = 2048;
+const JOURNAL = 8192;
 
 /** Halves of the tag of a data entry for a linear page address. */
 function dataTag(pageLo: number): number {
@@ -35,6 +45,50 @@ function isValid(tagLow: number): boolean {
 function countLoss(u32: Uint32Array<SharedArrayBuffer>, w: number): void {
   const at = w + W_CODE_LOSSES;
   if (++u32[at] === 0) u32[at + 1]++;
+}
+
+/*
+ * Where a page's write entries are. When a page becomes code, every vCPU's are looked for, and there are 49152. So a word for each
+ * class of wasm pages (one page of 512 MiB in two) has the places of two entries, 16 bits each.
+ *
+ * *Invariant:* a valid write entry's place is in the word of its page's class, or the word says MANY. Only fills write
+ * the words, and only when the entry at a listed place has gone, or is of another class by now, is another put there; so
+ * entries can be removed by anybody without a word being written. A word that says MANY is written anew by the vCPU
+ * itself when it looked at all entries for it. *Order:* see `fillWrite`.
+ */
+const W_WRITE_PLACES = WRITE_PLACES_OFFSET >>> 2;
+/** In the high half: look at all entries. */
+const MANY = 0xffff;
+if (MMU.COUNT * TLB_ENTRIES >= MANY) throw new Error('places of write entries do not fit 16 bits');
+
+/** Number of the class of a wasm page, given by its address or an info word. */
+function classOf(hostPage: number): number {
+  return (hostPage >>> 12) & (WRITE_CLASSES - 1);
+}
+/** Word of the write entry at a place, from the first set's start. Place 0 is none. */
+function wordOfPlace(place: number): number {
+  const n = place - 1;
+  return Math.floor(n / TLB_ENTRIES) * SET_WORDS + WRITE_WORDS + (n & (TLB_ENTRIES - 1)) * 4;
+}
+/** The word of a class, `places`, with one more entry in it. `first`: word of set 0. */
+function withPlace(
+  u32: Uint32Array<SharedArrayBuffer>,
+  first: number,
+  hostPage: number,
+  places: number,
+  place: number,
+): number {
+  const a = places & 0xffff;
+  const b = places >>> 16;
+  if (b === MANY || a === place || b === place) return places;
+  const isFree = (other: number): boolean => {
+    if (other === 0) return true;
+    const t = first + wordOfPlace(other);
+    return !isValid(u32[t]) || classOf(u32[t + 3]) !== classOf(hostPage);
+  };
+  if (isFree(a)) return ((b << 16) | place) >>> 0;
+  if (isFree(b)) return ((place << 16) | a) >>> 0;
+  return (MANY << 16) >>> 0;
 }
 
 /** A vCPU's. *Thread:* vCPU. */
@@ -102,11 +156,15 @@ export class Tlb {
     index: number,
     codeMap: Uint8Array<SharedArrayBuffer>,
   ): boolean {
-    const t = this.#first + index * SET_WORDS + WRITE_WORDS + ((lo >>> 12) & (TLB_ENTRIES - 1)) * 4;
+    const u32 = this.#u32;
+    const place = 1 + index * TLB_ENTRIES + ((lo >>> 12) & (TLB_ENTRIES - 1));
+    const t = this.#first + wordOfPlace(place);
     this.#fillData(t, lo, hi, hostPage, global);
-    // Another vCPU may have made it a code page meanwhile: it sets the map first, then looks at our entries.
-    // The atomic store puts the entry in memory before the map is read.
-    Atomics.store(this.#u32, t, this.#u32[t]);
+    // Another vCPU may have made it a code page meanwhile: it sets the map first, then looks at the class's word and,
+    // as that says, at entries. If this store of the word (each fill has one, even of the same value) comes before its
+    // look, it reads this or a later one, and so sees the entry as it is now or later; if after, the map is set when it is read here.
+    const at = this.#w + W_WRITE_PLACES + classOf(hostPage);
+    Atomics.store(u32, at, withPlace(u32, this.#first, hostPage, u32[at], place));
     if (Atomics.load(codeMap, hostPage >>> 12) === 0) return true;
     this.#invalidate(t);
     return false;
@@ -174,6 +232,7 @@ export class Tlb {
     }
     this.#localCount = 0;
     this.#globalCount = 0;
+    u32.fill(0, this.#w + W_WRITE_PLACES, this.#w + W_WRITE_PLACES + WRITE_CLASSES);
     this.#largeRegions.fill(0);
     this.#hugeRegions.fill(0);
     this.#anyLarge = false;
@@ -269,36 +328,67 @@ export class Tlb {
   }
 }
 
+/** Calls `use` with place and word of each valid write entry. `first`: word of set 0. */
+function forEachWriteEntry(
+  u32: Uint32Array<SharedArrayBuffer>,
+  first: number,
+  use: (place: number, t: number) => void,
+): void {
+  for (let set = 0; set < MMU.COUNT; set++) {
+    const start = first + set * SET_WORDS + WRITE_WORDS;
+    for (let i = 0; i < TLB_ENTRIES; i++) {
+      if (isValid(u32[start + i * 4])) use(1 + set * TLB_ENTRIES + i, start + i * 4);
+    }
+  }
+}
+
+/** Words of a vCPU's write entries for a wasm page. `w`: first word of the vCPU's block. */
+function writeEntriesOf(u32: Uint32Array<SharedArrayBuffer>, w: number, hostPage: number): number[] {
+  const first = w + FIRST_SET;
+  const isOne = (t: number): boolean => isValid(u32[t]) && (u32[t + 3] & ~4095) >>> 0 === hostPage;
+  const places = Atomics.load(u32, w + W_WRITE_PLACES + classOf(hostPage));
+  if (places === 0) return [];
+  if (places >>> 16 !== MANY) {
+    const listed = [places & 0xffff, places >>> 16].filter((place) => place !== 0);
+    return listed.map((place) => first + wordOfPlace(place)).filter(isOne);
+  }
+  const found: number[] = [];
+  forEachWriteEntry(u32, first, (_, t) => {
+    if (isOne(t)) found.push(t);
+  });
+  return found;
+}
+
 /**
  * Has a vCPU a write entry for a wasm page? *Thread:* any; the page's code map was set before, atomically. False: no
  * store of that vCPU to the page is under way that its slow path will not see, since only the vCPU itself and
  * exclusive sections remove entries, and it removes none between a probe and its store.
  */
 export function hasWriteEntryFor(buffer: SharedArrayBuffer, base: number, hostPage: number): boolean {
-  const u32 = viewsOf(buffer).u32;
-  const first = (base >>> 2) + FIRST_SET;
-  for (let set = 0; set < MMU.COUNT; set++) {
-    const start = first + set * SET_WORDS + WRITE_WORDS;
-    for (let t = start; t < start + TLB_ENTRIES * 4; t += 4) {
-      if ((u32[t + 3] & ~4095) >>> 0 === hostPage && isValid(u32[t])) return true;
-    }
-  }
-  return false;
+  return writeEntriesOf(viewsOf(buffer).u32, base >>> 2, hostPage).length > 0;
 }
 
 /**
- * Removes, from any thread, a vCPU's write entries for a wasm page. A store whose probe was already done may
- * still follow: the caller sets the code map first and then waits until that vCPU has left generated code.
+ * Removes a vCPU's write entries for a wasm page, whose code map was set before. *Thread:* the vCPU's (`own`), or any in an
+ * exclusive section: a store whose probe was already done may else follow.
  */
-export function dropWriteEntriesOf(buffer: SharedArrayBuffer, base: number, hostPage: number): void {
+export function dropWriteEntriesOf(
+  buffer: SharedArrayBuffer,
+  base: number,
+  hostPage: number,
+  own: boolean,
+): void {
   const u32 = viewsOf(buffer).u32;
-  const first = (base >>> 2) + FIRST_SET;
-  for (let set = 0; set < MMU.COUNT; set++) {
-    const start = first + set * SET_WORDS + WRITE_WORDS;
-    for (let t = start; t < start + TLB_ENTRIES * 4; t += 4) {
-      if ((u32[t + 3] & ~4095) >>> 0 === hostPage) Atomics.store(u32, t, invalidTag((t - first) >>> 2));
-    }
-  }
+  const w = base >>> 2;
+  const first = w + FIRST_SET;
+  for (const t of writeEntriesOf(u32, w, hostPage)) Atomics.store(u32, t, invalidTag((t - first) >>> 2));
+  const at = w + W_WRITE_PLACES + classOf(hostPage);
+  if (!own || u32[at] >>> 16 !== MANY) return;
+  let places = 0;
+  forEachWriteEntry(u32, first, (place, t) => {
+    if (classOf(u32[t + 3]) === classOf(hostPage)) places = withPlace(u32, first, hostPage, places, place);
+  });
+  Atomics.store(u32, at, places);
 }
 
 /** Makes a vCPU look all its code up again. *Thread:* any, while the vCPU stands still. */
