@@ -4,7 +4,16 @@
  * nothing is computed that nothing reads, and V8 has nothing to merge where blocks meet. Ways out of the region, which are
  * many and hardly ever taken, put them into three locals instead, which the region's exit stores.
  */
-import { Expr, type FuncBuilder, type FuncRef, i32, load, type Local, LOCAL_GET } from '../wasm/index.ts';
+import {
+  Expr,
+  type FuncBuilder,
+  type FuncRef,
+  i32,
+  i64,
+  load,
+  type Local,
+  LOCAL_GET,
+} from '../wasm/index.ts';
 import { DEFERRED, DEFERRED_CARRY_SHIFT, deferredKind, FLAG_WORDS } from '../cpu/sem/deferred-flags.ts';
 import { EnvFlagStorage, FlagEmitter } from '../cpu/sem/flag-emitter.ts';
 import { productOverflows } from '../cpu/sem/product.ts';
@@ -228,15 +237,27 @@ export class JitFlags extends FlagEmitter {
     const { f, env, locals, state } = this;
     if (state !== 'deferred' && state !== 'locals') return f.copy(this.carry());
     const carry = f.local('i32');
-    const kind = state === 'locals' ? locals.kind : load('i32', env, FLAG_WORDS.kind);
-    const kept = state === 'locals' ? locals.b.i32() : load('i32', env, FLAG_WORDS.b);
-    // in a loop the one that kept it is this very instruction
+    const inEnv = state === 'deferred';
+    const kind = f.let(inEnv ? load('i32', env, FLAG_WORDS.kind) : locals.kind);
+    const a = inEnv ? load('i64', env, FLAG_WORDS.a) : locals.a;
+    const b = inEnv ? load('i64', env, FLAG_WORDS.b) : locals.b;
+    // in a loop the flags are of this very instruction, which kept it, or of the comparison at the loop's end
     f.if(
       kind.and(14).eq(DEFERRED.INC),
-      () => f.set(carry, kept),
+      () => f.set(carry, b.i32()),
       () => {
-        this.toWords();
-        f.set(carry, super.carry());
+        f.if(
+          kind.and(15 | (1 << DEFERRED_CARRY_SHIFT)).eq(DEFERRED.SUB),
+          () => {
+            // operands moved so that their top bit is bit 63
+            const shift = f.let(i64(64).sub(i64(8).shl(kind.shrU(4).and(3).i64u())));
+            f.set(carry, a.shl(shift).ltU(b.shl(shift)));
+          },
+          () => {
+            this.toWords();
+            f.set(carry, super.carry());
+          },
+        );
       },
     );
     return carry;
