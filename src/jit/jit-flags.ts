@@ -4,16 +4,7 @@
  * nothing is computed that nothing reads, and V8 has nothing to merge where blocks meet. Ways out of the region, which are
  * many and hardly ever taken, put them into three locals instead, which the region's exit stores.
  */
-import {
-  Expr,
-  type FuncBuilder,
-  type FuncRef,
-  i32,
-  i64,
-  load,
-  type Local,
-  LOCAL_GET,
-} from '../wasm/index.ts';
+import { Expr, type FuncBuilder, type FuncRef, i32, load, type Local, LOCAL_GET } from '../wasm/index.ts';
 import { DEFERRED, DEFERRED_CARRY_SHIFT, deferredKind, FLAG_WORDS } from '../cpu/sem/deferred-flags.ts';
 import { EnvFlagStorage, FlagEmitter } from '../cpu/sem/flag-emitter.ts';
 import { productOverflows } from '../cpu/sem/product.ts';
@@ -229,11 +220,11 @@ export class JitFlags extends FlagEmitter {
   override incDec(size: number, a: Expr, r: Expr, down: boolean): void {
     if (!this.live) return;
     if (this.inWords) return super.incDec(size, a, r, down);
-    const carry = this.keptCarry();
+    const carry = this.keptCarry(size);
     this.known({ kind: down ? DEFERRED.DEC : DEFERRED.INC, size, a, r, carry });
   }
-  /** CF for an instruction that keeps it, bound. */
-  private keptCarry(): Expr {
+  /** CF for an instruction of this operand size that keeps it, bound. */
+  private keptCarry(size: number): Expr {
     const { f, env, locals, state } = this;
     if (state !== 'deferred' && state !== 'locals') return f.copy(this.carry());
     const carry = f.local('i32');
@@ -247,11 +238,10 @@ export class JitFlags extends FlagEmitter {
       () => f.set(carry, b.i32()),
       () => {
         f.if(
-          kind.and(15 | (1 << DEFERRED_CARRY_SHIFT)).eq(DEFERRED.SUB),
+          kind.eq(deferredKind(DEFERRED.SUB, size)),
           () => {
-            // operands moved so that their top bit is bit 63
-            const shift = f.let(i64(64).sub(i64(8).shl(kind.shrU(4).and(3).i64u())));
-            f.set(carry, a.shl(shift).ltU(b.shl(shift)));
+            const operand = (e: Expr): Expr => this.unsigned(size < 8 ? e.i32() : e, size);
+            f.set(carry, operand(a).ltU(operand(b)));
           },
           () => {
             this.toWords();
