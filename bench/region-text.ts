@@ -1,8 +1,9 @@
 /** A region as text: what tier 1 finds in some code, and the WebAssembly that it becomes. */
 import { formatInsn } from '../src/cpu/decode/format.ts';
 import { CpuEnv, TLB_SET } from '../src/cpu/env.ts';
+import { RegionGraph } from '../src/jit/graph.ts';
 import { RETURN_CACHE, RETURN_CACHE_SIZE } from '../src/jit/layout.ts';
-import { type Block, findRegion } from '../src/jit/region.ts';
+import { findRegion } from '../src/jit/region.ts';
 import { buildRegionModule, isCompilable } from '../src/jit/region-module.ts';
 import { type LoopNode, loopTree } from '../src/jit/structure.ts';
 import { functionText } from './wasm-text.ts';
@@ -43,19 +44,6 @@ function treeText(node: LoopNode): string {
   const children = node.children.map((c) => (typeof c === 'number' ? `${c}` : treeText(c)));
   return `[${children.join(' ')}]`;
 }
-function edges(blocks: readonly Block[]): [number, number][] {
-  const index = new Map(blocks.map((b, i) => [b.at, i]));
-  const found: [number, number][] = [];
-  blocks.forEach((b, i) => {
-    const ways = b.end === 'branch' ? [b.target, b.next] : b.end === 'jump' ? [b.target] : [];
-    for (const at of b.end === 'fall' ? [b.next] : ways) {
-      const to = index.get(at);
-      if (to !== undefined) found.push([i, to]);
-    }
-  });
-  return found;
-}
-
 export interface RegionText {
   /** Blocks and loops. */
   readonly structure: string;
@@ -70,7 +58,7 @@ export function regionText(code: Uint8Array, bits: 32 | 64, head = 0): RegionTex
   const codeSize = bits === 32 ? 1 : 2;
   // parameters and first locals in the order in which the emitter makes them
   const locals = [
-    ...['env', 'record', 'next', 'flagKind', 'flagA', 'flagB'],
+    ...['env', 'record', 'next', 'flagKind', 'flagA', 'flagB', 'unfinishedKind', 'unfinishedA'],
     ...['tlb', 'page'],
     ...REGISTERS.slice(0, codeSize * 8),
     ...['exitCode', 'stale'],
@@ -93,13 +81,14 @@ export function regionText(code: Uint8Array, bits: 32 | 64, head = 0): RegionTex
   const lines = [`region at ${hex(region.head)}: ${region.instructions} instructions`];
   region.blocks.forEach((b, i) => {
     const target = b.end === 'branch' || b.end === 'jump' || b.end === 'call' ? ` to ${hex(b.target)}` : '';
-    lines.push(`block ${i} at ${hex(b.at)}, ends: ${b.end}${target}`);
+    const copy = b.copy === 0 ? '' : `, for the call in ${region.blocks.indexOf(region.copies[b.copy - 1])}`;
+    lines.push(`block ${i} at ${hex(b.at)}${copy}, ends: ${b.end}${target}`);
     for (const { insn, at } of b.steps) {
       const raw = Buffer.from(bytes.subarray(at, at + insn.length)).toString('hex');
       lines.push(`  ${hex(at)}  ${raw.padEnd(16)} ${formatInsn(insn, BigInt(at))}`);
     }
   });
-  lines.push(`loops: ${treeText(loopTree(region.blocks.length, edges(region.blocks)))}`);
+  lines.push(`loops: ${treeText(loopTree(region.blocks.length, new RegionGraph(region).edges()))}`);
   const module = buildRegionModule(region, PLACE, MEMORY_PAGES);
   return {
     structure: lines.join('\n'),

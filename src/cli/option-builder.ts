@@ -44,6 +44,7 @@ export class OptionBuilder {
     name: string;
     thread?: 'multi' | 'single' | undefined;
     jit?: boolean | undefined;
+    size?: number | undefined;
   }[] = [];
   cpu: { model: CpuModel; features: Record<string, boolean>; properties?: Record<string, string> } = {
     model: 'qemu64',
@@ -143,7 +144,11 @@ export class OptionBuilder {
       if (found.thread === 'multi') throw found.argument.bad('icount needs thread=single');
       if (found.jit === true) throw found.argument.bad('icount and jit=on are incompatible');
     }
-    return { thread: found.thread ?? thread, jit: found.jit ?? jit };
+    return {
+      thread: found.thread ?? thread,
+      jit: found.jit ?? jit,
+      ...(found.size === undefined ? {} : { 'tb-size': found.size }),
+    };
   }
 
   #serial(): (CharBackend | null)[] {

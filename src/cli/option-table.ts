@@ -59,15 +59,17 @@ function applyAccel(builder: OptionBuilder, argument: Argument): Printed | void 
   const list = argument.list('accel');
   const name = list.get('accel') ?? '';
   if (name === 'help') return describe('Accelerators:', ACCELERATORS);
-  if (name === 'tcg') argument.refuseOthers(list, ['accel', 'thread', 'jit']);
+  if (name === 'tcg') argument.refuseOthers(list, ['accel', 'thread', 'jit', 'tb-size']);
   const thread = list.get('thread');
   const jit = list.get('jit');
+  const size = list.get('tb-size');
   const threads = ['multi', 'single'] as const;
   builder.accels.push({
     argument,
     name,
     thread: thread === undefined ? undefined : argument.choose('thread', thread, threads),
     jit: jit === undefined ? undefined : argument.switch('jit', jit),
+    size: size === undefined ? undefined : argument.integer('tb-size', size, 1, 1024),
   });
 }
 
@@ -326,8 +328,8 @@ export const OPTIONS: readonly OptionSpec[] = [
   },
   {
     name: 'accel',
-    argument: 'tcg[,thread=multi|single][,jit=on|off]',
-    help: 'thread=multi: a thread for each CPU (default);\nthread=single: all CPUs in turn on one;\njit=off: interpret, compile nothing',
+    argument: 'tcg[,thread=multi|single][,jit=on|off][,tb-size=N]',
+    help: 'thread=multi: a thread for each CPU (default);\nthread=single: all CPUs in turn on one;\njit=off: interpret, compile nothing;\ntb-size=N: MiB of compiled code that are kept (default 48)',
     apply: applyAccel,
   },
   {

@@ -258,7 +258,7 @@ export function tlbSetOffset(mmuIndex: number): number {
 export const SCRATCH_OFFSET = ENV_SIZE + MMU.COUNT * TLB_SET.SIZE;
 export const SCRATCH_SIZE = 4096;
 /** Room for what regions note of a vCPU, after the scratch area; see jit/layout.ts. */
-export const REGION_NOTES_SIZE = 24576;
+export const REGION_NOTES_SIZE = 40960;
 /** Tables of the x87's transcendental functions, after those; see fpu/transcendental-tables.ts. */
 export const FPU_TABLES_OFFSET = SCRATCH_OFFSET + SCRATCH_SIZE + REGION_NOTES_SIZE;
 export const FPU_TABLES_ROOM = 24576;

@@ -7,8 +7,8 @@ import { ROWS } from '../cpu/decode/table.ts';
 import { ARITHMETIC } from '../cpu/flags.ts';
 import type { Semantics } from '../cpu/sem/ins.ts';
 import { isLocked } from '../cpu/sem/select.ts';
+import type { RegionGraph } from './graph.ts';
 import { MAX_ENTRIES } from './layout.ts';
-import type { Block, Region } from './region.ts';
 import { childOf, type LoopNode } from './structure.ts';
 
 /** One instruction. */
@@ -79,37 +79,29 @@ export function isPlain({ semantics: { name, unit, reps } }: StepInfo): boolean 
   return reps === undefined && (unit !== undefined || STAYS.has(name) || PLAIN.has(name));
 }
 
-/** Region offsets that control goes to from a block; undefined: anywhere. */
-function successors(block: Block): number[] | undefined {
-  switch (block.end) {
+/** Blocks that control goes to from one, undefined where it leaves the region; undefined: anywhere. */
+function successors(graph: RegionGraph, i: number): (number | undefined)[] | undefined {
+  switch (graph.region.blocks[i].end) {
     case 'branch':
-      return [block.target, block.next];
+      return [graph.target(i), graph.next(i)];
     case 'jump':
     case 'call':
-      return [block.target];
+      return [graph.target(i)];
     case 'fall':
-      return [block.next];
+      return [graph.next(i)];
     default:
       return undefined;
   }
 }
 
 /** Tells of each block whether flags from before it may be seen, and fills `flagsLive` of its instructions. */
-export function flagLiveness(
-  region: Region,
-  indexOf: ReadonlyMap<number, number>,
-  infos: readonly (readonly StepInfo[])[],
-): boolean[] {
-  const { blocks } = region;
+export function flagLiveness(graph: RegionGraph, infos: readonly (readonly StepInfo[])[]): boolean[] {
+  const { blocks } = graph.region;
   const liveIn = blocks.map(() => false);
   const liveOut = (i: number): boolean => {
-    const to = successors(blocks[i]);
-    if (to === undefined) return true;
-    return to.some((at) => {
-      const index = indexOf.get(at);
-      // a branch back may leave instead
-      return index === undefined || index <= i || liveIn[index];
-    });
+    const to = successors(graph, i);
+    // a branch back may leave instead
+    return to === undefined || to.some((index) => index === undefined || index <= i || liveIn[index]);
   };
   const pass = (i: number): boolean => {
     let live = liveOut(i);
@@ -171,32 +163,36 @@ export function wayBetween(tree: LoopNode, from: number, to: number): Way {
 
 /**
  * The blocks at which a region can be entered: its head, what its indirect jumps lead to, where its calls return to, what
- * it calls, where its loops begin.
+ * it calls, where its loops begin. Of an address with copies its original, or else one of them.
  */
-export function entryBlocks(region: Region, indexOf: ReadonlyMap<number, number>): Set<number> {
-  const entries = new Set<number>();
-  const add = (at: number): void => {
-    const index = indexOf.get(at);
-    if (index !== undefined) entries.add(index);
+export function entryBlocks(graph: RegionGraph): Set<number> {
+  const { blocks, head, targets } = graph.region;
+  const entries = new Map<number, number>();
+  const add = (index: number | undefined): void => {
+    if (index === undefined) return;
+    const { at, copy } = blocks[index];
+    const other = entries.get(at);
+    if (other === undefined || copy < blocks[other].copy) entries.set(at, index);
   };
-  add(region.head);
-  region.targets.forEach(add);
-  region.blocks.forEach((b, i) => {
-    if (b.end === 'call') add(b.target);
+  for (const at of [head, ...targets]) add(graph.index(at));
+  blocks.forEach((b, i) => {
+    if (b.end === 'call' && !graph.isInPlace(i)) add(graph.target(i));
+    if (b.end === 'call') add(graph.index(b.target));
     // an indirect call too has a block after it only if it returns there
-    if (b.end === 'call' || b.end === 'indirect') add(b.next);
+    if (b.calls) add(graph.next(i));
     if (b.end === 'branch' || b.end === 'jump') {
-      const to = indexOf.get(b.target);
-      if (to !== undefined && to <= i) entries.add(to);
+      const to = graph.target(i);
+      if (to !== undefined && to <= i) add(to);
     }
   });
-  return entries;
+  return new Set(entries.values());
 }
 
-/** The blocks a region can be entered at, in the order of its description's entries: the head first. */
-export function entriesOf(region: Region): number[] {
-  const indexOf = new Map(region.blocks.map((b, i) => [b.at, i]));
-  const head = indexOf.get(region.head) as number;
-  const others = [...entryBlocks(region, indexOf)].filter((i) => i !== head);
+/** The blocks a region can be entered at, in the order of its description's entries: the head first, copies last. */
+export function entriesOf(graph: RegionGraph): number[] {
+  const { blocks } = graph.region;
+  const head = graph.index(graph.region.head) as number;
+  const others = [...entryBlocks(graph)].filter((i) => i !== head);
+  others.sort((a, b) => Number(blocks[a].copy > 0) - Number(blocks[b].copy > 0));
   return [head, ...others].slice(0, MAX_ENTRIES);
 }

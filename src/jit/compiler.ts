@@ -19,7 +19,8 @@ import { RECORD } from '../cpu/tier0/record.ts';
 import { isOptimised } from '../machine/tier-up.ts';
 import { entriesOf } from './analysis.ts';
 import type { RegionPlace } from './emit.ts';
-import { MAX_REGION_PAGES, MAX_TARGETS, REGION, REGION_BYTES, REGION_SLOTS } from './layout.ts';
+import { RegionGraph } from './graph.ts';
+import { MAX_REGION_PAGES, MAX_TARGETS, REGION, REGION_SLOTS } from './layout.ts';
 import { type CodeSize, findRegion, isCodeSize, type Region } from './region.ts';
 import { buildRegionModule, isCompilable } from './region-module.ts';
 import { RegionSlots } from './slots.ts';
@@ -69,7 +70,7 @@ export interface RegionMail {
 const PAGE = 4096;
 
 /** Regions of more instructions do not become wider: what they would gain pushes out something else. */
-const MAX_WIDENED = 200;
+const MAX_WIDENED = 320;
 /** Bytes from a region's head's page to what its indirect jumps lead to: an entry's distance in pages has 16 bits. */
 const MAX_DISTANCE = 2 ** 27;
 
@@ -144,6 +145,8 @@ export interface CompilerStatistics {
   /** Modules there are now, and their bytes. */
   readonly modules: number;
   readonly bytes: number;
+  /** Most of them. */
+  readonly limit: { readonly slots: number; readonly bytes: number };
 }
 
 /** *Thread:* JIT worker. */
@@ -158,10 +161,8 @@ export class RegionCompiler {
   private readonly pauseYields: boolean;
   private readonly onPublished: () => void;
   private readonly copies = new Uint8Array((MAX_REGION_PAGES + 1) * PAGE);
-  private readonly slots = new RegionSlots<Compiled>(
-    { slots: REGION_SLOTS, bytes: REGION_BYTES },
-    { alive: (region) => this.isValid(region), used: (region) => this.takeUsed(region) },
-  );
+  private readonly slots: RegionSlots<Compiled>;
+  private readonly limit: { readonly slots: number; readonly bytes: number };
   private readonly counts = { compiled: 0, instructions: 0, refused: 0, outdated: 0, evicted: 0 };
   /** Wasm address of what a region may take for an env when it is not entered; 0: not reserved yet. */
   private standInEnv = 0;
@@ -181,7 +182,14 @@ export class RegionCompiler {
     onPublished(): void;
     /** PAUSE ends the turn of a vCPU: tier 0 does it. */
     pauseYields: boolean;
+    /** Of modules that are kept. */
+    bytes: number;
   }) {
+    this.limit = { slots: REGION_SLOTS, bytes: options.bytes };
+    this.slots = new RegionSlots<Compiled>(this.limit, {
+      alive: (region) => this.isValid(region),
+      used: (region) => this.takeUsed(region),
+    });
     this.pauseYields = options.pauseYields;
     this.onPublished = options.onPublished;
     this.memory = options.memory;
@@ -198,7 +206,7 @@ export class RegionCompiler {
   }
 
   get statistics(): CompilerStatistics {
-    return { ...this.counts, modules: this.slots.count, bytes: this.slots.bytes };
+    return { ...this.counts, modules: this.slots.count, bytes: this.slots.bytes, limit: this.limit };
   }
 
   /**
@@ -494,7 +502,7 @@ export class RegionCompiler {
     const w = at >>> 2;
     u32[w + REGION.SLOT / 4] = slot;
     u32[w + REGION.PAGES / 4] = descriptors.length;
-    const entries = entriesOf(region);
+    const entries = entriesOf(new RegionGraph(region));
     u32[w + REGION.ENTRY_COUNT / 4] = entries.length;
     entries.forEach((block, i) => {
       const { at: offset } = region.blocks[block];

@@ -15,10 +15,11 @@ import { checkPending, CR4_OSFXSR, FPU_OFF, isSse, reportsPending } from '../cpu
 import type { X87Functions } from '../cpu/fpu/functions.ts';
 import type { FpuUnit, Semantics } from '../cpu/sem/ins.ts';
 import type { Runtime } from '../cpu/sem/memory-access.ts';
-import { operandKinds, operandSize, semanticName, type SemanticsIndex } from '../cpu/sem/select.ts';
+import { operandKinds, operandSize, type SemanticsIndex } from '../cpu/sem/select.ts';
 import { STATUS } from '../cpu/tier0/context.ts';
 import { RECORD } from '../cpu/tier0/record.ts';
 import { entriesOf, entryBlocks, flagLiveness, stepInfo, type StepInfo, wayBetween } from './analysis.ts';
+import { RegionGraph } from './graph.ts';
 import {
   EXIT_CODE,
   EXIT_INDIRECT,
@@ -39,7 +40,7 @@ import {
   RETURN_CACHE,
   RETURN_ENTRIES,
 } from './layout.ts';
-import type { Block, Region, Step } from './region.ts';
+import type { Region, Step } from './region.ts';
 import { smallLoops } from './small-loops.ts';
 import { childOf, type LoopNode, loopTree } from './structure.ts';
 import { X87Cache } from './x87-cache.ts';
@@ -93,7 +94,7 @@ export class RegionEmitter {
   private readonly semantics: SemanticsIndex<Semantics>;
   private readonly runtime: RegionRuntime;
   private readonly tree: LoopNode;
-  private readonly indexOf = new Map<number, number>();
+  private readonly graph: RegionGraph;
   private readonly infos: readonly (readonly StepInfo[])[];
   private readonly flagsLiveIn: readonly boolean[];
   private readonly entries: ReadonlySet<number>;
@@ -132,19 +133,23 @@ export class RegionEmitter {
     this.place = place;
     this.semantics = semantics;
     this.runtime = runtime;
-    region.blocks.forEach((b, i) => this.indexOf.set(b.at, i));
+    this.graph = new RegionGraph(region);
     this.infos = region.blocks.map((b) => b.steps.map((step) => this.infoOf(step)));
-    this.flagsLiveIn = flagLiveness(region, this.indexOf, this.infos);
-    const edges = this.edges();
+    this.flagsLiveIn = flagLiveness(this.graph, this.infos);
+    const edges = this.graph.edges();
     this.tree = loopTree(region.blocks.length, edges);
     this.small = smallLoops(this.tree, region, this.infos);
     for (const node of this.small.keys()) {
       for (let b = node.lo; b <= node.hi; b++) this.smallOf.set(b, node);
     }
-    this.entries = new Set(entriesOf(region));
-    // an indirect jump, and a call that is remembered, come through the root's dispatch
-    const dispatched = new Set([...this.entries, ...entryBlocks(region, this.indexOf)]);
-    for (const [from, to] of [...edges, ...this.callEdges()]) {
+    this.entries = new Set(entriesOf(this.graph));
+    // an indirect jump, and what a call remembers, come through the root's dispatch
+    const dispatched = new Set([...this.entries, ...entryBlocks(this.graph)]);
+    region.blocks.forEach((_, i) => {
+      const next = this.graph.isRemembered(i) ? this.graph.next(i) : undefined;
+      if (next !== undefined) dispatched.add(next);
+    });
+    for (const [from, to] of [...edges, ...this.graph.calls()]) {
       if (wayBetween(this.tree, from, to).dispatches) dispatched.add(to);
     }
     this.dispatched = dispatched;
@@ -180,36 +185,15 @@ export class RegionEmitter {
     this.usesSse = ofFpu.some(({ semantics, kinds }) => isSse(semantics.unit as FpuUnit, [...kinds]));
   }
 
-  /** Direct branches between blocks, calls not included. */
-  private edges(): [number, number][] {
-    const edges: [number, number][] = [];
-    this.region.blocks.forEach((b, i) => {
-      const to = (at: number): void => {
-        const index = this.indexOf.get(at);
-        if (index !== undefined) edges.push([i, index]);
-      };
-      if (b.end === 'branch' || b.end === 'jump') to(b.target);
-      if (b.end === 'branch' || b.end === 'fall') to(b.next);
-    });
-    return edges;
-  }
-  private callEdges(): [number, number][] {
-    const edges: [number, number][] = [];
-    this.region.blocks.forEach((b, i) => {
-      const index = b.end === 'call' ? this.indexOf.get(b.target) : undefined;
-      if (index !== undefined) edges.push([i, index]);
-    });
-    return edges;
-  }
   private continuations(edges: readonly (readonly [number, number])[]): Set<number> {
-    const { blocks } = this.region;
+    const { graph } = this;
     const from = new Map<number, number[]>();
-    for (const [a, b] of [...edges, ...this.callEdges()]) from.set(b, [...(from.get(b) ?? []), a]);
+    for (const [a, b] of [...edges, ...graph.calls()]) from.set(b, [...(from.get(b) ?? []), a]);
     const found = new Set<number>();
-    blocks.forEach((block, i) => {
+    this.region.blocks.forEach((_, i) => {
       const before = from.get(i);
       if (before?.length !== 1 || before[0] !== i - 1 || this.dispatched.has(i)) return;
-      if (blocks[i - 1].next === block.at) found.add(i);
+      if ((graph.isInPlace(i - 1) ? graph.target(i - 1) : graph.next(i - 1)) === i) found.add(i);
     });
     return found;
   }
@@ -233,6 +217,7 @@ export class RegionEmitter {
       });
       this.flags.storeLeft();
     });
+    this.flags.finishLeft();
     this.exit();
     this.registerLoads.forEach(({ from, to }, i) => {
       if (!this.ins.registersRead.has(i)) f.erase(from, to);
@@ -489,14 +474,15 @@ export class RegionEmitter {
   }
 
   private branchTo(at: number): void {
+    const { current, ins } = this;
+    this.rememberReturn();
+    const to = this.graph.to(current, at);
+    if (to === undefined) ins.exit(EXIT_JUMP, at);
+    else this.branch(to, at);
+  }
+  /** To block `to`, at offset `at`. */
+  private branch(to: number, at: number): void {
     const { f, current, ins } = this;
-    const block = this.region.blocks[current];
-    if (block.end === 'call' && at === block.target) this.rememberReturn(block);
-    const to = this.indexOf.get(at);
-    if (to === undefined) {
-      ins.exit(EXIT_JUMP, at);
-      return;
-    }
     const { node, child, dispatches } = wayBetween(this.tree, current, to);
     const { loop, children } = this.labels.get(node) as { loop: Label; children: Label[] };
     if (child < 0) {
@@ -523,9 +509,11 @@ export class RegionEmitter {
   private returnKey(): Expr {
     return this.frame.base.or(this.place.slot).i64u();
   }
-  private rememberReturn(block: Block): void {
-    const index = this.indexOf.get(block.next);
-    if (index !== undefined) this.remember(block.next, index);
+  /** At the end of a block: where its call, if there is one, returns to. */
+  private rememberReturn(): void {
+    const { current, graph } = this;
+    const index = graph.isRemembered(current) ? graph.next(current) : undefined;
+    if (index !== undefined) this.remember(this.region.blocks[current].next, index);
   }
   /** Puts a block that control may come to indirectly into the cache. */
   private remember(at: number, index: number): void {
@@ -546,7 +534,7 @@ export class RegionEmitter {
           const target = f.copy(load('i64', frame.env, OFF.jumpTarget));
           f.if(atomicLoad8(frame.env, OFF.exitRequest).eqz(), () => {
             for (const at of region.targets) {
-              const index = this.indexOf.get(at) as number;
+              const index = this.graph.index(at) as number;
               f.if(target.eq(this.linear(at)), () => {
                 f.scope(() => this.remember(at, index));
                 f.set(next, i32(index));
@@ -564,15 +552,15 @@ export class RegionEmitter {
   }
 
   private branchIndirect(target: Expr): void {
-    const { f, frame, ins } = this;
-    const block = this.region.blocks[this.current];
-    const last = block.steps[block.steps.length - 1].insn;
+    const { f, frame, graph, ins } = this;
+    const { end, calls } = this.region.blocks[this.current];
     const to = f.copy(target);
-    const name = semanticName(last);
-    const isCall = block.next !== 0 && operandKinds(last).length > 0 && name === 'call';
-    if (isCall) this.rememberReturn(block);
-    const seeks = name !== 'ret' && this.region.targets.length > 0;
-    if (!isCall || seeks) {
+    const back = graph.returnOf(this.current);
+    if (back !== undefined)
+      f.if(to.eq(this.linear(back.at)), () => this.branch(back.index, back.at), undefined, true);
+    this.rememberReturn();
+    const seeks = end !== 'return' && this.region.targets.length > 0;
+    if (!calls || seeks) {
       const entry = this.returnEntry(to);
       f.block((unknown) => {
         f.brIf(unknown, load('i64', entry, RETURN_CACHE).ne(to), false);
@@ -588,6 +576,6 @@ export class RegionEmitter {
       f.store(8, frame.env, OFF.jumpTarget, to);
       f.set(this.next, i32(SEEK));
       f.br((this.labels.get(this.tree) as { loop: Label }).loop);
-    } else ins.exitTo(to, name === 'ret' ? EXIT_TARGET : EXIT_INDIRECT);
+    } else ins.exitTo(to, end === 'return' ? EXIT_TARGET : EXIT_INDIRECT);
   }
 }

@@ -2,7 +2,7 @@
 import { CpuEnv, REASON, VCPU_BLOCK_SIZE } from '../cpu/env.ts';
 import type { QueueStatistics } from './compile-queue.ts';
 import type { CompilerStatistics, RegionInfo } from './compiler.ts';
-import { EXIT_COUNT, REGION_BYTES, REGION_SLOTS } from './layout.ts';
+import { EXIT_COUNT } from './layout.ts';
 
 /** Why regions were left, in the order of `CpuEnv.statRegionExits`. */
 export type RegionExit =
@@ -89,8 +89,8 @@ export function formatJitInfo({ regions, compiler, queue, codeCache, use }: JitI
     'region instructions',
     sum((r) => r.instructions),
   );
-  line('live modules', `${compiler.modules}/${REGION_SLOTS}`);
-  line('module bytes', `${compiler.bytes}/${REGION_BYTES}`);
+  line('live modules', `${compiler.modules}/${compiler.limit.slots}`);
+  line('module bytes', `${compiler.bytes}/${compiler.limit.bytes}`);
   lines.push('', 'Statistics:');
   line('regions compiled', `${compiler.compiled} (${compiler.instructions} instructions)`);
   line('compile time', `${queue.milliseconds.toFixed(0)} ms`);

@@ -19,6 +19,8 @@ interface Setter {
   readonly r: Expr;
   /** ADD, SUB: carry in, i32. INC, DEC, EXPLICIT: CF, i32. */
   readonly carry?: Expr;
+  /** INC, DEC, in place of `carry`: CF is that of what is there still, and computed where it is wanted. */
+  readonly before?: 'deferred' | 'locals';
   /** EXPLICIT: OF, i32. */
   readonly overflow?: Expr;
   readonly image?: Image;
@@ -40,6 +42,9 @@ const RING = 2;
 export class JitFlags extends FlagEmitter {
   private readonly env: Expr;
   private readonly locals: { readonly kind: Local; readonly a: Local; readonly b: Local };
+  /** On a way out after an INC or DEC whose CF is yet to be computed: its kind, 0 elsewhere, and its operand. */
+  private readonly unfinished: { readonly kind: Local; readonly a: Local };
+  private leftUnfinished = false;
   /** Function (env): deferred flags of the env become words. */
   private readonly flagWords: FuncRef;
   private state: State = 'deferred';
@@ -53,6 +58,7 @@ export class JitFlags extends FlagEmitter {
     super(f, new EnvFlagStorage(f, env, FLAG_WORDS, (kind, at, offset) => load(kind, at, offset)), true);
     this.env = env;
     this.locals = { kind: f.local('i32'), a: f.local('i64'), b: f.local('i64') };
+    this.unfinished = { kind: f.local('i32'), a: f.local('i64') };
     this.flagWords = flagWords;
     this.ring = Array.from({ length: RING }, () => ({ i32: [], i64: [] }));
   }
@@ -88,22 +94,43 @@ export class JitFlags extends FlagEmitter {
     const { state } = this;
     if (inLoop) {
       // the words in the env are it
-      if (!this.leave()) this.f.set(this.locals.kind, i32(0));
+      if (state === 'words') this.f.set(this.locals.kind, i32(0));
+      else if (typeof state === 'object') this.setLocals(this.deferred(state));
     } else if (state === 'locals') this.store(this.locals);
     else if (typeof state === 'object') this.store(this.deferred(state));
   }
   /** On a way out of the region: true when they are in the locals, from where `storeLeft` takes them. */
   leave(): boolean {
-    const { f, locals, state } = this;
+    const { f, state, unfinished } = this;
     if (typeof state !== 'object') return state === 'locals';
-    const { kind, a, b } = this.deferred(state);
-    f.set(locals.kind, kind);
-    f.set(locals.a, a);
-    if (b !== undefined) f.set(locals.b, b);
-    return true;
+    if (state.before === undefined) {
+      this.setLocals(this.deferred(state));
+      return true;
+    }
+    this.leftUnfinished = true;
+    f.set(unfinished.kind, i32(deferredKind(state.kind, state.size)));
+    f.set(unfinished.a, state.r.i64u());
+    return state.before === 'locals';
   }
   storeLeft(): void {
     this.store(this.locals);
+  }
+  /** At the region's exit, when the env has what was there before. */
+  finishLeft(): void {
+    const { f, unfinished } = this;
+    if (!this.leftUnfinished) return;
+    f.if(
+      unfinished.kind,
+      () => this.store({ ...unfinished, b: this.keptCarry('deferred').i64u() }),
+      undefined,
+      false,
+    );
+  }
+  private setLocals({ kind, a, b }: Deferred): void {
+    const { f, locals } = this;
+    f.set(locals.kind, kind);
+    f.set(locals.a, a);
+    if (b !== undefined) f.set(locals.b, b);
   }
   private store({ kind, a, b }: Deferred): void {
     const { f, env } = this;
@@ -135,8 +162,12 @@ export class JitFlags extends FlagEmitter {
         return { kind, a: image.i64u() };
       }
       default:
-        return { kind, a: s.r.i64u(), b: (carry as Expr).i64u() };
+        return { kind, a: s.r.i64u(), b: this.carryOf(s).i64u() };
     }
+  }
+  /** INC, DEC, EXPLICIT. */
+  private carryOf({ carry, before }: Setter): Expr {
+    return before === undefined ? (carry as Expr) : this.keptCarry(before);
   }
   /** Emitted where nothing is conditional: from here on they are in the words. */
   private toWords(): void {
@@ -164,6 +195,7 @@ export class JitFlags extends FlagEmitter {
       b: kept(s.b) ?? zero,
       r: kept(s.r) ?? zero,
       carry: kept(s.carry),
+      before: s.before,
       overflow: kept(s.overflow),
       image: image && {
         cf: kept(image.cf),
@@ -220,36 +252,27 @@ export class JitFlags extends FlagEmitter {
   override incDec(size: number, a: Expr, r: Expr, down: boolean): void {
     if (!this.live) return;
     if (this.inWords) return super.incDec(size, a, r, down);
-    const carry = this.keptCarry(size);
-    this.known({ kind: down ? DEFERRED.DEC : DEFERRED.INC, size, a, r, carry });
+    const { state } = this;
+    const before = typeof state === 'object' ? state.before : state === 'words' ? undefined : state;
+    const carry = before === undefined ? this.f.copy(this.carry()) : undefined;
+    this.known({ kind: down ? DEFERRED.DEC : DEFERRED.INC, size, a, r, carry, before });
   }
-  /** CF for an instruction of this operand size that keeps it, bound. */
-  private keptCarry(size: number): Expr {
+  /** CF, bound, of what is in the env or in the locals, which stays. */
+  private keptCarry(before: 'deferred' | 'locals'): Expr {
     const { f, env, locals, state } = this;
-    if (state !== 'deferred' && state !== 'locals') return f.copy(this.carry());
     const carry = f.local('i32');
-    const inEnv = state === 'deferred';
-    const kind = f.let(inEnv ? load('i32', env, FLAG_WORDS.kind) : locals.kind);
-    const a = inEnv ? load('i64', env, FLAG_WORDS.a) : locals.a;
-    const b = inEnv ? load('i64', env, FLAG_WORDS.b) : locals.b;
-    // in a loop the flags are of this very instruction, which kept it, or of the comparison at the loop's end
+    const kind = before === 'locals' ? locals.kind : load('i32', env, FLAG_WORDS.kind);
+    const kept = before === 'locals' ? locals.b.i32() : load('i32', env, FLAG_WORDS.b);
     f.if(
       kind.and(14).eq(DEFERRED.INC),
-      () => f.set(carry, b.i32()),
+      () => f.set(carry, kept),
       () => {
-        f.if(
-          kind.eq(deferredKind(DEFERRED.SUB, size)),
-          () => {
-            const operand = (e: Expr): Expr => this.unsigned(size < 8 ? e.i32() : e, size);
-            f.set(carry, operand(a).ltU(operand(b)));
-          },
-          () => {
-            this.toWords();
-            f.set(carry, super.carry());
-          },
-        );
+        this.state = before;
+        this.toWords();
+        f.set(carry, super.carry());
       },
     );
+    this.state = state;
     return carry;
   }
   override explicit(size: number, r: Expr, cf: Expr, of: Expr): void {
@@ -346,7 +369,7 @@ export class JitFlags extends FlagEmitter {
       case DEFERRED.IMAGE:
         return s.image?.cf ?? i32(0);
       default:
-        return s.carry as Expr;
+        return this.carryOf(s);
     }
   }
   override zero(): Expr {

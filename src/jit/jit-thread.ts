@@ -96,6 +96,7 @@ export function runJitThread(data: JitData): void {
     ports: data.ports,
     imports: regionImports(memory, tier0, unused),
     firstHandler: data.firstRegion,
+    bytes: config.regionBytes,
     onPublished: reentries(() => signals.forEach((s) => s.kick())),
     pauseYields: config.accel === 'single' && config.cpus > 1,
   });

@@ -2,9 +2,9 @@
 import { SCRATCH_OFFSET, SCRATCH_SIZE } from '../cpu/env.ts';
 
 /** Table slots for regions: so many modules live at most, since each costs the collector time. */
-export const REGION_SLOTS = 1024;
-/** Bytes of their modules at most. */
-export const REGION_BYTES = 24 << 20;
+export const REGION_SLOTS = 2048;
+/** Bytes of their modules at most, where `tb-size` does not say another number. */
+export const REGION_BYTES = 48 << 20;
 
 /**
  * A vCPU's return cache, after its scratch area: where a call of a region stores the block it returns to.
@@ -34,7 +34,7 @@ export const EXIT_SAMPLE = 4096;
 export const EXIT_COUNT = { MISS: 0, JUMP: 1, REASON: 2, NEXT: 11 } as const;
 
 /** Most pages that a region's code lies in. */
-export const MAX_REGION_PAGES = 6;
+export const MAX_REGION_PAGES = 16;
 /** Most places where a region can be entered. */
 export const MAX_ENTRIES = 64;
 
@@ -54,12 +54,12 @@ export const REGION = {
   REFUSALS: 24,
   /** Nonzero when it was entered since the JIT worker last looked for regions to give up. */
   USED: 28,
-  /** Per page, the head's first: distance from the head's page (i32), descriptor (u32). */
-  PAGE_LIST: 32,
   /**
    * Per entry: its record (0: the code has not been met yet), whose handler is the region's and whose SEQ is the
    * entry's number; then the block's number (u16), distance of its page from the head's (i16).
    */
-  ENTRIES: 32 + MAX_REGION_PAGES * 8,
-  SIZE: 32 + MAX_REGION_PAGES * 8 + MAX_ENTRIES * 8,
+  ENTRIES: 32,
+  /** Per page, the head's first: distance from the head's page (i32), descriptor (u32). */
+  PAGE_LIST: 32 + MAX_ENTRIES * 8,
+  SIZE: 32 + MAX_ENTRIES * 8 + MAX_REGION_PAGES * 8,
 } as const;

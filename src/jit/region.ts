@@ -6,6 +6,8 @@
 import { decode } from '../cpu/decode/decoder.ts';
 import { DECODE, Insn, OPERAND } from '../cpu/decode/insn.ts';
 import { NAMES } from '../cpu/decode/table.ts';
+import { withCopies } from './inline.ts';
+import { MAX_REGION_PAGES } from './layout.ts';
 
 const PAGE = 4096;
 /** Bytes of the longest instruction, and one more. */
@@ -13,7 +15,6 @@ const MAX_LENGTH = 16;
 /** The optimiser takes 13–25 µs an instruction: this bounds one compilation. */
 const MAX_INSTRUCTIONS = 400;
 const MAX_BLOCKS = 240;
-const MAX_PAGES = 6;
 /** Of as many executions of the head: what is executed less often is left out. */
 const COLD = 256;
 /** Fewer executions of a branch tell nothing of it. */
@@ -32,7 +33,8 @@ export type BlockEnd =
   | 'jump'
   /** Direct call: `target`; returns to `next`. */
   | 'call'
-  /** Return, indirect jump or call: the instruction's own code finds the way. */
+  | 'return'
+  /** Indirect jump or call: the instruction's own code finds the way, as for a return. */
   | 'indirect'
   /** Goes on at `next`. */
   | 'fall'
@@ -52,6 +54,12 @@ export interface Block {
   target: number;
   /** Offset after the block's last instruction. */
   next: number;
+  /** It ends with a call, direct or not, which returns to `next`. */
+  calls: boolean;
+  /** How often it is executed for each time the head is: a guess; turns of loops are not counted. */
+  readonly weight: number;
+  /** Which copy of a function it belongs to (`Region.copies`, counted from 1); 0: it is the original. */
+  readonly copy: number;
 }
 
 export interface Region {
@@ -59,8 +67,10 @@ export interface Region {
   readonly codeSize: CodeSize;
   /** Of the targets of indirect jumps that were asked for, those that are blocks of it. */
   readonly targets: readonly number[];
-  /** Sorted by address; the head is somewhere among them. */
+  /** Sorted by address, and after a call with a copy that copy's; the head is somewhere among them. */
   readonly blocks: readonly Block[];
+  /** The calls that have a copy of what they call. */
+  readonly copies: readonly Block[];
   /** Distances in pages from the head's page of the pages used, 0 first. */
   readonly pages: readonly number[];
   readonly instructions: number;
@@ -122,7 +132,7 @@ class Discovery {
     const blocks = [...this.blocks.values()].sort((a, b) => a.at - b.at);
     const distances = [...this.pages.keys()].filter((d) => d !== 0);
     const { codeSize } = this.reader;
-    return {
+    return withCopies({
       head,
       codeSize,
       targets: this.targets.filter((at) => this.blocks.has(at)),
@@ -130,13 +140,13 @@ class Discovery {
       pages: [0, ...distances],
       instructions: this.instructions,
       cut: this.cut(),
-    };
+    });
   }
 
   private cut(): number | undefined {
     const outside = new Set<number>();
     for (const { end, target, next } of this.blocks.values()) {
-      if (end === 'indirect' || end === 'call') return undefined;
+      if (end === 'indirect' || end === 'return' || end === 'call') return undefined;
       for (const at of end === 'branch' ? [next, target] : [end === 'jump' ? target : next]) {
         if (!this.blocks.has(at) && !this.cold.has(at)) outside.add(at);
       }
@@ -172,7 +182,7 @@ class Discovery {
     const distance = Math.floor(at / PAGE);
     let page = this.pages.get(distance);
     if (page === undefined) {
-      if (this.pages.size >= MAX_PAGES) return undefined;
+      if (this.pages.size >= MAX_REGION_PAGES) return undefined;
       page = this.reader.page(distance);
       if (page < 0) return undefined;
       this.pages.set(distance, page);
@@ -198,15 +208,10 @@ class Discovery {
       if (at <= block.at || at >= block.next) continue;
       const i = block.steps.findIndex((s) => s.at === at);
       if (i < 0) return false; // overlapping instructions: decoded separately
-      const tail: Block = {
-        at,
-        steps: block.steps.splice(i),
-        end: block.end,
-        target: block.target,
-        next: block.next,
-      };
+      const tail: Block = { ...block, at, steps: block.steps.splice(i) };
       block.end = 'fall';
       block.next = at;
+      block.calls = false;
       this.blocks.set(at, tail);
       return true;
     }
@@ -214,7 +219,16 @@ class Discovery {
   }
 
   private decodeBlock(start: number, weight: number): Block | undefined {
-    const block: Block = { at: start, steps: [], end: 'leave', target: 0, next: start };
+    const block: Block = {
+      at: start,
+      steps: [],
+      end: 'leave',
+      target: 0,
+      next: start,
+      calls: false,
+      weight,
+      copy: 0,
+    };
     for (;;) {
       const at = block.next;
       if (at !== start && this.blocks.has(at)) {
@@ -241,14 +255,14 @@ class Discovery {
         break;
       }
       if (!INDIRECT.has(name)) continue;
-      if (insn.count === 0 || name === 'ret' || insn.kind[0] !== OPERAND.REL) {
-        block.end = 'indirect';
-        if (name === 'call') this.add(block.next, weight);
+      block.calls = name === 'call';
+      if (block.calls) this.add(block.next, weight);
+      if (name === 'ret' || insn.count === 0 || insn.kind[0] !== OPERAND.REL) {
+        block.end = name === 'ret' ? 'return' : 'indirect';
         break;
       }
       block.target = block.next + insn.rel;
-      block.end = name === 'call' ? 'call' : 'jump';
-      if (name === 'call') this.add(block.next, weight);
+      block.end = block.calls ? 'call' : 'jump';
       this.add(block.target, weight);
       break;
     }

@@ -53,7 +53,7 @@ export function smallLoops(
     for (let b = node.lo; b <= node.hi; b++) {
       const { steps, end } = region.blocks[b];
       count += steps.length;
-      if (end === 'call' || end === 'indirect' || count > MOST_INSTRUCTIONS) return;
+      if (end === 'call' || end === 'return' || end === 'indirect' || count > MOST_INSTRUCTIONS) return;
       for (const [i, step] of steps.entries()) {
         if (!isPlain(infos[b][i])) return;
         for (const r of written(step, infos[b][i])) registers.add(r);

@@ -31,6 +31,8 @@ export interface MachineConfig {
   readonly seed?: string;
   /** Tier 1 is on. */
   readonly jit: boolean;
+  /** Bytes of modules that it keeps. */
+  readonly regionBytes: number;
   /** A reset ends the machine. */
   readonly noReboot: boolean;
   readonly debugCons: readonly { readonly iobase: number; readonly readback: number }[];

@@ -60,7 +60,12 @@ export interface ActionOptions {
 export interface MachineOptions {
   readonly name?: string;
   readonly machine: { readonly type: 'pc'; readonly hpet: boolean; readonly acpi: boolean };
-  readonly accel: { readonly thread: 'multi' | 'single'; readonly jit: boolean };
+  readonly accel: {
+    readonly thread: 'multi' | 'single';
+    readonly jit: boolean;
+    /** Compiled code that is kept, MiB of modules. */
+    readonly 'tb-size'?: number;
+  };
   /** Time by executed instructions; only with thread 'single'. */
   readonly icount?: IcountOptions;
   /** What the guest's random numbers follow from: decimal, below 2^64. Absent: the host's generator. */

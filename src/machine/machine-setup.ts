@@ -16,6 +16,7 @@ import { type MachineConfig, memoryConfigOf, modelSpec } from './config.ts';
 import type { MachineCreateOptions, ResolvedOptions } from './create-options.ts';
 import { resolveOptions } from './create-options.ts';
 import { loadGuest } from './guest-image.ts';
+import { REGION_BYTES } from '../jit/layout.ts';
 import { machineLayout } from './layout.ts';
 import { checkStorage, storageConfigOf } from './storage-setup.ts';
 import { type CharBackend, MAX_DEBUGCON, type MachineOptions } from './machine-options.ts';
@@ -112,6 +113,7 @@ function configOf(options: MachineOptions, logFd: number): MachineConfig {
     ...(options.icount === undefined ? {} : { icount: options.icount }),
     ...(options.seed === undefined ? {} : { seed: options.seed }),
     jit: options.accel.jit && !(log.items.includes('nochain') || log.items.includes('hotblocks')),
+    regionBytes: options.accel['tb-size'] === undefined ? REGION_BYTES : options.accel['tb-size'] << 20,
     noReboot: actions.reboot === 'shutdown',
     storage: storageConfigOf(options),
     log: { items: log.items, filter: log.filter ?? [], fd: logFd },

@@ -113,6 +113,7 @@ test.each([
   [['-serial', 'chardev:x'], "smp86: -serial chardev:x: no -chardev has id 'x'"],
   [['-nographic', '-debugcon', 'stdio'], /stdio can serve one device only$/],
   [['-accel', 'kvm'], "smp86: -accel kvm: accelerator 'kvm' does not exist here, only tcg"],
+  [['-accel', 'tcg,tb-size=0'], 'smp86: -accel tcg,tb-size=0: tb-size must be from 1 to 1024'],
   [['-accel', 'tcg,thread=both'], "smp86: -accel tcg,thread=both: thread must be multi, single, not 'both'"],
   [['-cpu', 'Skylake'], "smp86: -cpu Skylake: unknown CPU model 'Skylake' (known: qemu64, max)"],
   [['-cpu', 'max,+'], "smp86: -cpu max,+: '+' is no feature: use +NAME, -NAME or NAME=on|off"],
@@ -182,6 +183,11 @@ test('the first accelerator that exists is taken', () => {
     jit: false,
   });
   expect(parseOptions(['-machine', 'pc,accel=kvm:tcg']).accel.thread).toBe('multi');
+  expect(parseOptions(['-accel', 'tcg,tb-size=64']).accel).toEqual({
+    thread: 'multi',
+    jit: true,
+    'tb-size': 64,
+  });
 });
 
 test('icount has its shift, and one thread for all vCPUs', () => {

@@ -9,6 +9,7 @@ import { W_CODE_KIND, W_CPL, W_INHIBIT } from '../../src/cpu/sys/words.ts';
 import { PSEUDO } from '../../src/cpu/tier0/record.ts';
 import { STATUS } from '../../src/cpu/tier0/context.ts';
 import { regionImports } from '../../src/jit/client.ts';
+import { RegionGraph } from '../../src/jit/graph.ts';
 import { MAX_TARGETS, REGION, REGION_SLOTS, RETURN_CACHE, RETURN_CACHE_SIZE } from '../../src/jit/layout.ts';
 import { type CodeSize, findRegion, isCodeSize, type Region } from '../../src/jit/region.ts';
 import { buildRegionModule, isCompilable } from '../../src/jit/region-module.ts';
@@ -309,7 +310,7 @@ export class JitGuest {
     const w = description >>> 2;
     // one entry, whose block the code looks up without a record
     u32[w + REGION.ENTRY_COUNT / 4] = 0;
-    u32[w + REGION.ENTRIES / 4 + 1] = region.blocks.findIndex((b) => b.at === region.head);
+    u32[w + REGION.ENTRIES / 4 + 1] = new RegionGraph(region).index(region.head) as number;
     u32[w + REGION.PAGES / 4] = descriptors.length;
     descriptors.forEach((d, i) => {
       u32[w + REGION.PAGE_LIST / 4 + i * 2] = region.pages[i];
