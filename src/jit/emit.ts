@@ -193,7 +193,8 @@ export class RegionEmitter {
     this.region.blocks.forEach((_, i) => {
       const before = from.get(i);
       if (before?.length !== 1 || before[0] !== i - 1 || this.dispatched.has(i)) return;
-      if ((graph.isInPlace(i - 1) ? graph.target(i - 1) : graph.next(i - 1)) === i) found.add(i);
+      const jumps = graph.isInPlace(i - 1) || this.region.blocks[i - 1].end === 'jump';
+      if ((jumps ? graph.target(i - 1) : graph.next(i - 1)) === i) found.add(i);
     });
     return found;
   }

@@ -34,7 +34,7 @@ class Inliner {
   private readonly at: ReadonlyMap<number, Block>;
   /** Direct calls by target. */
   private readonly callers = new Map<number, number>();
-  private readonly placed = new Map<Block, Block[]>();
+  private readonly placed: Block[] = [];
   private readonly copies: Block[] = [];
   private instructions: number;
   private blocks: number;
@@ -58,7 +58,8 @@ class Inliner {
       pending.push(...this.place(pending.shift() as Site));
     }
     if (this.copies.length === 0) return { ...found, copies: [] };
-    return this.reachable({ ...found, blocks: this.inOrder(found.blocks), copies: this.copies });
+    const blocks = [...found.blocks, ...this.placed];
+    return this.reachable({ ...found, blocks, copies: this.copies });
   }
 
   /** Makes a copy for a call, if that is worth while; gives the calls in it. */
@@ -81,7 +82,7 @@ class Inliner {
     }
     const copy = this.copies.push(call);
     const blocks = body.map((b) => ({ ...b, copy }));
-    this.placed.set(call, blocks);
+    this.placed.push(...blocks);
     const whole = (this.at.get(target) as Block).weight;
     return blocks
       .filter(({ end }) => end === 'call')
@@ -108,11 +109,7 @@ class Inliner {
       if (block.end === 'branch' || block.end === 'jump') pending.push(block.target);
       if (block.end === 'branch' || block.end === 'fall' || block.calls) pending.push(block.next);
     }
-    return returns ? [...blocks].sort((a, b) => a.at - b.at) : undefined;
-  }
-
-  private inOrder(blocks: readonly Block[]): Block[] {
-    return blocks.flatMap((b) => [b, ...this.inOrder(this.placed.get(b) ?? [])]);
+    return returns ? [...blocks] : undefined;
   }
 
   /** Without the functions all of whose calls have a copy. */

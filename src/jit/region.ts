@@ -8,6 +8,7 @@ import { DECODE, Insn, OPERAND } from '../cpu/decode/insn.ts';
 import { NAMES } from '../cpu/decode/table.ts';
 import { withCopies } from './inline.ts';
 import { MAX_REGION_PAGES } from './layout.ts';
+import { inOrder } from './order.ts';
 
 const PAGE = 4096;
 /** Bytes of the longest instruction, and one more. */
@@ -67,7 +68,7 @@ export interface Region {
   readonly codeSize: CodeSize;
   /** Of the targets of indirect jumps that were asked for, those that are blocks of it. */
   readonly targets: readonly number[];
-  /** Sorted by address, and after a call with a copy that copy's; the head is somewhere among them. */
+  /** In the order of `inOrder`. */
   readonly blocks: readonly Block[];
   /** The calls that have a copy of what they call. */
   readonly copies: readonly Block[];
@@ -129,10 +130,10 @@ class Discovery {
       this.blocks.set(at, block);
     }
     if (!this.blocks.has(head)) return undefined;
-    const blocks = [...this.blocks.values()].sort((a, b) => a.at - b.at);
+    const blocks = [...this.blocks.values()];
     const distances = [...this.pages.keys()].filter((d) => d !== 0);
     const { codeSize } = this.reader;
-    return withCopies({
+    const found = {
       head,
       codeSize,
       targets: this.targets.filter((at) => this.blocks.has(at)),
@@ -140,7 +141,8 @@ class Discovery {
       pages: [0, ...distances],
       instructions: this.instructions,
       cut: this.cut(),
-    });
+    };
+    return inOrder(withCopies(found));
   }
 
   private cut(): number | undefined {

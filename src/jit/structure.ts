@@ -1,5 +1,5 @@
 /**
- * Arranges a region's blocks, in address order, as nested loops: each backward branch makes an interval of blocks a
+ * Arranges a region's blocks, in their order, as nested loops: each backward branch makes an interval of blocks a
  * loop; intervals that overlap are widened until they nest. Any control flow can be expressed on it (see emit.ts): a
  * branch into the middle of a loop goes through the loop's dispatch.
  */
