@@ -154,6 +154,8 @@ export const CpuEnv = struct({
   excVector: u32,
   excError: i32,
   exitDetail: u32,
+  /** With `exitDetail` the region that an indirect jump left for hot code: the jump's offset in it. */
+  exitSite: i32,
   /** Deferred flags of a region: 0 when the three words are valid. Always 0 outside generated code. */
   flagKind: u32,
   segs: array(Segment, 6),

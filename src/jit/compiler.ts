@@ -38,6 +38,8 @@ export interface RegionRequest {
   readonly tlbSet: number;
   /** Description of the region that an indirect jump or call left for it, 0: none; linear address of that one's head's page. */
   readonly from: number;
+  /** Region offset of that jump or call. */
+  readonly site: number;
   readonly fromLo: number;
   readonly fromHi: number;
 }
@@ -86,6 +88,7 @@ interface Found {
   readonly descriptors: readonly number[];
   /** By distance in pages, where in `copies` a page's copy begins. */
   readonly positions: ReadonlyMap<number, number>;
+  readonly guesses: Guesses;
   /** For where the region was cut off. */
   readonly next: RegionRequest | undefined;
 }
@@ -110,6 +113,9 @@ function elsewhere(
   };
 }
 
+/** Where indirect jumps have led first, by their offset. */
+type Guesses = ReadonlyMap<number, number>;
+
 /** What a table slot holds. */
 interface Compiled {
   readonly description: number;
@@ -120,13 +126,15 @@ interface Compiled {
   readonly bytes: number;
   /** What its indirect jumps lead to, as far as it contains that. */
   readonly targets: readonly number[];
+  readonly guesses: Guesses;
 }
 
 /** A region that is to be made again, with more of what its indirect jumps lead to. */
 interface Wider {
   readonly request: RegionRequest;
   readonly targets: readonly number[];
-  /** Those of them that it does not contain yet. */
+  readonly guesses: Guesses;
+  /** Targets that it does not contain yet. */
   readonly added: readonly number[];
   readonly old: Compiled;
 }
@@ -254,6 +262,7 @@ export class RegionCompiler {
           instructions: region.instructions,
           bytes: code.length,
           targets: region.targets,
+          guesses: found.guesses,
         },
         old,
       );
@@ -382,6 +391,7 @@ export class RegionCompiler {
       return at;
     };
     const positions = new Map([[0, add(0, desc)]]);
+    const guesses: Guesses = wider?.guesses ?? new Map<number, number>();
     const region = findRegion(
       {
         bytes,
@@ -415,6 +425,7 @@ export class RegionCompiler {
             missed: u32[(record + RECORD.MISSED) >>> 2],
           };
         },
+        guess: (at) => guesses.get(at),
         compilable: (insn) =>
           isCompilable(insn, codeSize) && !(this.pauseYields && NAMES[insn.name] === 'pause'),
       },
@@ -424,7 +435,8 @@ export class RegionCompiler {
     if (region === undefined) return undefined;
     if (wider !== undefined && !wider.added.some((at) => region.targets.includes(at))) return undefined;
     const next = region.cut === undefined ? undefined : elsewhere(request, region.cut, known);
-    return { region, descriptors: region.pages.map((d) => known.get(d) as number), positions, next };
+    const descriptors = region.pages.map((d) => known.get(d) as number);
+    return { region, descriptors, positions, guesses, next };
   }
 
   /**
@@ -440,13 +452,19 @@ export class RegionCompiler {
     const old = slots.find((c) => c.head === left?.head && this.homeOf(c) === home && this.isValid(c));
     if (home === undefined || old === undefined || old.instructions > MAX_WIDENED) return undefined;
     const base = { ...request, desc: home, offset: old.head, pageLo: request.fromLo, pageHi: request.fromHi };
-    const added = requests
+    const led = requests
       .filter(({ from }) => from === request.from)
-      .map((r) => Number(pageOf(r) - ((BigInt(r.fromHi) << 32n) + BigInt(r.fromLo))) + r.offset)
-      .filter((at) => Math.abs(at) < MAX_DISTANCE && !old.targets.includes(at));
+      .map((r) => ({
+        site: r.site,
+        at: Number(pageOf(r) - ((BigInt(r.fromHi) << 32n) + BigInt(r.fromLo))) + r.offset,
+      }))
+      .filter(({ at }) => Math.abs(at) < MAX_DISTANCE && !old.targets.includes(at));
+    const added = led.map(({ at }) => at);
+    // what comes first is most often the most frequent
+    const guesses = new Map([...led.map(({ site, at }) => [site, at] as const).reverse(), ...old.guesses]);
     const targets = [...old.targets, ...new Set(added)];
     if (added.length === 0 || targets.length > MAX_TARGETS) return undefined;
-    return { request: base, targets, added, old };
+    return { request: base, targets, guesses, added, old };
   }
   /** Descriptor of the head's page. */
   private homeOf({ description }: Compiled): number {

@@ -26,7 +26,6 @@ import {
   EXIT_JUMP,
   EXIT_MISS,
   EXIT_TARGET,
-  exitCode,
   JitIns,
   type RegionFrame,
 } from './jit-ins.ts';
@@ -55,6 +54,7 @@ const OFF = {
   jumpTarget: CpuEnv.offsetOf('jumpTarget'),
   exitRequest: CpuEnv.offsetOf('exitRequest'),
   exitDetail: CpuEnv.offsetOf('exitDetail'),
+  exitSite: CpuEnv.offsetOf('exitSite'),
   exits: CpuEnv.offsetOf('statRegionExits'),
   cr0: CpuEnv.offsetOf('cr0'),
   cr4: CpuEnv.offsetOf('cr4'),
@@ -193,7 +193,10 @@ export class RegionEmitter {
     this.region.blocks.forEach((_, i) => {
       const before = from.get(i);
       if (before?.length !== 1 || before[0] !== i - 1 || this.dispatched.has(i)) return;
-      const jumps = graph.isInPlace(i - 1) || this.region.blocks[i - 1].end === 'jump';
+      // what was emitted last is where the way to it was
+      const { end } = this.region.blocks[i - 1];
+      const jumps = end === 'call' || end === 'jump';
+      if (end === 'indirect' || end === 'return') return;
       if ((jumps ? graph.target(i - 1) : graph.next(i - 1)) === i) found.add(i);
     });
     return found;
@@ -324,7 +327,7 @@ export class RegionEmitter {
     const { f, frame } = this;
     const { env, exitCode } = frame;
     const reason = f.copy(exitCode.and((1 << EXIT_CODE.REASON_BITS) - 1).sub(EXIT_CODE.REASON_BIAS));
-    const distance = exitCode.shrS(EXIT_CODE.REASON_BITS);
+    const distance = f.copy(exitCode.shrS(EXIT_CODE.REASON_BITS));
     const linear = f.copy(frame.base.add(frame.narrow ? distance : distance.i64s()).i64u());
     const indirect = f.copy(reason.eq(EXIT_INDIRECT));
     f.if(reason.eq(EXIT_TARGET).or(indirect), () => {
@@ -346,6 +349,7 @@ export class RegionEmitter {
       f.if(exits.and(EXIT_SAMPLE - 1), jump, undefined, true);
       // and may become part of this one
       f.store(4, env, OFF.exitDetail, indirect.select(word, i32(0)));
+      f.store(4, env, OFF.exitSite, distance);
       f.store(8, env, OFF.jumpTarget, frame.base.i64u());
     });
     f.if(reason.eq(EXIT_MISS), jump);
@@ -543,7 +547,6 @@ export class RegionEmitter {
               });
             }
           });
-          f.set(frame.exitCode, i32(exitCode(EXIT_INDIRECT, 0) as number));
           f.br(this.exitLabel);
         });
       },
@@ -559,7 +562,16 @@ export class RegionEmitter {
     const back = graph.returnOf(this.current);
     if (back !== undefined)
       f.if(to.eq(this.linear(back.at)), () => this.branch(back.index, back.at), undefined, true);
+    const guess = end === 'indirect' ? graph.target(this.current) : undefined;
+    const asGuessed = (): void => {
+      if (guess === undefined) return;
+      const { at } = this.region.blocks[guess];
+      f.if(to.eq(this.linear(at)), () => this.branch(guess, at), undefined, true);
+    };
+    const returns = graph.isInPlace(this.current) && !graph.isLeaky(this.current);
+    if (returns) asGuessed();
     this.rememberReturn();
+    if (!returns) asGuessed();
     const seeks = end !== 'return' && this.region.targets.length > 0;
     if (!calls || seeks) {
       const entry = this.returnEntry(to);
@@ -573,6 +585,7 @@ export class RegionEmitter {
       });
     }
     if (seeks) {
+      f.set(frame.exitCode, i32(ins.indirectExit));
       ins.settle(true);
       f.store(8, frame.env, OFF.jumpTarget, to);
       f.set(this.next, i32(SEEK));

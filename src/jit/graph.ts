@@ -22,11 +22,14 @@ export class RegionGraph {
   index(at: number): number | undefined {
     return this.indices[0].get(at);
   }
-  /** What a block's branch, jump or call leads to. */
+  /** What a block's branch, jump or call leads to; an indirect one as a guess. */
   target(i: number): number | undefined {
     const block = this.region.blocks[i];
-    const copy = block.end === 'call' ? (this.copyOf.get(block) ?? 0) : block.copy;
-    return this.indices[copy].get(block.target);
+    const { end } = block;
+    if (end === 'fall' || end === 'leave' || end === 'return') return undefined;
+    const at = end === 'indirect' ? block.guess : block.target;
+    const copy = block.calls ? (this.copyOf.get(block) ?? 0) : block.copy;
+    return at === undefined ? undefined : this.indices[copy].get(at);
   }
   /** What comes after it, or after the call at its end. */
   next(i: number): number | undefined {
@@ -36,7 +39,7 @@ export class RegionGraph {
   /** The block at an offset that a block leads to. */
   to(i: number, at: number): number | undefined {
     const { copy, end } = this.region.blocks[i];
-    return end === 'call' ? this.target(i) : this.indices[copy].get(at);
+    return end === 'call' || end === 'indirect' ? this.target(i) : this.indices[copy].get(at);
   }
   /** A call has a copy of what it calls. */
   isInPlace(i: number): boolean {
@@ -53,16 +56,19 @@ export class RegionGraph {
   /** Does a call, direct or not, return by the return cache? */
   isRemembered(i: number): boolean {
     const block = this.region.blocks[i];
-    if (block.end === 'indirect') return block.calls;
-    const copy = this.copyOf.get(block);
-    return block.end === 'call' && (copy === undefined || this.leaky.has(copy));
+    // an indirect call may lead elsewhere
+    return block.calls && (block.end === 'indirect' || !this.isInPlace(i) || this.isLeaky(i));
+  }
+  /** A copy for a call may be left by an indirect jump. */
+  isLeaky(i: number): boolean {
+    return this.leaky.has(this.copyOf.get(this.region.blocks[i]) ?? 0);
   }
 
   /** Direct branches, with calls of copies and returns from them. */
   edges(): [number, number][] {
     return this.collect((i, to) => {
       const { end } = this.region.blocks[i];
-      if (end === 'branch' || end === 'jump' || this.isInPlace(i)) to(this.target(i));
+      if (end !== 'call' || this.isInPlace(i)) to(this.target(i));
       if (end === 'branch' || end === 'fall') to(this.next(i));
       to(this.returnOf(i)?.index);
     });

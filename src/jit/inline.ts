@@ -25,6 +25,10 @@ interface Site {
 }
 type Found = Omit<Region, 'copies'>;
 
+/** What it calls, an indirect call as a guess. */
+function callee({ end, calls, target, guess }: Block): number | undefined {
+  return end === 'call' ? target : calls ? guess : undefined;
+}
 function count(blocks: readonly Block[]): number {
   return blocks.reduce((sum, { steps }) => sum + steps.length, 0);
 }
@@ -44,15 +48,16 @@ class Inliner {
     this.at = new Map(found.blocks.map((b) => [b.at, b]));
     this.instructions = found.instructions;
     this.blocks = found.blocks.length;
-    for (const { end, target } of found.blocks) {
-      if (end === 'call') this.callers.set(target, (this.callers.get(target) ?? 0) + 1);
+    for (const block of found.blocks) {
+      const target = callee(block);
+      if (target !== undefined) this.callers.set(target, (this.callers.get(target) ?? 0) + 1);
     }
   }
 
   run(): Region {
     const { found } = this;
     const sites = found.blocks.map((call) => ({ call, weight: call.weight, within: [] }));
-    const pending: Site[] = sites.filter(({ call }) => call.end === 'call');
+    const pending: Site[] = sites.filter(({ call }) => callee(call) !== undefined);
     while (pending.length > 0) {
       pending.sort((a, b) => b.weight - a.weight);
       pending.push(...this.place(pending.shift() as Site));
@@ -65,7 +70,7 @@ class Inliner {
   /** Makes a copy for a call, if that is worth while; gives the calls in it. */
   private place({ call, weight, within }: Site): Site[] {
     const { found } = this;
-    const { target } = call;
+    const target = callee(call) as number;
     const body = this.body(target);
     if (body === undefined || within.includes(target) || within.length === MOST_NESTED) return [];
     const size = count(body);
@@ -85,7 +90,7 @@ class Inliner {
     this.placed.push(...blocks);
     const whole = (this.at.get(target) as Block).weight;
     return blocks
-      .filter(({ end }) => end === 'call')
+      .filter((inner) => callee(inner) !== undefined)
       .map((inner) => ({
         call: inner,
         weight: weight * Math.min(1, inner.weight / whole),
@@ -107,6 +112,7 @@ class Inliner {
       if (size > MOST_MOVED) return undefined;
       returns ||= block.end === 'return';
       if (block.end === 'branch' || block.end === 'jump') pending.push(block.target);
+      if (!block.calls && block.guess !== undefined) pending.push(block.guess);
       if (block.end === 'branch' || block.end === 'fall' || block.calls) pending.push(block.next);
     }
     return returns ? [...blocks] : undefined;
@@ -122,7 +128,7 @@ class Inliner {
       if (i === undefined || reached.has(i)) continue;
       reached.add(i);
       const { end, calls } = region.blocks[i];
-      if (end === 'branch' || end === 'jump' || end === 'call') pending.push(graph.target(i));
+      pending.push(graph.target(i));
       if (end === 'branch' || end === 'fall' || calls) pending.push(graph.next(i));
     }
     const blocks = region.blocks.filter((_, i) => reached.has(i));

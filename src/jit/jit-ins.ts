@@ -236,7 +236,12 @@ export class JitIns extends MemoryAccess implements Ins {
   /** Leaves it by a jump to a linear address, which is the ip, since CS begins at 0. */
   exitTo(linear: Expr, reason = EXIT_TARGET): void {
     this.f.store(8, this.env, OFF.jumpTarget, linear);
-    this.exit(reason, 0);
+    if (reason !== EXIT_INDIRECT) return this.exit(reason, 0);
+    this.exit(reason, this.indirectExit >> EXIT_CODE.REASON_BITS);
+  }
+  /** `exitCode` of the indirect jump that is being emitted: with where it is, if that fits. */
+  get indirectExit(): number {
+    return exitCode(EXIT_INDIRECT, this.at) ?? (exitCode(EXIT_INDIRECT, 0) as number);
   }
 
   // --- operands ---

@@ -14,7 +14,7 @@ function successors(graph: RegionGraph): number[][] {
     if (end === 'indirect') to.push(...indirect);
     if (end === 'return') to.push(graph.returnOf(i)?.index);
     const next = end === 'branch' || end === 'fall' || calls ? graph.next(i) : undefined;
-    const target = end === 'branch' || end === 'jump' || end === 'call' ? graph.target(i) : undefined;
+    const target = graph.target(i);
     // a copy comes between its call and where that returns to
     to.push(...(graph.isInPlace(i) ? [next, target] : [target, next]));
     return to.filter((index) => index !== undefined);

@@ -285,6 +285,7 @@ export class Vcpu {
       pageHi: hi,
       tlbSet: u32[w + W_TLB_SET_WORD],
       from: cpu.env.exitDetail,
+      site: cpu.env.exitSite,
       fromLo: u32[w + I.jumpTarget],
       fromHi: u32[w + I.jumpTarget + 1],
     });

@@ -10,6 +10,7 @@ const request = (head: number): RegionRequest => ({
   pageHi: 0,
   tlbSet: 0,
   from: 0,
+  site: 0,
   fromLo: 0,
   fromHi: 0,
 });

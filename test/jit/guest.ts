@@ -265,6 +265,7 @@ export class JitGuest {
     const { cpu } = this.guest;
     const { codeCache } = this.inside.worker;
     const head = (lo & -PAGE) >>> 0;
+    const targets = [...this.targets].map((at) => at - head);
     const region = findRegion(
       {
         bytes: cpu.u8,
@@ -272,10 +273,11 @@ export class JitGuest {
         page: (distance) => this.pageAddress(head + distance * PAGE),
         executed: () => true,
         branches: () => undefined,
+        guess: (at) => targets[(at >>> 2) % (targets.length + 1)],
         compilable: (insn) => isCompilable(insn, codeSize) && this.wanted(insn),
       },
       lo & (PAGE - 1),
-      [...this.targets].map((at) => at - head),
+      targets,
     );
     if (region === undefined) return undefined;
     const descriptors = region.pages.map((d) =>

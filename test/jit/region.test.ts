@@ -20,6 +20,7 @@ function regionOf(code: readonly number[], counts: Counts = {}): Region {
       page: (distance) => (distance === 0 ? 0 : -1),
       executed: () => true,
       branches: (at) => counts[at],
+      guess: () => undefined,
       compilable: (insn) => isCompilable(insn, 2),
     },
     0,
