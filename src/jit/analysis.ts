@@ -6,7 +6,6 @@ import type { Insn } from '../cpu/decode/insn.ts';
 import { ROWS } from '../cpu/decode/table.ts';
 import { ARITHMETIC } from '../cpu/flags.ts';
 import type { Semantics } from '../cpu/sem/ins.ts';
-import { isLocked } from '../cpu/sem/select.ts';
 import type { RegionGraph } from './graph.ts';
 import { MAX_ENTRIES } from './layout.ts';
 import { childOf, type LoopNode } from './structure.ts';
@@ -69,7 +68,7 @@ export function stepInfo(insn: Insn, kinds: string, semantics: Semantics, size: 
     readsFlags: (row.flagsRead & ARITHMETIC) !== 0 || name === 'syscall',
     writesFlags: (row.flagsWritten & ARITHMETIC) !== 0,
     kills,
-    simple: !isLocked(insn, semantics) && (kills || name === 'inc' || name === 'dec'),
+    simple: kills || name === 'inc' || name === 'dec',
     flagsLive: true,
   };
 }

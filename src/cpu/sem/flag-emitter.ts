@@ -38,6 +38,15 @@ export class FlagEmitter {
     this.live = live;
   }
 
+  /** What is emitted by `body` sets no flags. */
+  muted<T>(body: () => T): T {
+    const { live } = this;
+    this.live = false;
+    const result = body();
+    this.live = live;
+    return result;
+  }
+
   /** The result sign-extended from `size` bytes to 64 bits. */
   private result(r: Expr, size: number): Expr {
     if (size === 8) return r;

@@ -13,6 +13,7 @@ import {
   type Local,
 } from '../../wasm/index.ts';
 import { TLB_ENTRIES, TLB_SET, VCPU_BLOCK_SIZE } from '../env.ts';
+import type { FlagEmitter } from './flag-emitter.ts';
 
 /** Functions of the module that handlers call. */
 export interface Runtime {
@@ -84,6 +85,7 @@ export abstract class MemoryAccess {
   abstract readonly f: FuncBuilder;
   abstract readonly env: Expr;
   abstract readonly lock: boolean;
+  abstract readonly flags: FlagEmitter;
   protected abstract readonly runtime: Runtime;
   /** Probe the TLB in place; otherwise in a function. */
   protected abstract readonly inlineProbes: boolean;
@@ -122,12 +124,8 @@ export abstract class MemoryAccess {
   modifyAt(address: Expr, size: number, change: (old: Expr) => Expr): void {
     const { f } = this;
     const host = this.probeWrite(address, size);
-    const plain = (at: Expr): void => {
-      const old = f.let(loadOfSize(size, at));
-      f.store(size, at, 0, change(old));
-    };
     if (!this.lock) {
-      plain(host);
+      f.store(size, host, 0, change(f.let(loadOfSize(size, host))));
       this.stored();
       this.commit(host, size);
       return;
@@ -140,15 +138,16 @@ export abstract class MemoryAccess {
             .and(size - 1)
             .eqz()
             .and(inRam);
+    const old = f.local(size === 8 ? 'i64' : 'i32');
+    const changed = (): Expr => this.flags.muted(() => change(old));
     f.if(
       aligned,
       () => {
-        const old = f.local(size === 8 ? 'i64' : 'i32');
         const seen = f.local(old.type);
         f.set(old, loadOfSize(size, host));
         f.block((done) => {
           f.loop((again) => {
-            f.set(seen, atomicCmpxchg(size, host, old, this.truncate(change(old), size)));
+            f.set(seen, atomicCmpxchg(size, host, old, this.truncate(changed(), size)));
             f.brIf(done, seen.eq(old), true);
             f.set(old, seen);
             f.br(again);
@@ -164,7 +163,8 @@ export abstract class MemoryAccess {
           f.run(f.call(this.runtime.exclusive, this.env, i32(0)));
           this.fault();
         });
-        plain(again);
+        f.set(old, loadOfSize(size, again));
+        f.store(size, again, 0, changed());
         f.if(this.isScratch(again), () => {
           f.drop(f.call(this.runtime.rmwCommit, this.env, i32(size)));
           this.afterSlowStore();
@@ -173,6 +173,8 @@ export abstract class MemoryAccess {
       },
       true,
     );
+    // once more for the flags, which are set in one place
+    change(old);
   }
   divide128(high: Expr, low: Expr, divisor: Expr): Expr {
     return this.f.call(this.runtime.divide128, high, low, divisor);

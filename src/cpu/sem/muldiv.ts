@@ -136,7 +136,8 @@ function divide(name: string, signed: boolean): Semantics {
       const q = f.let(signed ? dividend.divS(d) : dividend.divU(d));
       const overflow = signed ? q.ne(q.sext(bits)) : q.shrU(bits).ne(0);
       f.if(overflow, () => ins.raise(DIVIDE_ERROR), undefined, false);
-      const r = f.let((signed ? dividend.remS(d) : dividend.remU(d)).i32().low(bits));
+      // not by a second division: V8 makes one of each
+      const r = f.let(dividend.sub(q.mul(d)).i32().low(bits));
       const quotient = q.i32().low(bits);
       if (size === 1) {
         ins.setReg(REG.AX, quotient.or(r.shl(8)), 2);
