@@ -7,15 +7,15 @@ import { RegionGraph } from './graph.ts';
 import type { Block, Region } from './region.ts';
 
 /** Instructions of a function that is copied, and of one that is called in one place only, where it is moved to. */
-const MOST_COPIED = 40;
+const MOST_COPIED = 80;
 const MOST_MOVED = 120;
 /** Instructions of a region with its copies. */
-const MOST_INSTRUCTIONS = 480;
+const MOST_INSTRUCTIONS = 640;
 const MOST_BLOCKS = 240;
 /** Calls within copies. */
 const MOST_NESTED = 3;
 /** Of as many executions of the region's head: calls that are executed less often have no copy. */
-const RARE = 8;
+const RARE = 32;
 
 interface Site {
   readonly call: Block;

@@ -117,7 +117,7 @@ test('a small function is copied for each of its calls, a large one is not', () 
   const small = regionOf([...calls, ...body(10)]);
   expect(blocksOf(small)).toEqual([[0, 0], [0x0d, 1], [5, 0], [0x0d, 2], [0x0a, 0]]); // prettier-ignore
   expect(small.instructions).toBe(3 + 2 * 11);
-  const large = regionOf([...calls, ...body(60)]);
+  const large = regionOf([...calls, ...body(100)]);
   expect(blocksOf(large).every(([, copy]) => copy === 0)).toBe(true);
   const graph = new RegionGraph(large);
   expect(graph.calls().length).toBe(2);
