@@ -1,6 +1,11 @@
 /** Where control goes from block to block of a region, by the blocks' numbers. */
 import type { Block, Region } from './region.ts';
 
+/** Does control come to what stands after a block, at once or when its call returns? */
+export function goesOn({ end, calls }: Block): boolean {
+  return end === 'branch' || end === 'fall' || calls;
+}
+
 export class RegionGraph {
   readonly region: Region;
   /** By copy: numbers of blocks by offset. */
@@ -64,7 +69,7 @@ export class RegionGraph {
     return this.leaky.has(this.copyOf.get(this.region.blocks[i]) ?? 0);
   }
 
-  /** Direct branches, with calls of copies and returns from them. */
+  /** Direct branches, also as guesses of indirect ones, calls of copies and returns from them. */
   edges(): [number, number][] {
     return this.collect((i, to) => {
       const { end } = this.region.blocks[i];

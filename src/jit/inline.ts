@@ -3,7 +3,8 @@
  * dispatch, where all that is in locals has its place on the stack; a copy is entered and left by branches, and what is
  * known of pages at the call is known at its start. Its return looks whether it returns to that call.
  */
-import { RegionGraph } from './graph.ts';
+import { goesOn, RegionGraph } from './graph.ts';
+import { MAX_BLOCKS } from './layout.ts';
 import type { Block, Region } from './region.ts';
 
 /** Instructions of a function that is copied, and of one that is called in one place only, where it is moved to. */
@@ -11,7 +12,6 @@ const MOST_COPIED = 80;
 const MOST_MOVED = 120;
 /** Instructions of a region with its copies. */
 const MOST_INSTRUCTIONS = 640;
-const MOST_BLOCKS = 240;
 /** Calls within copies. */
 const MOST_NESTED = 3;
 /** Of as many executions of the region's head: calls that are executed less often have no copy. */
@@ -36,7 +36,7 @@ function count(blocks: readonly Block[]): number {
 class Inliner {
   private readonly found: Found;
   private readonly at: ReadonlyMap<number, Block>;
-  /** Direct calls by target. */
+  /** Calls by target, indirect ones by what they are taken to lead to. */
   private readonly callers = new Map<number, number>();
   private readonly placed: Block[] = [];
   private readonly copies: Block[] = [];
@@ -81,7 +81,7 @@ class Inliner {
       !found.targets.includes(target);
     if (!moved) {
       if (size > MOST_COPIED || weight * RARE < 1) return [];
-      if (this.instructions + size > MOST_INSTRUCTIONS || this.blocks + body.length > MOST_BLOCKS) return [];
+      if (this.instructions + size > MOST_INSTRUCTIONS || this.blocks + body.length > MAX_BLOCKS) return [];
       this.instructions += size;
       this.blocks += body.length;
     }
@@ -113,7 +113,7 @@ class Inliner {
       returns ||= block.end === 'return';
       if (block.end === 'branch' || block.end === 'jump') pending.push(block.target);
       if (!block.calls && block.guess !== undefined) pending.push(block.guess);
-      if (block.end === 'branch' || block.end === 'fall' || block.calls) pending.push(block.next);
+      if (goesOn(block)) pending.push(block.next);
     }
     return returns ? [...blocks] : undefined;
   }
@@ -127,9 +127,8 @@ class Inliner {
       const i = pending.pop();
       if (i === undefined || reached.has(i)) continue;
       reached.add(i);
-      const { end, calls } = region.blocks[i];
       pending.push(graph.target(i));
-      if (end === 'branch' || end === 'fall' || calls) pending.push(graph.next(i));
+      if (goesOn(region.blocks[i])) pending.push(graph.next(i));
     }
     const blocks = region.blocks.filter((_, i) => reached.has(i));
     return { ...region, blocks, instructions: count(blocks) };

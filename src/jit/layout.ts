@@ -33,6 +33,8 @@ export const EXIT_SAMPLE = 4096;
  */
 export const EXIT_COUNT = { MISS: 0, JUMP: 1, REASON: 2, NEXT: 11 } as const;
 
+/** Most blocks of a region, copies included. */
+export const MAX_BLOCKS = 240;
 /** Most pages that a region's code lies in. */
 export const MAX_REGION_PAGES = 16;
 /** Most places where a region can be entered. */

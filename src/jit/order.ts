@@ -2,18 +2,19 @@
  * The order of a region's blocks: reverse postorder, so that a branch leads back only where there is a loop, whatever the
  * addresses; what leaves a loop comes after it, and what is fallen into right after what falls.
  */
-import { RegionGraph } from './graph.ts';
+import { goesOn, RegionGraph } from './graph.ts';
 import type { Region } from './region.ts';
 
 /** By block, the blocks that control goes to, calls and what follows their return included; what it falls into is last. */
 function successors(graph: RegionGraph): number[][] {
   const { blocks, targets } = graph.region;
   const indirect = targets.map((at) => graph.index(at));
-  return blocks.map(({ end, calls }, i) => {
+  return blocks.map((block, i) => {
+    const { end } = block;
     const to: (number | undefined)[] = [];
     if (end === 'indirect') to.push(...indirect);
     if (end === 'return') to.push(graph.returnOf(i)?.index);
-    const next = end === 'branch' || end === 'fall' || calls ? graph.next(i) : undefined;
+    const next = goesOn(block) ? graph.next(i) : undefined;
     const target = graph.target(i);
     // a copy comes between its call and where that returns to
     to.push(...(graph.isInPlace(i) ? [next, target] : [target, next]));

@@ -7,7 +7,7 @@ import { decode } from '../cpu/decode/decoder.ts';
 import { DECODE, Insn, OPERAND } from '../cpu/decode/insn.ts';
 import { NAMES } from '../cpu/decode/table.ts';
 import { withCopies } from './inline.ts';
-import { MAX_REGION_PAGES } from './layout.ts';
+import { MAX_BLOCKS, MAX_REGION_PAGES } from './layout.ts';
 import { inOrder } from './order.ts';
 
 const PAGE = 4096;
@@ -15,7 +15,6 @@ const PAGE = 4096;
 const MAX_LENGTH = 16;
 /** The optimiser takes 13–25 µs an instruction: this bounds one compilation. */
 const MAX_INSTRUCTIONS = 400;
-const MAX_BLOCKS = 240;
 /** Of as many executions of the head: what is executed less often is left out. */
 const COLD = 256;
 /** Fewer executions of a branch tell nothing of it. */
