@@ -32,7 +32,9 @@ function envField(offset: number): string | undefined {
 function blockArea(offset: number): string | undefined {
   const areas: [string, number, number][] = [
     ['returnCache', RETURN_CACHE, RETURN_CACHE + RETURN_CACHE_SIZE],
-    ['codeTlb', TLB_SET.CODE, TLB_SET.SIZE],
+    ['losses', TLB_SET.LOSSES, TLB_SET.LOSSES + 8],
+    ['jumps', TLB_SET.JUMPS, TLB_SET.LOSSES],
+    ['codeTlb', TLB_SET.CODE, TLB_SET.JUMPS],
     ['writeTlb', TLB_SET.WRITE, TLB_SET.CODE],
     ['exits', EXITS, EXITS + 96],
   ];

@@ -83,12 +83,30 @@ export function invalidTag(n: number): number {
 /** At most TLB_ENTRIES. The code of a kernel, some 4000 pages in a row, has a place for each: each conflict costs a look-up. */
 export const CODE_TLB_ENTRIES = 4096;
 
+/** Entries and bytes of an entry of a jump cache, a power of two each. */
+export const JUMP_ENTRIES = 4096;
+export const JUMP_ENTRY_SIZE = 32;
+/**
+ * Where a region that is jumped to begins: linear address u64, the set's LOSSES of when it was last entered the long way,
+ * u64; its handler, and what that gets in place of a record, u32 each.
+ */
+export const JUMP = { LINEAR: 0, LOSSES: 8, HANDLER: 16, PLACE: 20 } as const;
+
+const ENTRIES_END = (2 * TLB_ENTRIES + CODE_TLB_ENTRIES) * TLB_ENTRY_SIZE;
+const JUMPS_END = ENTRIES_END + JUMP_ENTRIES * JUMP_ENTRY_SIZE;
+/** What `invalidTag` wants of the place where each array of entries begins. */
+const ALIGNED = CODE_TLB_ENTRIES * TLB_ENTRY_SIZE;
 /** One MMU index's arrays. Order and sizes are known to generated code. */
 export const TLB_SET = {
   READ: 0,
   WRITE: TLB_ENTRIES * TLB_ENTRY_SIZE,
   CODE: 2 * TLB_ENTRIES * TLB_ENTRY_SIZE,
-  SIZE: 2 * TLB_ENTRIES * TLB_ENTRY_SIZE + CODE_TLB_ENTRIES * TLB_ENTRY_SIZE,
+  ENTRIES_END,
+  /** The jump cache. */
+  JUMPS: ENTRIES_END,
+  /** u64: how often a code entry was lost or replaced, and never 0: what a region found there holds until then. */
+  LOSSES: JUMPS_END,
+  SIZE: Math.ceil((JUMPS_END + 8) / ALIGNED) * ALIGNED,
 } as const;
 /** MMU indices: which TLB set applies. KERNEL_AC: supervisor with SMAP and EFLAGS.AC=1. */
 export const MMU = { KERNEL: 0, USER: 1, KERNEL_AC: 2, COUNT: 3 } as const;
@@ -146,8 +164,6 @@ export const CpuEnv = struct({
   record: u32,
   /** Page descriptor (wasm address) of the code being executed, 0 for one-shot code; see tier0/code-cache.ts. */
   codeDesc: u32,
-  /** How often a code entry of the TLB was lost or replaced: what a region found there holds until then; see jit/layout.ts. */
-  codeLosses: u64,
   /** Linear address at which a handler outside the main loop wants to go on. */
   jumpTarget: u64,
   /** Exception being raised by a helper: vector, error code (-1: none). */

@@ -20,7 +20,7 @@ import { isOptimised } from '../machine/tier-up.ts';
 import { entriesOf } from './analysis.ts';
 import type { RegionPlace } from './emit.ts';
 import { RegionGraph } from './graph.ts';
-import { MAX_REGION_PAGES, MAX_TARGETS, REGION, REGION_SLOTS } from './layout.ts';
+import { MAX_REGION_PAGES, MAX_TARGETS, PLACE, REGION, REGION_SLOTS } from './layout.ts';
 import { type CodeSize, findRegion, isCodeSize, type Region } from './region.ts';
 import { buildRegionModule, isCompilable } from './region-module.ts';
 import { RegionSlots } from './slots.ts';
@@ -250,7 +250,7 @@ export class RegionCompiler {
     counts.instructions += region.instructions;
     // not valid yet, so it refuses; but now V8's baseline compiler has been at it, here and not in a vCPU
     const published =
-      cache.unflushed(this.generation, () => run(this.standInEnv, 0)) &&
+      cache.unflushed(this.generation, () => run(this.standInEnv, PLACE.SHORT)) &&
       this.publish(
         place,
         found,
@@ -318,10 +318,10 @@ export class RegionCompiler {
   }
   // of regions of this generation; under the code cache's lock
   private isValid({ description }: Compiled): boolean {
-    return Atomics.load(this.u32, (description + REGION.VALID) >>> 2) !== 0;
+    return Atomics.load(this.u8, description + REGION.VALID) !== 0;
   }
   private takeUsed({ description }: Compiled): boolean {
-    return Atomics.exchange(this.u32, (description + REGION.USED) >>> 2, 0) !== 0;
+    return Atomics.exchange(this.u8, description + REGION.USED, 0) !== 0;
   }
 
   /** The regions published since all code was last dropped. `ram`: wasm address of guest-physical address 0. */
@@ -339,7 +339,7 @@ export class RegionCompiler {
                 { length: word(REGION.PAGES) },
                 (_, i) => cache.pageOf(word(REGION.PAGE_LIST + 8 * i + 4)) - ram,
               ),
-              valid: word(REGION.VALID) !== 0,
+              valid: this.isValid(compiled),
               exits: word(REGION.EXITS),
               refusals: word(REGION.REFUSALS),
             };
@@ -519,6 +519,7 @@ export class RegionCompiler {
     const { u32, cache } = this;
     const w = at >>> 2;
     u32[w + REGION.SLOT / 4] = slot;
+    u32[w + REGION.HANDLER / 4] = this.firstHandler + slot;
     u32[w + REGION.PAGES / 4] = descriptors.length;
     const entries = entriesOf(new RegionGraph(region));
     u32[w + REGION.ENTRY_COUNT / 4] = entries.length;
@@ -533,6 +534,6 @@ export class RegionCompiler {
       u32[w + REGION.PAGE_LIST / 4 + i * 2] = region.pages[i];
       u32[w + REGION.PAGE_LIST / 4 + i * 2 + 1] = d;
     });
-    Atomics.store(u32, w + REGION.VALID / 4, 1);
+    Atomics.store(this.u8, at + REGION.VALID, 1);
   }
 }

@@ -10,35 +10,28 @@ import {
   load,
   type Local,
 } from '../wasm/index.ts';
-import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../cpu/env.ts';
+import { CpuEnv, JUMP, REASON, SEG, Segment, TLB_SET } from '../cpu/env.ts';
 import { checkPending, CR4_OSFXSR, FPU_OFF, isSse, reportsPending } from '../cpu/sem/fpu-check.ts';
 import type { X87Functions } from '../cpu/fpu/functions.ts';
 import type { FpuUnit, Semantics } from '../cpu/sem/ins.ts';
 import type { Runtime } from '../cpu/sem/memory-access.ts';
 import { operandKinds, operandSize, type SemanticsIndex } from '../cpu/sem/select.ts';
-import { STATUS } from '../cpu/tier0/context.ts';
-import { RECORD } from '../cpu/tier0/record.ts';
 import { entriesOf, entryBlocks, flagLiveness, stepInfo, type StepInfo, wayBetween } from './analysis.ts';
 import { RegionGraph } from './graph.ts';
-import {
-  EXIT_CODE,
-  EXIT_INDIRECT,
-  EXIT_JUMP,
-  EXIT_MISS,
-  EXIT_TARGET,
-  JitIns,
-  type RegionFrame,
-} from './jit-ins.ts';
+import { JitIns, type RegionFrame } from './jit-ins.ts';
 import { JitFlags } from './jit-flags.ts';
 import {
+  EXIT_CODE,
   EXIT_COUNT,
-  EXIT_SAMPLE,
-  PAGE_CHECK_SIZE,
-  PAGE_CHECKS,
+  EXIT_INDIRECT,
+  EXIT_JUMP,
+  EXIT_TARGET,
+  PLACE,
   REGION,
   RETURN_CACHE,
   RETURN_ENTRIES,
 } from './layout.ts';
+import { jumpEntry, losses } from './region-runtime.ts';
 import type { Region, Step } from './region.ts';
 import { smallLoops } from './small-loops.ts';
 import { childOf, type LoopNode, loopTree } from './structure.ts';
@@ -46,16 +39,10 @@ import { X87Cache } from './x87-cache.ts';
 import type { KnownStep } from './x87-plan.ts';
 
 const OFF = {
-  codePage: CpuEnv.offsetOf('codePage'),
-  codeDesc: CpuEnv.offsetOf('codeDesc'),
-  codeLosses: CpuEnv.offsetOf('codeLosses'),
   tlbSet: CpuEnv.offsetOf('tlbSet'),
-  ip: CpuEnv.offsetOf('ip'),
   jumpTarget: CpuEnv.offsetOf('jumpTarget'),
   exitRequest: CpuEnv.offsetOf('exitRequest'),
-  exitDetail: CpuEnv.offsetOf('exitDetail'),
-  exitSite: CpuEnv.offsetOf('exitSite'),
-  exits: CpuEnv.offsetOf('statRegionExits'),
+  linked: CpuEnv.offsetOf('statRegionExits') + EXIT_COUNT.NEXT * 8,
   cr0: CpuEnv.offsetOf('cr0'),
   cr4: CpuEnv.offsetOf('cr4'),
   stackSize: CpuEnv.offsetOf('stackSize'),
@@ -83,6 +70,11 @@ export interface RegionPlace {
 export interface RegionRuntime extends Runtime {
   /** (env): deferred flags in the env become words. */
   readonly flagWords: FuncRef;
+  /** See region-runtime.ts. */
+  readonly refuseRegion: FuncRef;
+  readonly enterRegion: FuncRef;
+  readonly readyRegion: FuncRef;
+  readonly leaveRegion: FuncRef;
   /** Type index of a handler. */
   readonly handlerType: number;
 }
@@ -174,7 +166,7 @@ export class RegionEmitter {
         return emitter.exitWithFlags;
       },
       stale: f.local('i32'),
-      validWord: place.description + REGION.VALID,
+      valid: place.description + REGION.VALID,
       branchTo: (at) => this.branchTo(at),
       branchIndirect: (target) => this.branchIndirect(target),
     };
@@ -230,29 +222,34 @@ export class RegionEmitter {
 
   /** Checks that the region may run here, loads registers and flags. */
   private entry(): void {
-    const { f, frame, place, region } = this;
+    const { f, frame, place, region, runtime, next } = this;
     const { env } = frame;
-    const record = f.param(1);
-    const { description } = place;
-    // which entry: block in the low half, distance of its page from the head's in the high half
-    const entry = f.copy(
-      load('i32', load('i32_16u', record, RECORD.SEQ).shl(3), description + REGION.ENTRIES + 4),
-    );
-    const distance = entry.shrS(16);
-    const page = load('i64', env, OFF.codePage);
+    const description = i32(place.description);
+    const at = f.copy(f.param(1));
+    f.if(at.geS(0), () => {
+      f.set(at, f.call(runtime.enterRegion, env, at, description));
+      f.if(at.geS(0), () => f.ret(at), undefined, false);
+    });
     const typed = (e: Expr): Expr => (frame.narrow ? e.i32() : e);
-    f.set(frame.base, typed(region.pages.length === 1 ? page : page.sub(distance.shl(12).i64s())));
+    const page = typed(load('i64', env, OFF.jumpTarget)).and(typed(i64(-PAGE)));
+    const distance = at.shl(16).shrS(16).shl(12);
+    f.set(frame.base, region.pages.length === 1 ? page : page.sub(frame.narrow ? distance : distance.i64s()));
     f.set(frame.tlb, env.add(load('i32', env, OFF.tlbSet)));
-    const refuse = (reason: number): void => {
-      f.store(4, env, OFF.exitDetail, i32(description));
-      f.store(8, env, OFF.jumpTarget, frame.base.i64u());
-      const linear = page.or(load('i64_16u', record, RECORD.OFFSET));
-      f.store(8, env, OFF.ip, frame.narrow ? linear.sub(load('i64', env, OFF.csBase)).low(32) : linear);
-      f.ret(i32(STATUS.EXIT + reason));
-    };
+    f.set(next, at.shrU(PLACE.BLOCK_SHIFT).and(PLACE.BLOCK_MASK));
+    const base = frame.base.i64u();
+    const refuseIf = (condition: Expr, reason: number): void =>
+      f.if(
+        condition,
+        () => f.ret(f.call(runtime.refuseRegion, env, description, base, i32(reason))),
+        undefined,
+        false,
+      );
     f.if(
-      load('i32', i32(0), description + REGION.VALID).eqz(),
-      () => refuse(REASON.REGION),
+      load('i32_16u', i32(0), place.description + REGION.VALID).ne(REGION.READY),
+      () => {
+        const status = f.copy(f.call(runtime.readyRegion, env, description, base));
+        f.if(status, () => f.ret(status), undefined, false);
+      },
       undefined,
       false,
     );
@@ -261,18 +258,13 @@ export class RegionEmitter {
       const unusual = load('i64', env, OFF.csBase)
         .ne(0)
         .or(load('i32', env, OFF.stackSize).ne(1));
-      f.if(unusual, () => refuse(REASON.REGION), undefined, false);
+      refuseIf(unusual, REASON.REGION);
     }
-    // read by all vCPUs and hardly ever written: its line stays shared
-    f.if(load('i32', i32(0), description + REGION.USED).eqz(), () =>
-      f.store(4, i32(description), REGION.USED, i32(1)),
-    );
-    if (region.pages.length > 1) this.checkPages(() => refuse(REASON.REGION));
     if (this.usesFpu) {
       // these bits change only by instructions that leave the region
       const off = load('i32', env, OFF.cr0).and(FPU_OFF);
       const noSse = load('i32', env, OFF.cr4).and(CR4_OSFXSR).eqz();
-      f.if(this.usesSse ? off.or(noSse) : off, () => refuse(REASON.ALONE), undefined, false);
+      refuseIf(this.usesSse ? off.or(noSse) : off, REASON.ALONE);
     }
     this.registerLoads = frame.regs.map((r, i) => {
       const from = f.position;
@@ -280,111 +272,46 @@ export class RegionEmitter {
       return { from, to: f.position };
     });
     f.set(frame.stale, i32(0));
-    f.set(this.next, entry.and(0xffff));
-  }
-
-  /** Sees to it that the code TLB has the region's pages, where it may have lost one since that was found last. */
-  private checkPages(refuse: () => void): void {
-    const { f, frame, place, region } = this;
-    const { env } = frame;
-    const note = PAGE_CHECKS + place.slot * PAGE_CHECK_SIZE;
-    // the low 12 bits of the base are 0, and the number is not
-    const set = load('i32', env, OFF.tlbSet).shrU(12).i64u();
-    const key = f.copy(frame.base.i64u().or(set));
-    const losses = load('i64', env, OFF.codeLosses);
-    const changed = load('i64', env, note)
-      .xor(key)
-      .or(load('i64', env, note + 8).xor(losses));
-    f.if(
-      changed,
-      () => {
-        region.pages.forEach((d, i) => {
-          const at = f.copy(frame.base.add(d * PAGE).i64u());
-          const slot = f.copy(this.codeEntry(at));
-          f.if(load('i64', slot, TLB_SET.CODE).ne(at), refuse, undefined, false);
-          const desc = load('i32', slot, TLB_SET.CODE + 8);
-          f.if(desc.ne(i32(place.descriptors[i])), refuse, undefined, false);
-        });
-        f.store(8, env, note, key);
-        f.store(8, env, note + 8, losses);
-      },
-      undefined,
-      false,
-    );
-  }
-
-  /** i32: wasm address of the code TLB's entry, less TLB_SET.CODE, for a linear address. */
-  private codeEntry(linear: Expr): Expr {
-    const index = linear
-      .i32()
-      .shrU(8)
-      .and((CODE_TLB_ENTRIES - 1) << 4);
-    return this.frame.tlb.add(index);
   }
 
   /** The one place where the region is left: registers and flags are in the env already. */
   private exit(): void {
-    const { f, frame } = this;
+    const { f, frame, place, runtime } = this;
     const { env, exitCode } = frame;
-    const reason = f.copy(exitCode.and((1 << EXIT_CODE.REASON_BITS) - 1).sub(EXIT_CODE.REASON_BIAS));
-    const distance = f.copy(exitCode.shrS(EXIT_CODE.REASON_BITS));
+    const reason = exitCode.and((1 << EXIT_CODE.REASON_BITS) - 1);
+    const distance = exitCode.shrS(EXIT_CODE.REASON_BITS);
     const linear = f.copy(frame.base.add(frame.narrow ? distance : distance.i64s()).i64u());
-    const indirect = f.copy(reason.eq(EXIT_INDIRECT));
-    f.if(reason.eq(EXIT_TARGET).or(indirect), () => {
-      f.set(linear, load('i64', env, OFF.jumpTarget));
-      f.set(reason, i32(EXIT_JUMP));
-    });
-    this.count(env.add(reason.shl(3)), EXIT_COUNT.REASON);
-    const jump = (): void => {
-      f.store(8, env, OFF.jumpTarget, linear);
-      f.ret(i32(STATUS.JUMP));
-    };
-    f.if(reason.eq(EXIT_JUMP), () => {
+    f.if(reason.leU(EXIT_JUMP + EXIT_CODE.REASON_BIAS), () => {
+      const known = reason.gtU(EXIT_TARGET + EXIT_CODE.REASON_BIAS);
+      f.if(
+        known,
+        () => f.store(8, env, OFF.jumpTarget, linear),
+        () => f.set(linear, load('i64', env, OFF.jumpTarget)),
+      );
       this.enterNext(linear);
-      const word = i32(this.place.description);
-      const exits = f.copy(load('i32', word, REGION.EXITS).add(1));
-      f.store(4, word, REGION.EXITS, exits);
-      // what is often gone on with may be worth a region too
-      f.set(reason, i32(REASON.HOT));
-      f.if(exits.and(EXIT_SAMPLE - 1), jump, undefined, true);
-      // and may become part of this one
-      f.store(4, env, OFF.exitDetail, indirect.select(word, i32(0)));
-      f.store(4, env, OFF.exitSite, distance);
-      f.store(8, env, OFF.jumpTarget, frame.base.i64u());
     });
-    f.if(reason.eq(EXIT_MISS), jump);
-    f.store(8, env, OFF.ip, linear);
-    f.ret(reason.add(STATUS.EXIT));
+    const description = i32(place.description);
+    f.ret(f.call(runtime.leaveRegion, env, description, exitCode, linear, frame.base.i64u()));
   }
-  private count(env: Expr, index: number): void {
-    const at = OFF.exits + index * 8;
-    const counter = this.f.copy(env);
-    this.f.store(8, counter, at, load('i64', counter, at).add(i64(1)));
-  }
-  /** Goes on in another region, when the linear address is the entry of one and nobody wants the vCPU to stop. */
+  /** Goes on in another region, when one was entered at the linear address before, and nobody wants the vCPU to stop. */
   private enterNext(linear: Local): void {
-    const { f, frame, place } = this;
-    const { env } = frame;
-    const slot = f.copy(this.codeEntry(linear));
-    const page = f.copy(linear.and(i64(-PAGE)));
-    f.block((none) => {
-      f.brIf(none, load('i64', slot, TLB_SET.CODE).ne(page), false);
-      f.brIf(none, atomicLoad8(env, OFF.exitRequest), false);
-      const desc = f.copy(load('i32', slot, TLB_SET.CODE + 8));
-      f.brIf(none, desc.eqz(), false);
-      const entry = linear
-        .i32()
-        .and(PAGE - 1)
-        .shl(2);
-      const record = f.copy(load('i32', desc.add(entry)));
-      f.brIf(none, record.eqz(), false);
-      const handler = f.copy(load('i32_16u', record));
-      f.brIf(none, handler.ltU(place.firstHandler));
-      f.store(8, env, OFF.codePage, page);
-      f.store(4, env, OFF.codeDesc, desc);
-      this.count(env, EXIT_COUNT.NEXT);
-      f.returnCallIndirect(this.runtime.handlerType, handler, env, record);
-    });
+    const { f, frame, runtime } = this;
+    const { env, tlb } = frame;
+    const jump = f.copy(jumpEntry(tlb, linear));
+    const otherwise = load('i64', jump, TLB_SET.JUMPS + JUMP.LINEAR)
+      .xor(linear)
+      .or(load('i64', jump, TLB_SET.JUMPS + JUMP.LOSSES).xor(losses(tlb)));
+    f.if(
+      otherwise.eqz().and(atomicLoad8(env, OFF.exitRequest).eqz()),
+      () => {
+        f.store(8, env, OFF.linked, load('i64', env, OFF.linked).add(i64(1)));
+        const handler = load('i32', jump, TLB_SET.JUMPS + JUMP.HANDLER);
+        const as = load('i32', jump, TLB_SET.JUMPS + JUMP.PLACE);
+        f.returnCallIndirect(runtime.handlerType, handler, env, as);
+      },
+      undefined,
+      true,
+    );
   }
 
   // --- structure ---

@@ -49,8 +49,8 @@ export interface JitInfo extends JitReport {
 }
 
 const EXITS: readonly RegionExit[] = [
-  'miss',
   'jump',
+  'miss',
   ...(Object.entries(REASON) as [string, number][])
     .sort(([, a], [, b]) => a - b)
     .map(([name]) => name.toLowerCase() as RegionExit),
@@ -66,10 +66,12 @@ export function regionUse(buffer: SharedArrayBuffer, vcpus: number, count: numbe
     }
     return Number(total);
   };
+  const linked = sum(EXIT_COUNT.NEXT);
   const exits = Object.fromEntries(EXITS.map((name, i) => [name, sum(i)])) as Record<RegionExit, number>;
+  exits.jump += linked;
   // whatever was entered has been left, but for what is inside now
   const entered = Object.values(exits).reduce((a, b) => a + b, 0);
-  return { entered, linked: sum(EXIT_COUNT.NEXT), exits };
+  return { entered, linked, exits };
 }
 
 /** Several lines, each with its newline. */

@@ -20,6 +20,7 @@ import { loadOfSize, MemoryAccess, type Runtime } from '../cpu/sem/memory-access
 import { Bounds } from './bounds.ts';
 import { JitFlags } from './jit-flags.ts';
 import { isInKnownPage, KnownPages } from './known-pages.ts';
+import { EXIT_CODE, EXIT_INDIRECT, EXIT_JUMP, EXIT_MISS, EXIT_TARGET } from './layout.ts';
 import type { X87Cache } from './x87-cache.ts';
 
 const OFF = {
@@ -67,25 +68,14 @@ export interface RegionFrame {
   readonly exitWithFlags: Label;
   /** i32: nonzero once the region's code was found changed by a store of its own. */
   readonly stale: Local;
-  /** Wasm address of the region's valid word. */
-  readonly validWord: number;
+  /** Wasm address of the region's valid byte. */
+  readonly valid: number;
   /** A branch to region offset `at`. */
   branchTo(at: number): void;
   /** A jump to a linear address that is not known now. */
   branchIndirect(target: Expr): void;
 }
 
-/**
- * Exit reasons that are no REASON: a jump; back to tier 0 with the same instruction, since the TLB lacks what it needs; a
- * jump to the linear address in the env's `jumpTarget`; the same by an indirect jump or call.
- */
-export const EXIT_JUMP = -1;
-export const EXIT_MISS = -2;
-export const EXIT_TARGET = -3;
-export const EXIT_INDIRECT = -4;
-
-/** Where to go on and why in one number, since each exit has code for what it sets: 28 bits of region offset, 4 of reason. */
-export const EXIT_CODE = { REASON_BITS: 4, REASON_BIAS: 4 } as const;
 /** Undefined: it is too far, as only a jump can go. */
 export function exitCode(reason: number, at: number): number | undefined {
   const shifted = at << EXIT_CODE.REASON_BITS;
@@ -461,7 +451,7 @@ export class JitIns extends MemoryAccess implements Ins {
   protected override afterSlowStore(): void {
     this.stores = true;
     const { f, frame } = this;
-    f.set(frame.stale, load('i32', i32(0), frame.validWord).eqz());
+    f.set(frame.stale, load('i32_8u', i32(0), frame.valid).eqz());
   }
   protected fault(): void {
     this.exit(REASON.EXCEPTION, this.at);

@@ -16,7 +16,7 @@ export const RETURN_ENTRY_SIZE = 32;
 export const RETURN_CACHE_SIZE = RETURN_ENTRIES * RETURN_ENTRY_SIZE;
 /**
  * After it, by slot: where a region was found to have all its pages in the code TLB, as base | number of the TLB set u64, and
- * `CpuEnv.codeLosses` of then. As long as that has not changed they are all there.
+ * the set's `TLB_SET.LOSSES` of then. As long as that has not changed they are all there.
  */
 export const PAGE_CHECKS = RETURN_CACHE + RETURN_CACHE_SIZE;
 export const PAGE_CHECK_SIZE = 16;
@@ -28,10 +28,21 @@ export const MAX_REFUSALS = 64;
 export const EXIT_SAMPLE = 4096;
 
 /**
- * Indices of `CpuEnv.statRegionExits`: a REASON, or what is none, plus 2. JUMP counts those to other regions too, which
- * NEXT counts alone.
+ * Exit reasons that are no REASON: back to tier 0 with the same instruction, since the TLB lacks what it needs; a jump; a
+ * jump to the linear address in the env's `jumpTarget`; the same by an indirect jump or call.
  */
-export const EXIT_COUNT = { MISS: 0, JUMP: 1, REASON: 2, NEXT: 11 } as const;
+export const EXIT_MISS = -1;
+export const EXIT_JUMP = -2;
+export const EXIT_TARGET = -3;
+export const EXIT_INDIRECT = -4;
+
+/** Where to go on and why in one number, since each exit has code for what it sets: 28 bits of region offset, 4 of reason. */
+export const EXIT_CODE = { REASON_BITS: 4, REASON_BIAS: 4 } as const;
+/** Indices of `CpuEnv.statRegionExits`: a REASON plus 2, or what is none; NEXT: jumps to other regions, JUMP: others. */
+export const EXIT_COUNT = { JUMP: 0, MISS: 1, REASON: 2, NEXT: 11 } as const;
+
+/** What a region gets in place of a record from another one: bit 31, number of the block, distance of its page from the head's. */
+export const PLACE = { SHORT: 0x8000_0000, BLOCK_SHIFT: 16, BLOCK_MASK: 0x7fff } as const;
 
 /** Most blocks of a region, copies included. */
 export const MAX_BLOCKS = 240;
@@ -45,7 +56,11 @@ export const MAX_ENTRIES = 64;
  * worker before the region is published; VALID is cleared under the code cache's lock.
  */
 export const REGION = {
+  /** A byte each; REGION.READY when both are 1. */
   VALID: 0,
+  /** 1 when it was entered since the JIT worker last looked for regions to give up. */
+  USED: 1,
+  READY: 0x0101,
   SLOT: 4,
   /** Entries in the list; the first is the head. */
   ENTRY_COUNT: 8,
@@ -54,8 +69,8 @@ export const REGION = {
   EXITS: 20,
   /** Times it could not be entered because its pages are mapped otherwise; at MAX_REFUSALS it is given up. */
   REFUSALS: 24,
-  /** Nonzero when it was entered since the JIT worker last looked for regions to give up. */
-  USED: 28,
+  /** Number of its function among the handlers. */
+  HANDLER: 28,
   /**
    * Per entry: its record (0: the code has not been met yet), whose handler is the region's and whose SEQ is the
    * entry's number; then the block's number (u16), distance of its page from the head's (i16).

@@ -28,6 +28,10 @@ export const REGION_IMPORTS = {
   exclusive: [['i32', 'i32'], []],
   divide128: [['i64', 'i64', 'i64'], ['i64']],
   flagWords: [['i32'], []],
+  refuseRegion: [['i32', 'i32', 'i64', 'i32'], ['i32']],
+  enterRegion: [['i32', 'i32', 'i32'], ['i32']],
+  readyRegion: [['i32', 'i32', 'i64'], ['i32']],
+  leaveRegion: [['i32', 'i32', 'i32', 'i64', 'i64'], ['i32']],
 } as const satisfies Record<string, readonly [readonly ValType[], readonly ValType[]]>;
 
 /** Of regions alone. */

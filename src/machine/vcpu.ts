@@ -293,13 +293,15 @@ export class Vcpu {
 
   /** Makes a region runnable that was not: its module, its pages in the code TLB. False when it cannot be. */
   private prepareRegion(): boolean {
-    const { cpu, worker } = this;
+    const { cpu, worker, w } = this;
     const { u32 } = cpu;
     const description = cpu.env.exitDetail;
     if (description === 0) return this.installRegion(cpu.env.record);
     // another may have its slot, and be the one that was to be entered
-    if (Atomics.load(u32, (description + REGION.VALID) >>> 2) === 0)
+    if (Atomics.load(cpu.u8, description + REGION.VALID) === 0) {
+      cpu.mmu.tlb.forgetJump(u32[w + W_IP], u32[w + W_IP + 1], cpu.mmu.index());
       return worker.regions?.takeMail() ?? false;
+    }
     // refused again though its pages were there: the instruction alone, so that the guest goes on whatever the reason
     const again = this.prepared === description;
     this.prepared = again ? 0 : description;

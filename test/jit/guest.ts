@@ -6,7 +6,7 @@ import { CODE_TLB_ENTRIES, CpuEnv, REASON, TLB_SET } from '../../src/cpu/env.ts'
 import type { Insn } from '../../src/cpu/decode/insn.ts';
 import { debugActive } from '../../src/cpu/sys/debug.ts';
 import { W_CODE_KIND, W_CPL, W_INHIBIT } from '../../src/cpu/sys/words.ts';
-import { PSEUDO } from '../../src/cpu/tier0/record.ts';
+import { PSEUDO, RECORD } from '../../src/cpu/tier0/record.ts';
 import { STATUS } from '../../src/cpu/tier0/context.ts';
 import { regionImports } from '../../src/jit/client.ts';
 import { RegionGraph } from '../../src/jit/graph.ts';
@@ -23,11 +23,13 @@ const W = {
   ip: CpuEnv.offsetOf('ip') >>> 2,
   codePage: CpuEnv.offsetOf('codePage') >>> 2,
   jumpTarget: CpuEnv.offsetOf('jumpTarget') >>> 2,
+  exitDetail: CpuEnv.offsetOf('exitDetail') >>> 2,
   exitRequest: CpuEnv.offsetOf('exitRequest') >>> 2,
   stopRequested: CpuEnv.offsetOf('stopRequested') >>> 2,
   tlbSet: CpuEnv.offsetOf('tlbSet') >>> 2,
 } as const;
 const CODE_PAGES = 2;
+const RECORD_SIZE = 32;
 const WRITABLE = 2n;
 const TABLE_ADDRESS = 0xffffffffff000n;
 
@@ -107,6 +109,9 @@ export class JitGuest {
   private readonly tier0: Run;
   private readonly flagWords: (env: number) => void;
   private readonly firstHandler: number;
+  private readonly table: WebAssembly.Table;
+  /** With which regions are entered from here: of the current generation, or 0. */
+  private record = 0;
   private readonly imports: WebAssembly.Imports;
   private readonly memoryPages: number;
   private readonly regions = new Map<number, Compiled | undefined>();
@@ -123,8 +128,9 @@ export class JitGuest {
     const { worker } = this.inside;
     this.tier0 = instance.exports.run as Run;
     this.flagWords = instance.exports.flagWords as (env: number) => void;
-    // no record has such a handler: regions are entered from here alone
-    this.firstHandler = 0xffff;
+    this.table = instance.exports.table as WebAssembly.Table;
+    // no record has such a handler: regions are entered from here, and by the jump cache
+    this.firstHandler = this.table.grow(REGION_SLOTS);
     this.imports = regionImports(memory, instance, worker.imports());
     this.memoryPages = memory.buffer.byteLength / 65536;
     worker.run = (env, record) => (this.tier1 && record === 0 ? this.run(env) : this.tier0(env, record));
@@ -138,12 +144,17 @@ export class JitGuest {
     return this.guest.run(c);
   }
   runTier1(c: Case): Outcome {
-    const { cpu } = this.guest;
     this.tier1 = true;
     this.regions.clear();
     this.targets.clear();
-    cpu.u8.fill(0, cpu.base + RETURN_CACHE, cpu.base + RETURN_CACHE + RETURN_CACHE_SIZE);
+    this.forgetNotes();
     return this.guest.run(c);
+  }
+  /** As vCPUs do when a slot is used again. */
+  private forgetNotes(): void {
+    const { cpu } = this.guest;
+    cpu.mmu.tlb.codeLost();
+    cpu.u8.fill(0, cpu.base + RETURN_CACHE, cpu.base + RETURN_CACHE + RETURN_CACHE_SIZE);
   }
 
   /** Lets user code write its own pages. */
@@ -183,7 +194,7 @@ export class JitGuest {
         const kicked = this.switching?.once(3) === true;
         // it is left where it looks at this next
         if (kicked) Atomics.store(i32, w + W.exitRequest, 1);
-        const status = region.run(env, 0);
+        const status = region.run(env, this.record);
         this.flagWords(env);
         if (kicked && Atomics.load(i32, w + W.stopRequested) === 0) {
           Atomics.store(i32, w + W.exitRequest, 0);
@@ -203,7 +214,8 @@ export class JitGuest {
         }
         const reason = status - STATUS.EXIT;
         if (reason === REASON.LOOKUP || reason === REASON.HOT) continue;
-        if (reason === REASON.REGION && !this.isValid(region)) continue;
+        // it may be one that was jumped to
+        if (reason === REASON.REGION && !this.isValid(u32[w + W.exitDetail])) continue;
         alone = reason === REASON.ALONE || reason === REASON.REGION;
         if (!alone) return reason;
       }
@@ -227,16 +239,19 @@ export class JitGuest {
     if (codeCache.generation !== this.generation) {
       // all code was dropped
       this.generation = codeCache.generation;
+      this.record = 0;
       regions.clear();
     }
     let region = regions.get(lo);
-    if (region === undefined ? !regions.has(lo) : !this.isValid(region)) {
+    if (region === undefined ? !regions.has(lo) : !this.isValid(region.description)) {
       region = this.compile(lo, codeSize);
       regions.set(lo, region);
     }
-    const { u32, w } = this.guest.cpu;
+    const { u16, u32, w } = this.guest.cpu;
     u32[w + W.codePage] = (lo & -PAGE) >>> 0;
     u32[w + W.codePage + 1] = 0;
+    if (this.record === 0) this.record = codeCache.reserveDescription(RECORD_SIZE);
+    u16[(this.record + RECORD.OFFSET) >>> 1] = lo & (PAGE - 1);
     return region;
   }
 
@@ -257,8 +272,8 @@ export class JitGuest {
     return desc;
   }
 
-  private isValid(region: Compiled): boolean {
-    return this.guest.cpu.u32[(region.description + REGION.VALID) >>> 2] !== 0;
+  private isValid(description: number): boolean {
+    return this.guest.cpu.u8[description + REGION.VALID] !== 0;
   }
 
   private compile(lo: number, codeSize: CodeSize): Compiled | undefined {
@@ -284,7 +299,8 @@ export class JitGuest {
       this.descriptor(head + d * PAGE, this.pageAddress(head + d * PAGE), codeSize),
     );
     const slot = this.slot++ % REGION_SLOTS;
-    const description = codeCache.locked(() => this.publish(region, descriptors));
+    if (slot === 0) this.forgetNotes();
+    const description = codeCache.locked(() => this.publish(region, descriptors, slot));
     this.note(region);
     const bytes = buildRegionModule(
       region,
@@ -293,10 +309,12 @@ export class JitGuest {
     );
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), this.imports);
     const seeks = region.blocks.some(({ end }) => end === 'indirect');
-    return { run: instance.exports.region as Run, description, at: lo, seeks };
+    const run = instance.exports.region as Run;
+    this.table.set(this.firstHandler + slot, run);
+    return { run, description, at: lo, seeks };
   }
   /** Makes a change of its code end the region, as the JIT worker does; the head's record stays as it is. */
-  private publish(region: Region, descriptors: readonly number[]): number {
+  private publish(region: Region, descriptors: readonly number[], slot: number): number {
     const { u32 } = this.guest.cpu;
     const { codeCache } = this.inside.worker;
     for (const { steps } of region.blocks) {
@@ -310,7 +328,9 @@ export class JitGuest {
     }
     const description = codeCache.reserveDescription(REGION.SIZE);
     const w = description >>> 2;
-    // one entry, whose block the code looks up without a record
+    u32[w + REGION.SLOT / 4] = slot;
+    u32[w + REGION.HANDLER / 4] = this.firstHandler + slot;
+    // one entry, which no record leads to
     u32[w + REGION.ENTRY_COUNT / 4] = 0;
     u32[w + REGION.ENTRIES / 4 + 1] = new RegionGraph(region).index(region.head) as number;
     u32[w + REGION.PAGES / 4] = descriptors.length;
@@ -318,7 +338,7 @@ export class JitGuest {
       u32[w + REGION.PAGE_LIST / 4 + i * 2] = region.pages[i];
       u32[w + REGION.PAGE_LIST / 4 + i * 2 + 1] = d;
     });
-    u32[w + REGION.VALID / 4] = 1;
+    this.guest.cpu.u8[description + REGION.VALID] = 1;
     codeCache.publishRegion(description, this.firstHandler, this.firstHandler, descriptors);
     return description;
   }

@@ -6,8 +6,10 @@
 import { viewsOf } from '@smp86/atomics-sync';
 import {
   CODE_TLB_ENTRIES,
-  CpuEnv,
   invalidTag,
+  JUMP,
+  JUMP_ENTRIES,
+  JUMP_ENTRY_SIZE,
   MMU,
   TLB_ENTRIES,
   TLB_SET,
@@ -27,7 +29,9 @@ const WRITE_WORDS = TLB_SET.WRITE >>> 2;
 const CODE_WORDS = TLB_SET.CODE >>> 2;
 const SET_WORDS = TLB_SET.SIZE >>> 2;
 const FIRST_SET = tlbSetOffset(0) >>> 2;
-const W_CODE_LOSSES = CpuEnv.offsetOf('codeLosses') >>> 2;
+const SET_ENTRY_WORDS = TLB_SET.ENTRIES_END >>> 2;
+const JUMP_WORDS = TLB_SET.JUMPS >>> 2;
+const LOSS_WORDS = TLB_SET.LOSSES >>> 2;
 const JOURNAL = 8192;
 
 /** Halves of the tag of a data entry for a linear page address. */
@@ -41,9 +45,9 @@ function isValid(tagLow: number): boolean {
   return (tagLow & 3) !== 1;
 }
 
-/** In `CpuEnv.codeLosses`, two words; `w`: first word of the vCPU's block. */
-function countLoss(u32: Uint32Array<SharedArrayBuffer>, w: number): void {
-  const at = w + W_CODE_LOSSES;
+/** `set`: its first word. */
+function countLoss(u32: Uint32Array<SharedArrayBuffer>, set: number): void {
+  const at = set + LOSS_WORDS;
   if (++u32[at] === 0) u32[at + 1]++;
 }
 
@@ -106,6 +110,8 @@ export class Tlb {
   readonly #largeRegions = new Uint8Array(1024);
   readonly #hugeRegions = new Uint8Array(256);
   #anyLarge = false;
+  /** A bit for each set that got a code entry which is not global since such were dropped. */
+  #localCode = 0;
 
   /** `w`: first word of the vCPU's block. */
   constructor(u32: Uint32Array<SharedArrayBuffer>, w: number) {
@@ -136,7 +142,8 @@ export class Tlb {
   /** Code at wasm page `hostPage` (its address). */
   fillCode(lo: number, hi: number, hostPage: number, global: boolean, index: number): void {
     const t = this.#first + index * SET_WORDS + CODE_WORDS + ((lo >>> 12) & (CODE_TLB_ENTRIES - 1)) * 4;
-    if (isValid(this.#u32[t])) this.codeLost();
+    if (isValid(this.#u32[t])) this.#codeLost(index);
+    if (!global) this.#localCode |= 1 << index;
     this.#u32[t] = (lo & ~4095) >>> 0;
     this.#u32[t + 1] = hi;
     // in place of an addend: the page's code descriptor, none yet (tier0/code-cache.ts)
@@ -212,9 +219,21 @@ export class Tlb {
 
   // --- entries go ---
 
-  /** Code of some page has to be translated again. */
+  /** What regions found of code holds no longer. */
   codeLost(): void {
-    countLoss(this.#u32, this.#w);
+    for (let set = 0; set < MMU.COUNT; set++) this.#codeLost(set);
+  }
+  #codeLost(index: number): void {
+    countLoss(this.#u32, this.#first + index * SET_WORDS);
+  }
+
+  /** What is known of a jump to a linear address: no region begins there any more. */
+  forgetJump(lo: number, hi: number, index: number): void {
+    const entry = ((lo ^ (lo >>> 12)) & (JUMP_ENTRIES - 1)) * (JUMP_ENTRY_SIZE >>> 2);
+    const t = this.#first + index * SET_WORDS + JUMP_WORDS + entry;
+    if (this.#u32[t] !== lo || this.#u32[t + 1] !== hi) return;
+    this.#u32[t + JUMP.LOSSES / 4] = 0;
+    this.#u32[t + JUMP.LOSSES / 4 + 1] = 0;
   }
 
   /** Empties the entry at word `t`. */
@@ -225,12 +244,12 @@ export class Tlb {
   #clearAll(): void {
     const u32 = this.#u32;
     this.codeLost();
-    const end = this.#first + MMU.COUNT * SET_WORDS;
-    for (let t = this.#first; t < end; t += 4) {
+    forEachEntry(this.#first, (t) => {
       this.#invalidate(t);
       u32[t + 3] = 0;
-    }
+    });
     this.#localCount = 0;
+    this.#localCode = 0;
     this.#globalCount = 0;
     u32.fill(0, this.#w + W_WRITE_PLACES, this.#w + W_WRITE_PLACES + WRITE_CLASSES);
     this.#largeRegions.fill(0);
@@ -257,6 +276,7 @@ export class Tlb {
       u32[t + 3] = 0;
     }
     this.#localCount = 0;
+    this.#localCode = 0;
     this.#globalCount = 0;
     if (this.#anyLarge) {
       this.#largeRegions.fill(0);
@@ -268,14 +288,16 @@ export class Tlb {
   /** Drops every translation that is not global (a write to CR3). */
   flushNonGlobal(): void {
     const u32 = this.#u32;
-    this.codeLost();
+    for (let set = 0; set < MMU.COUNT; set++) {
+      if ((this.#localCode & (1 << set)) !== 0) this.#codeLost(set);
+    }
+    this.#localCode = 0;
     if (this.#localCount > JOURNAL) {
-      const end = this.#first + MMU.COUNT * SET_WORDS;
-      for (let t = this.#first; t < end; t += 4) {
+      forEachEntry(this.#first, (t) => {
         const info = u32[t + 3];
         if ((info & INFO_GLOBAL) === 0) this.#invalidate(t);
         u32[t + 3] = info & ~INFO_IN_LOCAL;
-      }
+      });
     } else {
       for (let i = 0; i < this.#localCount; i++) {
         const t = this.#local[i];
@@ -290,7 +312,7 @@ export class Tlb {
   /** Drops the code entries of one set: code is to be looked up afresh. */
   dropCode(index: number): void {
     const first = this.#first + index * SET_WORDS + CODE_WORDS;
-    this.codeLost();
+    this.#codeLost(index);
     for (let t = first; t < first + CODE_TLB_ENTRIES * 4; t += 4) this.#invalidate(t);
   }
 
@@ -314,7 +336,7 @@ export class Tlb {
       if (u32[read] === dataTag(page)) this.#invalidate(read);
       if (u32[write] === dataTag(page)) this.#invalidate(write);
       if (u32[code] === page) {
-        this.codeLost();
+        this.#codeLost(set);
         this.#invalidate(code);
       }
     }
@@ -325,6 +347,14 @@ export class Tlb {
   }
   #hugeHash(lo: number, hi: number): number {
     return ((lo >>> 30) ^ (hi << 2)) & 255;
+  }
+}
+
+/** Calls `use` with the word of each entry of all sets. `first`: word of set 0. */
+function forEachEntry(first: number, use: (t: number) => void): void {
+  for (let set = 0; set < MMU.COUNT; set++) {
+    const start = first + set * SET_WORDS;
+    for (let t = start; t < start + SET_ENTRY_WORDS; t += 4) use(t);
   }
 }
 
@@ -394,9 +424,9 @@ export function dropWriteEntriesOf(
 /** Makes a vCPU look all its code up again. *Thread:* any, while the vCPU stands still. */
 export function dropCodeEntriesOf(buffer: SharedArrayBuffer, base: number): void {
   const u32 = viewsOf(buffer).u32;
-  countLoss(u32, base >>> 2);
   const first = (base >>> 2) + FIRST_SET;
   for (let set = 0; set < MMU.COUNT; set++) {
+    countLoss(u32, first + set * SET_WORDS);
     const start = first + set * SET_WORDS + CODE_WORDS;
     for (let t = start; t < start + CODE_TLB_ENTRIES * 4; t += 4) u32[t] = invalidTag((t - first) >>> 2);
   }

@@ -9,6 +9,7 @@ import {
   load,
   ModuleBuilder,
 } from '../../wasm/index.ts';
+import { emitRegionRuntime } from '../../jit/region-runtime.ts';
 import { CODE_TLB_ENTRIES, CpuEnv, REASON, SEG, Segment, TLB_SET } from '../env.ts';
 import { emitFlagWords, FLAG_WORDS } from '../sem/deferred-flags.ts';
 import { emitDivide128 } from '../sem/division.ts';
@@ -511,6 +512,7 @@ export function buildTier0(options: Options): Tier0Module {
   );
   m.exportTable('table');
   m.exportFunc('missingRegion', missing);
+  for (const [name, ref] of Object.entries(emitRegionRuntime(m))) m.exportFunc(name, ref);
   for (const [name, ref] of Object.entries(runtime)) {
     if (!NOT_EXPORTED.has(name)) m.exportFunc(name, ref as FuncRef);
   }

@@ -431,7 +431,7 @@ export class CodeCache {
     const { u16 } = this.views;
     // A vCPU that enters the old one looks whether it is valid after it has read which entry it is: what it reads may be
     // the new one's number, but then it finds the old one ended.
-    const replaces = old !== 0 && Atomics.exchange(u32, (old + REGION.VALID) >>> 2, 0) !== 0;
+    const replaces = old !== 0 && Atomics.exchange(this.views.u8, old + REGION.VALID, 0) !== 0;
     const oldHandler = replaces ? from + u32[(old + REGION.SLOT) >>> 2] : 0;
     for (const desc of descriptors) {
       const node = this.allocate(32) >>> 2;
@@ -475,7 +475,7 @@ export class CodeCache {
     return ended;
   }
   private endRegion(description: number): boolean {
-    if (Atomics.exchange(this.u32, (description + REGION.VALID) >>> 2, 0) === 0) return false;
+    if (Atomics.exchange(this.views.u8, description + REGION.VALID, 0) === 0) return false;
     this.forgetEntries(description);
     return true;
   }
