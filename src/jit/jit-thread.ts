@@ -49,10 +49,10 @@ function reentries(kick: () => void): () => void {
 
 /**
  * V8 optimises a baseline function once it has used up this budget, in bytes of its code. Each return costs the whole
- * body up to there, however little of it was executed; so with V8's own figure (a tenth) a region would be optimised
- * long before that pays.
+ * body up to there, however little of it was executed; so with V8's own figure (half of it) a region would be optimised
+ * before that pays.
  */
-const TIERING_BUDGET = 130_000_000;
+const TIERING_BUDGET = 26_000_000;
 
 export function runJitThread(data: JitData): void {
   v8.setFlagsFromString(`--wasm-tiering-budget=${TIERING_BUDGET}`);

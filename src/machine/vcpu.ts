@@ -47,6 +47,9 @@ const WHILE_WAITING_FOR_SIPI = INTERRUPT.INIT | INTERRUPT.SIPI | INTERRUPT.TLB_F
 /** Value of `inhibit` after MOV SS and POP SS. */
 const INHIBIT_DEBUG = 2;
 
+/** See `arrived`; a power of two. */
+const ARRIVAL_SAMPLE = 4096;
+
 /** Why `execute` came back. */
 export type Pause = 'stop' | 'halted' | 'shutdown' | 'yield' | 'budget';
 
@@ -63,6 +66,7 @@ export class Vcpu {
   shutdown = false;
   /** The last interrupt that could be taken was held off by `afterSti`. */
   private heldOff = false;
+  private arrivals = 0;
 
   constructor(worker: VcpuWorker, index: number, options: Omit<CpuOptions, 'buffer' | 'base'>) {
     this.worker = worker;
@@ -198,6 +202,7 @@ export class Vcpu {
           if (cpu.get(W_INHIBIT) !== 0 || debugActive(cpu)) break;
           if (this.interruptible()) return true;
           record = this.code.lookup();
+          if (record === 0) this.arrived();
           break;
         case REASON.EXCEPTION:
           this.uncount();
@@ -260,6 +265,17 @@ export class Vcpu {
   }
 
   // --- tier 1 ---
+
+  /**
+   * Control has come to ip by an exception, an interrupt, IRET or the like: no jump is counted there, so one in so many asks for
+   * the code to be compiled.
+   */
+  private arrived(): void {
+    this.arrivals = (this.arrivals + 1) & (ARRIVAL_SAMPLE - 1);
+    if (this.arrivals !== 0) return;
+    this.cpu.env.exitDetail = 0;
+    this.requestRegion();
+  }
 
   /** Asks for the code at ip, a jump's target, to be compiled. */
   private requestRegion(): void {
@@ -360,7 +376,9 @@ export class Vcpu {
   /** Delivers the exception that is set. False: triple fault. */
   private raised(): boolean {
     correctStackFault(this.cpu);
-    return deliverRaised(this.cpu);
+    if (!deliverRaised(this.cpu)) return false;
+    this.arrived();
+    return true;
   }
 
   /** One instruction, with interrupts held off: after STI or MOV SS, and while a debug condition may arise. */
@@ -455,7 +473,8 @@ export class Vcpu {
       const vector = this.board.lapics[this.index].acknowledge();
       if (vector >= 0) {
         Atomics.store(i32, w + I.halted, 0);
-        this.shutdown ||= !interrupt(cpu, vector);
+        if (interrupt(cpu, vector)) this.arrived();
+        else this.shutdown = true;
       }
     }
   }
@@ -469,11 +488,11 @@ export class Vcpu {
     const { cpu, w } = this;
     const held = this.heldOff;
     this.heldOff = false;
-    const lo = (cpu.get(W_IP) + cpu.u32[w + CS_WORD] - 1) >>> 0;
-    const codePage = cpu.get(W_CODE_PAGE);
-    // ip is where the code that has just been executed ends: its page is mapped
-    if (held || (lo & ~4095) >>> 0 !== codePage) return false;
-    const host = cpu.mmu.codeHost(lo, cpu.get(W_CODE_PAGE + 1));
+    if (held) return false;
+    const ip = (cpu.get(W_IP) + cpu.u32[w + CS_WORD]) >>> 0;
+    const high = this.code.linearHigh();
+    // where it is executed its page is mapped
+    const host = cpu.mmu.codeHost((ip - 1) >>> 0, ip === 0 ? (high - 1) >>> 0 : high);
     if (host < 0 || cpu.u8[host] !== STI) return false;
     this.heldOff = true;
     cpu.set(W_INHIBIT, 1);
