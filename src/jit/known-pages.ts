@@ -41,6 +41,8 @@ export function isInKnownPage({ known, delta }: Neighbour, size: number): Expr |
 }
 
 const PAGE = 4096;
+/** Of an address's index, as a shift. */
+const MAX_SCALE = 3;
 
 export class KnownPages {
   private readonly f: FuncBuilder;
@@ -51,6 +53,8 @@ export class KnownPages {
   /** Locals of what is known, for use again. */
   private readonly free: Local[] = [];
   private roots = 0;
+  /** By the roots of two summands and the places that the first is shifted by: that of their sum. */
+  private readonly sums = new Map<string, number>();
   /** Nesting of what is executed unconditionally. */
   private nesting = 0;
 
@@ -71,6 +75,7 @@ export class KnownPages {
   /** Control may come here from elsewhere: nothing is known. */
   arrive(): void {
     this.origins.clear();
+    this.sums.clear();
     this.forget();
     this.continue();
   }
@@ -100,10 +105,28 @@ export class KnownPages {
     // addresses of one page differ in their low bits only, so zero-extension makes no difference between them
     if (e.code === EXTEND_U) return this.originOf(e.args[0]);
     const sign = e.is('add') ? 1 : e.is('sub') ? -1 : 0;
+    if (sign === 1 && e.args[1].value === undefined) return this.sum(e.args[0], e.args[1]);
     if (sign === 0 || e.args[1].value === undefined) return undefined;
     const constant = Number(BigInt.asIntN(64, BigInt(e.args[1].value)));
     const origin = Math.abs(constant) < 2 ** 31 ? this.originOf(e.args[0]) : undefined;
     return origin && { root: origin.root, offset: origin.offset + sign * constant };
+  }
+
+  /**
+   * Of an index, scaled or not, and what it is added to. Only in 32 bits, where all of it wraps alike: of 64 bits, a part may have
+   * been zero-extended, and two sums then differ by 2^32.
+   */
+  private sum(index: Expr, start: Expr): Origin | undefined {
+    const shifted = index.is('shl') && index.args[1].value !== undefined;
+    const scale = shifted ? Number(index.args[1].value) : 0;
+    if (start.type !== 'i32' || scale > MAX_SCALE) return undefined;
+    const a = this.originOf(shifted ? index.args[0] : index);
+    const b = this.originOf(start);
+    if (a === undefined || b === undefined) return undefined;
+    const key = `${a.root} ${scale} ${b.root}`;
+    let root = this.sums.get(key);
+    if (root === undefined) this.sums.set(key, (root = ++this.roots));
+    return { root, offset: a.offset * 2 ** scale + b.offset };
   }
 
   /** A page that an address may be in, by what is known. */
