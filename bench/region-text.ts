@@ -74,7 +74,7 @@ export function regionText(code: Uint8Array, bits: 32 | 64, head = 0): RegionTex
       page: (distance) => (distance === 0 ? 0 : -1),
       executed: () => true,
       branches: () => undefined,
-      guess: () => undefined,
+      led: () => [],
       compilable: (insn) => isCompilable(insn, codeSize),
     },
     head,

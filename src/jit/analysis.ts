@@ -173,7 +173,10 @@ export function entryBlocks(graph: RegionGraph): Set<number> {
     const other = entries.get(at);
     if (other === undefined || copy < blocks[other].copy) entries.set(at, index);
   };
-  for (const at of [head, ...targets]) add(graph.index(at));
+  const jumped = new Set(blocks.flatMap((_, i) => graph.ways(i)));
+  for (const i of [head, ...targets].map((at) => graph.index(at))) {
+    if (i !== undefined && (blocks[i].at === head || !jumped.has(i))) add(i);
+  }
   blocks.forEach((b, i) => {
     if (b.end === 'call' && !graph.isInPlace(i)) add(graph.target(i));
     if (b.end === 'call') add(graph.index(b.target));

@@ -20,6 +20,7 @@ import { isOptimised } from '../machine/tier-up.ts';
 import { entriesOf } from './analysis.ts';
 import type { RegionPlace } from './emit.ts';
 import { RegionGraph } from './graph.ts';
+import { IndirectJumps, loopingJumps } from './indirect-jumps.ts';
 import { MAX_REGION_PAGES, MAX_TARGETS, PLACE, REGION, REGION_SLOTS } from './layout.ts';
 import { type CodeSize, findRegion, isCodeSize, type Region } from './region.ts';
 import { buildRegionModule, isCompilable } from './region-module.ts';
@@ -81,6 +82,11 @@ function pageOf({ pageLo, pageHi }: RegionRequest): bigint {
   return (BigInt(pageHi) << 32n) + BigInt(pageLo);
 }
 
+/** A place in code as one number: the descriptor of its page, and its offset there, or that from another page. */
+function placeOf(desc: number, at: number): number {
+  return desc + (at & (PAGE - 1)) / PAGE;
+}
+
 /** A region, and what it was made from. */
 interface Found {
   readonly region: Region;
@@ -88,7 +94,7 @@ interface Found {
   readonly descriptors: readonly number[];
   /** By distance in pages, where in `copies` a page's copy begins. */
   readonly positions: ReadonlyMap<number, number>;
-  readonly guesses: Guesses;
+  readonly ways: Ways;
   /** For where the region was cut off. */
   readonly next: RegionRequest | undefined;
 }
@@ -113,8 +119,8 @@ function elsewhere(
   };
 }
 
-/** Where indirect jumps have led first, by their offset. */
-type Guesses = ReadonlyMap<number, number>;
+/** Where indirect jumps have led, by their offset, in the order in which that was seen. */
+type Ways = ReadonlyMap<number, readonly number[]>;
 
 /** What a table slot holds. */
 interface Compiled {
@@ -126,14 +132,14 @@ interface Compiled {
   readonly bytes: number;
   /** What its indirect jumps lead to, as far as it contains that. */
   readonly targets: readonly number[];
-  readonly guesses: Guesses;
+  readonly ways: Ways;
 }
 
 /** A region that is to be made again, with more of what its indirect jumps lead to. */
 interface Wider {
   readonly request: RegionRequest;
   readonly targets: readonly number[];
-  readonly guesses: Guesses;
+  readonly ways: Ways;
   /** Targets that it does not contain yet. */
   readonly added: readonly number[];
   readonly old: Compiled;
@@ -170,6 +176,7 @@ export class RegionCompiler {
   private readonly onPublished: () => void;
   private readonly copies = new Uint8Array((MAX_REGION_PAGES + 1) * PAGE);
   private readonly slots: RegionSlots<Compiled>;
+  private readonly jumps = new IndirectJumps();
   private readonly limit: { readonly slots: number; readonly bytes: number };
   private readonly counts = { compiled: 0, instructions: 0, refused: 0, outdated: 0, evicted: 0 };
   /** Wasm address of what a region may take for an env when it is not entered; 0: not reserved yet. */
@@ -227,6 +234,7 @@ export class RegionCompiler {
       this.generation = cache.generation;
       this.standInEnv = 0;
       this.slots.clear();
+      this.jumps.clear();
     }
     const wider = this.wider([request, ...others]);
     let found = wider && this.find(wider.request, wider);
@@ -240,8 +248,11 @@ export class RegionCompiler {
       counts.refused++;
       return undefined;
     }
-    const { region } = found;
+    const { region, descriptors } = found;
     const { description } = place;
+    for (const at of loopingJumps(region)) {
+      this.jumps.loops(placeOf(descriptors[region.pages.indexOf(Math.floor(at / PAGE))], at));
+    }
     const code = buildRegionModule(region, place, this.memoryPages);
     const module = new WebAssembly.Module(code);
     const instance = new WebAssembly.Instance(module, this.imports);
@@ -262,7 +273,7 @@ export class RegionCompiler {
           instructions: region.instructions,
           bytes: code.length,
           targets: region.targets,
-          guesses: found.guesses,
+          ways: found.ways,
         },
         old,
       );
@@ -391,7 +402,7 @@ export class RegionCompiler {
       return at;
     };
     const positions = new Map([[0, add(0, desc)]]);
-    const guesses: Guesses = wider?.guesses ?? new Map<number, number>();
+    const ways: Ways = wider?.ways ?? new Map<number, number[]>();
     const region = findRegion(
       {
         bytes,
@@ -425,7 +436,7 @@ export class RegionCompiler {
             missed: u32[(record + RECORD.MISSED) >>> 2],
           };
         },
-        guess: (at) => guesses.get(at),
+        led: (at) => ways.get(at) ?? [],
         compilable: (insn) =>
           isCompilable(insn, codeSize) && !(this.pauseYields && NAMES[insn.name] === 'pause'),
       },
@@ -436,7 +447,7 @@ export class RegionCompiler {
     if (wider !== undefined && !wider.added.some((at) => region.targets.includes(at))) return undefined;
     const next = region.cut === undefined ? undefined : elsewhere(request, region.cut, known);
     const descriptors = region.pages.map((d) => known.get(d) as number);
-    return { region, descriptors, positions, guesses, next };
+    return { region, descriptors, positions, ways, next };
   }
 
   /**
@@ -460,15 +471,32 @@ export class RegionCompiler {
       }))
       .filter(({ at }) => Math.abs(at) < MAX_DISTANCE && !old.targets.includes(at));
     const added = led.map(({ at }) => at);
-    // what comes first is most often the most frequent
-    const guesses = new Map([...led.map(({ site, at }) => [site, at] as const).reverse(), ...old.guesses]);
-    const targets = [...old.targets, ...new Set(added)];
-    if (added.length === 0 || targets.length > MAX_TARGETS) return undefined;
-    return { request: base, targets, guesses, added, old };
+    for (const { site, at } of led) this.jumps.leads(this.jumpOf(old, site), at - site);
+    const targets = new Set([...old.targets, ...added]);
+    for (const site of new Set(led.map((one) => one.site))) {
+      for (const distance of this.jumps.shared(this.jumpOf(old, site))) {
+        const at = site + distance;
+        if (targets.size < MAX_TARGETS) targets.add(at);
+        if (targets.has(at)) led.push({ site, at });
+      }
+    }
+    const ways = new Map(old.ways);
+    for (const { site, at } of led) ways.set(site, [...new Set([...(ways.get(site) ?? []), at])]);
+    if (added.length === 0 || targets.size > MAX_TARGETS) return undefined;
+    return { request: base, targets: [...targets], ways, added, old };
   }
   /** Descriptor of the head's page. */
   private homeOf({ description }: Compiled): number {
     return this.u32[(description + REGION.PAGE_LIST + 4) >>> 2];
+  }
+  /** Which jump there is at an offset of a region. */
+  private jumpOf({ description }: Compiled, at: number): number {
+    const w = description >>> 2;
+    const distance = Math.floor(at / PAGE);
+    for (let i = w + REGION.PAGE_LIST / 4, n = this.u32[w + REGION.PAGES / 4]; n > 0; n--, i += 2) {
+      if ((this.u32[i] | 0) === distance) return placeOf(this.u32[i + 1], at);
+    }
+    return -1;
   }
 
   /**

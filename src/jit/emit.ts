@@ -33,6 +33,7 @@ import {
 } from './layout.ts';
 import { jumpEntry, losses } from './region-runtime.ts';
 import type { Region, Step } from './region.ts';
+import { scatter } from './scatter.ts';
 import { smallLoops } from './small-loops.ts';
 import { childOf, type LoopNode, loopTree } from './structure.ts';
 import { X87Cache } from './x87-cache.ts';
@@ -52,6 +53,8 @@ const PAGE = 4096;
 /** Values of `next` besides a block: no dispatch; the target of an indirect jump, in the env's `jumpTarget`, is to be looked for. */
 const NONE = -1;
 const SEEK = -2;
+/** Blocks that an indirect jump is compared with one after the other; more are in a table. */
+const MOST_COMPARED = 2;
 
 /** Where the region is published. */
 export interface RegionPlace {
@@ -97,6 +100,8 @@ export class RegionEmitter {
   /** Registers that small loops write, and by block the loop that it is in. */
   private readonly small: ReadonlyMap<LoopNode, ReadonlySet<number>>;
   private readonly smallOf = new Map<number, LoopNode>();
+  /** Blocks whose indirect jump or call may lead to a target that it has not led to so far. */
+  private readonly seeking: ReadonlySet<number>;
   private readonly next: Local;
   private readonly frame: RegionFrame;
   private readonly ins: JitIns;
@@ -129,7 +134,7 @@ export class RegionEmitter {
     this.infos = region.blocks.map((b) => b.steps.map((step) => this.infoOf(step)));
     this.flagsLiveIn = flagLiveness(this.graph, this.infos);
     const edges = this.graph.edges();
-    this.tree = loopTree(region.blocks.length, edges);
+    this.tree = loopTree(region.blocks.length, edges, region.targets.length > 0);
     this.small = smallLoops(this.tree, region, this.infos);
     for (const node of this.small.keys()) {
       for (let b = node.lo; b <= node.hi; b++) this.smallOf.set(b, node);
@@ -137,6 +142,9 @@ export class RegionEmitter {
     this.entries = new Set(entriesOf(this.graph));
     // an indirect jump, and what a call remembers, come through the root's dispatch
     const dispatched = new Set([...this.entries, ...entryBlocks(this.graph)]);
+    this.seeking = new Set([...region.blocks.keys()].filter((i) => this.isSeeking(i)));
+    if (this.seeking.size > 0)
+      for (const at of region.targets) dispatched.add(this.graph.index(at) as number);
     region.blocks.forEach((_, i) => {
       const next = this.graph.isRemembered(i) ? this.graph.next(i) : undefined;
       if (next !== undefined) dispatched.add(next);
@@ -192,6 +200,12 @@ export class RegionEmitter {
       if ((jumps ? graph.target(i - 1) : graph.next(i - 1)) === i) found.add(i);
     });
     return found;
+  }
+
+  private isSeeking(i: number): boolean {
+    const { blocks, targets } = this.region;
+    const known = new Set(this.graph.ways(i).map((to) => blocks[to].at));
+    return blocks[i].end === 'indirect' && targets.some((at) => !known.has(at));
   }
 
   private infoOf(step: Step): StepInfo {
@@ -327,7 +341,7 @@ export class RegionEmitter {
       this.openChildren(node, children, node.children.length - 1, () => {
         const wanted: number[] = [];
         for (let b = node.lo; b <= node.hi; b++) if (this.dispatched.has(b)) wanted.push(b);
-        const seeks = node === this.tree && this.region.targets.length > 0;
+        const seeks = node === this.tree && this.seeking.size > 0;
         if (!seeks && (wanted.length === 0 || (wanted.length === 1 && wanted[0] === node.lo))) return;
         // entered or re-entered at some block: `next` says which, unless it is the first
         f.if(next.ne(NONE), () => {
@@ -482,6 +496,32 @@ export class RegionEmitter {
     );
   }
 
+  /** To that of some blocks which is at a linear address, if one is. */
+  private branchAmong(to: Local, ways: readonly number[]): void {
+    const { f } = this;
+    const branch = (index: number, likely: boolean): void => {
+      const { at } = this.region.blocks[index];
+      f.if(to.eq(this.linear(at)), () => this.branch(index, at), undefined, likely);
+    };
+    if (ways.length <= MOST_COMPARED) return ways.forEach((index) => branch(index, true));
+    const { shift, mask, places } = scatter(ways.map((index) => this.region.blocks[index].at));
+    const cases = places.filter((place) => place.length > 0);
+    f.block((unknown) => {
+      const labels: Label[] = [];
+      const open = (k: number): void => {
+        f.block((label) => {
+          labels[k] = label;
+          if (k > 0) return open(k - 1);
+          const place = to.i32().sub(this.frame.base.i32()).shrU(shift).and(mask);
+          const table = places.map((p) => (p.length === 0 ? unknown : labels[cases.indexOf(p)]));
+          f.brTable(place, table, unknown);
+        });
+        for (const n of cases[k]) branch(ways[n], true);
+        f.br(unknown);
+      };
+      open(cases.length - 1);
+    });
+  }
   private branchIndirect(target: Expr): void {
     const { f, frame, graph, ins } = this;
     const { end, calls } = this.region.blocks[this.current];
@@ -489,18 +529,14 @@ export class RegionEmitter {
     const back = graph.returnOf(this.current);
     if (back !== undefined)
       f.if(to.eq(this.linear(back.at)), () => this.branch(back.index, back.at), undefined, true);
-    const guess = end === 'indirect' ? graph.target(this.current) : undefined;
-    const asGuessed = (): void => {
-      if (guess === undefined) return;
-      const { at } = this.region.blocks[guess];
-      f.if(to.eq(this.linear(at)), () => this.branch(guess, at), undefined, true);
-    };
+    const guess = calls ? graph.target(this.current) : undefined;
+    const ways = guess === undefined ? graph.ways(this.current) : [guess];
     const returns = graph.isInPlace(this.current) && !graph.isLeaky(this.current);
-    if (returns) asGuessed();
+    if (returns) this.branchAmong(to, ways);
     this.rememberReturn();
-    if (!returns) asGuessed();
-    const seeks = end !== 'return' && this.region.targets.length > 0;
-    if (!calls || seeks) {
+    if (!returns) this.branchAmong(to, ways);
+    const seeks = this.seeking.has(this.current);
+    if (seeks || (!calls && ways.length === 0)) {
       const entry = this.returnEntry(to);
       f.block((unknown) => {
         f.brIf(unknown, load('i64', entry, RETURN_CACHE).ne(to), false);

@@ -27,14 +27,20 @@ export class RegionGraph {
   index(at: number): number | undefined {
     return this.indices[0].get(at);
   }
-  /** What a block's branch, jump or call leads to; an indirect one as a guess. */
+  /** What a block's branch, jump or call leads to; an indirect one as a guess: where it was first seen to lead. */
   target(i: number): number | undefined {
     const block = this.region.blocks[i];
-    const { end } = block;
+    const { end, led } = block;
     if (end === 'fall' || end === 'leave' || end === 'return') return undefined;
-    const at = end === 'indirect' ? block.guess : block.target;
+    const at = end === 'indirect' ? led[0] : block.target;
     const copy = block.calls ? (this.copyOf.get(block) ?? 0) : block.copy;
     return at === undefined ? undefined : this.indices[copy].get(at);
+  }
+  /** Blocks that an indirect jump at its end has led to. */
+  ways(i: number): number[] {
+    const { copy, end, calls, led } = this.region.blocks[i];
+    if (end !== 'indirect' || calls) return [];
+    return led.map((at) => this.indices[copy].get(at)).filter((index) => index !== undefined);
   }
   /** What comes after it, or after the call at its end. */
   next(i: number): number | undefined {
@@ -74,6 +80,7 @@ export class RegionGraph {
     return this.collect((i, to) => {
       const { end } = this.region.blocks[i];
       if (end !== 'call' || this.isInPlace(i)) to(this.target(i));
+      this.ways(i).forEach(to);
       if (end === 'branch' || end === 'fall') to(this.next(i));
       to(this.returnOf(i)?.index);
     });

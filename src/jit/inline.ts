@@ -26,8 +26,8 @@ interface Site {
 type Found = Omit<Region, 'copies'>;
 
 /** What it calls, an indirect call as a guess. */
-function callee({ end, calls, target, guess }: Block): number | undefined {
-  return end === 'call' ? target : calls ? guess : undefined;
+function callee({ end, calls, target, led }: Block): number | undefined {
+  return end === 'call' ? target : calls ? led[0] : undefined;
 }
 function count(blocks: readonly Block[]): number {
   return blocks.reduce((sum, { steps }) => sum + steps.length, 0);
@@ -112,7 +112,7 @@ class Inliner {
       if (size > MOST_MOVED) return undefined;
       returns ||= block.end === 'return';
       if (block.end === 'branch' || block.end === 'jump') pending.push(block.target);
-      if (!block.calls && block.guess !== undefined) pending.push(block.guess);
+      if (!block.calls) pending.push(...block.led);
       if (goesOn(block)) pending.push(block.next);
     }
     return returns ? [...blocks] : undefined;
@@ -127,7 +127,7 @@ class Inliner {
       const i = pending.pop();
       if (i === undefined || reached.has(i)) continue;
       reached.add(i);
-      pending.push(graph.target(i));
+      pending.push(graph.target(i), ...graph.ways(i));
       if (goesOn(region.blocks[i])) pending.push(graph.next(i));
     }
     const blocks = region.blocks.filter((_, i) => reached.has(i));

@@ -12,7 +12,7 @@ function successors(graph: RegionGraph): number[][] {
   return blocks.map((block, i) => {
     const { end } = block;
     const to: (number | undefined)[] = [];
-    if (end === 'indirect') to.push(...indirect);
+    if (end === 'indirect') to.push(...indirect, ...graph.ways(i));
     if (end === 'return') to.push(graph.returnOf(i)?.index);
     const next = goesOn(block) ? graph.next(i) : undefined;
     const target = graph.target(i);
@@ -65,11 +65,37 @@ function loopsOf(
   return loops;
 }
 
+/** Blocks that a block is led to from, and those that it leads to, itself included. */
+function reached(ways: readonly (readonly number[])[], from: number): Set<number> {
+  const found = new Set([from]);
+  for (const i of found) for (const to of ways[i]) found.add(to);
+  return found;
+}
+
+/**
+ * The block to begin with: the head, or another one of the loop that it is in, if there are fewer loops then. A region is
+ * entered through its dispatch, so any will do.
+ */
+function first(ways: readonly (readonly number[])[], head: number): number {
+  const loops = (root: number): number => new Set(search(ways, [root]).back.map(([, to]) => to)).size;
+  let best = head;
+  let least = loops(head);
+  for (const i of reached(ways, head)) {
+    if (least <= 1) break;
+    if (!reached(ways, i).has(head)) continue;
+    const count = loops(i);
+    if (count >= least) continue;
+    best = i;
+    least = count;
+  }
+  return best;
+}
+
 /** The region with its blocks in that order. */
 export function inOrder(region: Region): Region {
   const graph = new RegionGraph(region);
   const ways = successors(graph);
-  const roots = [graph.index(region.head) as number, ...region.blocks.keys()];
+  const roots = [first(ways, graph.index(region.head) as number), ...region.blocks.keys()];
   const loops = loopsOf(ways, search(ways, roots).back);
   const left = (from: number, to: number): number =>
     [...loops[from]].filter((head) => !loops[to].has(head)).length;

@@ -56,8 +56,8 @@ export interface Block {
   next: number;
   /** It ends with a call, direct or not, which returns to `next`. */
   calls: boolean;
-  /** Where an indirect jump or call at its end leads, as a guess. */
-  guess: number | undefined;
+  /** Where an indirect jump or call at its end has led, in the order in which that was seen. */
+  led: readonly number[];
   /** How often it is executed for each time the head is: a guess; turns of loops are not counted. */
   readonly weight: number;
   /** Which copy of a function it belongs to (`Region.copies`, counted from 1); 0: it is the original. */
@@ -90,8 +90,8 @@ export interface CodeReader {
   executed(at: number): boolean;
   /** How often the conditional branch at this offset was taken, and how often not, as far as is known. */
   branches(at: number): { readonly taken: number; readonly missed: number } | undefined;
-  /** Where the indirect jump or call at this offset leads, as a guess. */
-  guess(at: number): number | undefined;
+  /** Where the indirect jump or call at this offset has led, in the order in which that was seen. */
+  led(at: number): readonly number[];
   /** Can this instruction be compiled? */
   compilable(insn: Insn): boolean;
 }
@@ -217,7 +217,7 @@ class Discovery {
       block.end = 'fall';
       block.next = at;
       block.calls = false;
-      block.guess = undefined;
+      block.led = [];
       this.blocks.set(at, tail);
       return true;
     }
@@ -232,7 +232,7 @@ class Discovery {
       target: 0,
       next: start,
       calls: false,
-      guess: undefined,
+      led: [],
       weight,
       copy: 0,
     };
@@ -266,7 +266,7 @@ class Discovery {
       if (block.calls) this.add(block.next, weight);
       if (name === 'ret' || insn.count === 0 || insn.kind[0] !== OPERAND.REL) {
         block.end = name === 'ret' ? 'return' : 'indirect';
-        if (block.end === 'indirect') block.guess = this.reader.guess(at);
+        if (block.end === 'indirect') block.led = this.reader.led(at);
         break;
       }
       block.target = block.next + insn.rel;

@@ -8,6 +8,8 @@ import type { LoopNode } from './structure.ts';
 
 /** Each way out of a larger one would cost more code than its turns save. */
 const MOST_INSTRUCTIONS = 64;
+/** The same of a loop around an indirect jump, as an interpreter's: a turn is in few of its blocks, and would store what each of them writes. */
+const MOST_SWITCHING = 100;
 const SP = 4;
 
 /** Registers that an instruction writes besides its operands. */
@@ -50,16 +52,22 @@ export function smallLoops(
     if (inner.length > 0) return;
     const registers = new Set<number>();
     let count = 0;
+    let most = MOST_INSTRUCTIONS;
     for (let b = node.lo; b <= node.hi; b++) {
-      const { steps, end } = region.blocks[b];
+      const { steps, end, calls } = region.blocks[b];
       count += steps.length;
-      if (end === 'call' || end === 'return' || end === 'indirect' || count > MOST_INSTRUCTIONS) return;
+      if (calls || end === 'return') return;
+      if (end === 'indirect') {
+        // one that is looked for comes back to the root's start with all in the env
+        if (node === tree) return;
+        most = MOST_SWITCHING;
+      }
       for (const [i, step] of steps.entries()) {
         if (!isPlain(infos[b][i])) return;
         for (const r of written(step, infos[b][i])) registers.add(r);
       }
     }
-    found.set(node, registers);
+    if (count <= most) found.set(node, registers);
   };
   visit(tree);
   return found;

@@ -12,8 +12,15 @@ export interface LoopNode {
   readonly children: (LoopNode | number)[];
 }
 
-/** `edges`: direct branches as [from, to] block indices (calls not included). */
-export function loopTree(count: number, edges: readonly (readonly [number, number])[]): LoopNode {
+/**
+ * `edges`: direct branches as [from, to] block indices (calls not included). `apart`: the root is no loop of theirs, also
+ * where one has all blocks.
+ */
+export function loopTree(
+  count: number,
+  edges: readonly (readonly [number, number])[],
+  apart = false,
+): LoopNode {
   const ends = new Map<number, number>();
   for (const [from, to] of edges) {
     if (to <= from) ends.set(to, Math.max(ends.get(to) ?? 0, from));
@@ -39,7 +46,8 @@ export function loopTree(count: number, edges: readonly (readonly [number, numbe
     while (i <= hi) {
       const end = ends.get(i);
       // the node's own interval is not its child
-      if (end !== undefined && !(i === lo && end === hi)) {
+      const own = i === lo && end === hi && !(apart && parent === undefined);
+      if (end !== undefined && !own) {
         node.children.push(build(i, end, node));
         i = end + 1;
       } else {

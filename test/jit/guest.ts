@@ -288,7 +288,7 @@ export class JitGuest {
         page: (distance) => this.pageAddress(head + distance * PAGE),
         executed: () => true,
         branches: () => undefined,
-        guess: (at) => targets[(at >>> 2) % (targets.length + 1)],
+        led: (at) => targets.slice((at >>> 2) % (targets.length + 1)),
         compilable: (insn) => isCompilable(insn, codeSize) && this.wanted(insn),
       },
       lo & (PAGE - 1),

@@ -10,12 +10,12 @@ const INC_ECX = [0xff, 0xc1];
 
 type Counts = Readonly<Record<number, { readonly taken: number; readonly missed: number }>>;
 
-/** Of 64-bit code at the start of a page that is filled up with HLT. `counts`: by a branch's offset; `guess`: by an indirect one's. */
+/** Of 64-bit code at the start of a page that is filled up with HLT. `counts`: by a branch's offset; `led`: by an indirect one's. */
 function regionOf(
   code: readonly number[],
   counts: Counts = {},
   targets: readonly number[] = [],
-  guess: (at: number) => number | undefined = () => undefined,
+  led: (at: number) => readonly number[] = () => [],
 ): Region {
   const bytes = new Uint8Array(PAGE).fill(HLT);
   bytes.set(code);
@@ -26,7 +26,7 @@ function regionOf(
       page: (distance) => (distance === 0 ? 0 : -1),
       executed: () => true,
       branches: (at) => counts[at],
-      guess,
+      led,
       compilable: (insn) => isCompilable(insn, 2),
     },
     0,
@@ -137,7 +137,7 @@ test('a function that calls itself, and one that never returns', () => {
 test('what an indirect call led to is copied as a guess', () => {
   // 00 call rax; 02 dec ecx; 04 jnz 00; 06 hlt; 07 add eax, 1; ret
   const region = regionOf([0xff, 0xd0, 0xff, 0xc9, 0x75, 0xfa, HLT, ...ADD, ...RET], {}, [7], (at) =>
-    at === 0 ? 7 : undefined,
+    at === 0 ? [7] : [],
   );
   const graph = new RegionGraph(region);
   const [from] = region.blocks.keys();
