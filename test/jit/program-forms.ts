@@ -39,6 +39,6 @@ export function programForms(forms: readonly Form[], mode32: boolean): Forms {
   };
 }
 /** Of its kind of code. */
-export function registersOf({ mode32 }: Forms): Registers {
+export function registersOf({ mode32 }: Pick<Forms, 'mode32'>): Registers {
   return mode32 ? REGISTERS_32 : REGISTERS_64;
 }
