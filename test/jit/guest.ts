@@ -10,7 +10,14 @@ import { PSEUDO, RECORD } from '../../src/cpu/tier0/record.ts';
 import { STATUS } from '../../src/cpu/tier0/context.ts';
 import { regionImports } from '../../src/jit/client.ts';
 import { RegionGraph } from '../../src/jit/graph.ts';
-import { MAX_TARGETS, REGION, REGION_SLOTS, RETURN_CACHE, RETURN_CACHE_SIZE } from '../../src/jit/layout.ts';
+import {
+  EXIT_COUNT,
+  MAX_TARGETS,
+  REGION,
+  REGION_SLOTS,
+  RETURN_CACHE,
+  RETURN_CACHE_SIZE,
+} from '../../src/jit/layout.ts';
 import { type CodeSize, findRegion, isCodeSize, type Region } from '../../src/jit/region.ts';
 import { buildRegionModule, isCompilable } from '../../src/jit/region-module.ts';
 import { operandKinds, semanticName } from '../../src/cpu/sem/select.ts';
@@ -27,6 +34,7 @@ const W = {
   exitRequest: CpuEnv.offsetOf('exitRequest') >>> 2,
   stopRequested: CpuEnv.offsetOf('stopRequested') >>> 2,
   tlbSet: CpuEnv.offsetOf('tlbSet') >>> 2,
+  jumps: (CpuEnv.offsetOf('statRegionExits') >>> 2) + EXIT_COUNT.NEXT * 2,
 } as const;
 const CODE_PAGES = 2;
 const RECORD_SIZE = 32;
@@ -76,6 +84,8 @@ export interface TierCounts {
   regions: number;
   compiled: number;
   entered: number;
+  /** Jumps from a region to another one. */
+  jumped: number;
   alone: number;
   /** Regions left at a random place. */
   kicked: number;
@@ -97,6 +107,7 @@ export class JitGuest {
     regions: 0,
     compiled: 0,
     entered: 0,
+    jumped: 0,
     alone: 0,
     kicked: 0,
     forms: new Set(),
@@ -194,7 +205,9 @@ export class JitGuest {
         const kicked = this.switching?.once(3) === true;
         // it is left where it looks at this next
         if (kicked) Atomics.store(i32, w + W.exitRequest, 1);
+        const jumps = u32[w + W.jumps];
         const status = region.run(env, this.record);
+        this.counts.jumped += u32[w + W.jumps] - jumps;
         this.flagWords(env);
         if (kicked && Atomics.load(i32, w + W.stopRequested) === 0) {
           Atomics.store(i32, w + W.exitRequest, 0);

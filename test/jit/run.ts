@@ -42,7 +42,7 @@ try {
   console.log(`${result.cases} cases, ${result.inconclusive} inconclusive`);
   console.log(
     `${counts.regions} regions of ${counts.compiled} instructions, entered ${counts.entered} times;` +
-      ` kicked ${counts.kicked}; ${counts.alone} instructions alone; ${counts.forms.size} forms compiled`,
+      ` jumped to ${counts.jumped} times; kicked ${counts.kicked}; ${counts.alone} instructions alone; ${counts.forms.size} forms compiled`,
   );
   if (notCompiled.length > 0) console.log(`in no region: ${notCompiled.join(', ')}`);
   for (const f of failures) console.log(`DIFFERS: ${f.where}: ${f.count}`);

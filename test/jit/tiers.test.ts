@@ -42,6 +42,9 @@ describe.skipIf(oracle instanceof NativeError)('tier 1', () => {
       expect(result.failures).toEqual([]);
     },
   );
+  it('goes from region to region', () => {
+    expect(result.counts.jumped).toBeGreaterThan(50);
+  });
   it('compiles every form that it has code for', () => {
     expect(result.notCompiled).toEqual([]);
     expect(result.counts.forms.size).toBeGreaterThan(1500);

@@ -1,5 +1,14 @@
 import { describe, expect, test } from 'vitest';
-import { invalidTag, MMU, tlbSetOffset, TLB_ENTRIES, TLB_SET, WRITE_CLASSES } from '../../src/cpu/env.ts';
+import {
+  invalidTag,
+  JUMP,
+  JUMP_ENTRIES,
+  MMU,
+  tlbSetOffset,
+  TLB_ENTRIES,
+  TLB_SET,
+  WRITE_CLASSES,
+} from '../../src/cpu/env.ts';
 import { FLAG } from '../../src/cpu/flags.ts';
 import { dropWriteEntriesOf, hasWriteEntryFor } from '../../src/cpu/sys/tlb.ts';
 import { ACCESS, PF } from '../../src/cpu/sys/page-walk.ts';
@@ -262,6 +271,38 @@ describe('TLB and slow paths', () => {
     expect(tag(b, MMU.KERNEL, TLB_SET.WRITE, 0)).toBe(tagOf(0x40000000));
     const at = (b.cpu.base + tlbSetOffset(MMU.KERNEL) + TLB_SET.WRITE) >>> 2;
     expect(b.cpu.u32[at + 2]).toBe((host(0x200000) - 0x40000000) >>> 0);
+  });
+
+  test('a lost code entry is counted in its set, and what is known of a jump can be forgotten', () => {
+    const b = withPte(0x200007n);
+    const sets = [MMU.KERNEL, MMU.USER, MMU.KERNEL_AC];
+    const word = (set: number, offset: number): number => (b.cpu.base + tlbSetOffset(set) + offset) >>> 2;
+    const losses = (): number[] => sets.map((set) => b.cpu.u32[word(set, TLB_SET.LOSSES)]);
+    const { mmu } = b.cpu;
+    const lost = (what: () => void): number[] => {
+      const before = losses();
+      what();
+      return losses().map((n, i) => n - before[i]);
+    };
+    expect(losses().every((n) => n > 0)).toBe(true);
+    expect(lost(() => mmu.resolve(0x40000000, 0, ACCESS.FETCH, MMU.USER))).toEqual([0, 0, 0]);
+    expect(lost(() => mmu.resolve(0x40000000, 0, ACCESS.READ, MMU.KERNEL))).toEqual([0, 0, 0]);
+    // only the user's set has code, and that is not global
+    expect(lost(() => mmu.tlb.flushNonGlobal())).toEqual([0, 1, 0]);
+    expect(lost(() => mmu.tlb.flushNonGlobal())).toEqual([0, 0, 0]);
+    mmu.resolve(0x40000000, 0, ACCESS.FETCH, MMU.KERNEL);
+    expect(lost(() => mmu.tlb.flushPage(0x40001000, 0))).toEqual([0, 0, 0]);
+    expect(lost(() => mmu.tlb.flushPage(0x40000000, 0))).toEqual([1, 0, 0]);
+    expect(lost(() => mmu.tlb.flushAll())).toEqual([1, 1, 1]);
+
+    const entry = word(MMU.USER, TLB_SET.JUMPS) + (((0x40000123 ^ 0x40000) & (JUMP_ENTRIES - 1)) << 3);
+    b.cpu.u32.set([0x40000123, 0, 7, 0], entry);
+    mmu.tlb.forgetJump(0x40000124, 0, MMU.USER);
+    mmu.tlb.forgetJump(0x40000123, 1, MMU.USER);
+    mmu.tlb.forgetJump(0x40000123, 0, MMU.KERNEL);
+    expect(b.cpu.u32[entry + JUMP.LOSSES / 4]).toBe(7);
+    mmu.tlb.forgetJump(0x40000123, 0, MMU.USER);
+    expect(b.cpu.u32[entry + JUMP.LOSSES / 4]).toBe(0);
   });
 
   test('a #PF sets CR2 and the error code', () => {
