@@ -315,7 +315,8 @@ export class Vcpu {
     if (description === 0) return this.installRegion(cpu.env.record);
     // another may have its slot, and be the one that was to be entered
     if (Atomics.load(cpu.u8, description + REGION.VALID) === 0) {
-      cpu.mmu.tlb.forgetJump(u32[w + W_IP], u32[w + W_IP + 1], cpu.mmu.index());
+      const lo = (u32[w + W_IP] + u32[w + CS_WORD]) >>> 0;
+      cpu.mmu.tlb.forgetJump(lo, this.code.linearHigh(), cpu.mmu.index());
       return worker.regions?.takeMail() ?? false;
     }
     // refused again though its pages were there: the instruction alone, so that the guest goes on whatever the reason
