@@ -77,11 +77,14 @@ test('V8 assumption: a module that was tiered up in one thread is optimised in a
   expect(report.shortest / own).toBeLessThan(2);
 });
 
-test('V8 assumption: two plain loads of one address with nothing between are merged, so a barrier is needed', async () => {
+/** V8's that merges such loads: Node 25's. Node 24's barrier changes nothing. */
+const MERGES_SINCE = 14;
+test('V8 assumption: two plain loads of one address with nothing between are merged from V8 14 on, so a barrier is needed', async () => {
   const { found, rounds, writes } = await differences('none');
   expect(writes).toBeGreaterThan(0);
   expect(rounds).toBeGreaterThan(0);
-  expect(found).toBe(0);
+  const merges = Number.parseInt(process.versions.v8) >= MERGES_SINCE;
+  expect(found === 0).toBe(merges);
 });
 
 test('V8 assumption: an atomic load between two plain loads of one address keeps them two', async () => {
