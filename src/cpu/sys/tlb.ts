@@ -227,7 +227,7 @@ export class Tlb {
     countLoss(this.#u32, this.#first + index * SET_WORDS);
   }
 
-  /** What is known of a jump to a linear address: no region begins there any more. */
+  /** What is known of a jump to a linear address: no region begins there any more. The entry's place is `jumpEntry`'s. */
   forgetJump(lo: number, hi: number, index: number): void {
     const entry = ((lo ^ (lo >>> 12)) & (JUMP_ENTRIES - 1)) * (JUMP_ENTRY_SIZE >>> 2);
     const t = this.#first + index * SET_WORDS + JUMP_WORDS + entry;
